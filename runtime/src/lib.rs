@@ -1,1 +1,17 @@
-//! gabion.
+//! gabion: an OCI runtime that hardens every container it starts, or says why it does not start it.
+//!
+//! The walk of one container through the code is in docs/ARCHITECTURE.md.
+
+pub mod control;
+pub mod decision;
+pub mod error;
+pub mod fact;
+pub mod harden;
+pub mod hardened;
+pub mod host;
+pub mod observed;
+pub mod policy;
+pub mod request;
+pub mod size;
+
+pub use error::{Error, Result};
