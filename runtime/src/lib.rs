@@ -6,12 +6,15 @@ pub mod control;
 pub mod decision;
 pub mod error;
 pub mod fact;
+pub mod faults;
 pub mod harden;
 pub mod hardened;
 pub mod host;
 pub mod observed;
 pub mod policy;
 pub mod request;
+pub mod selfprotect;
 pub mod size;
+pub mod sys;
 
 pub use error::{Error, Result};
