@@ -1,1 +1,3 @@
 //! gabion.
+pub mod seccomp;
+pub mod sys;
