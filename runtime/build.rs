@@ -78,7 +78,10 @@ impl fmt::Display for Fault {
         match self {
             Self::UnknownCall(name) => write!(f, "{POLICY}: no architecture has a call {name}; is its number missing?"),
             Self::UnknownErrno(name) => write!(f, "{POLICY}: errno {name} is not in build.rs"),
-            Self::NoErrno(name) => write!(f, "{POLICY}: the rule for {name} refuses and gives no errno, or allows and gives one"),
+            Self::NoErrno(name) => write!(
+                f,
+                "{POLICY}: the rule for {name} refuses and gives no errno, or allows and gives one"
+            ),
             Self::NoReason(names) => write!(f, "{POLICY}: the rule for {names:?} has no reason"),
             Self::Condition(name) => write!(f, "{POLICY}: the condition on {name} cannot be put into a filter"),
         }
@@ -94,8 +97,14 @@ struct Family {
 }
 
 const FAMILIES: [Family; 2] = [
-    Family { name: "x86_64", arches: [(ScmpArch::X8664, bpf::AUDIT_X86_64), (ScmpArch::X86, bpf::AUDIT_I386)] },
-    Family { name: "aarch64", arches: [(ScmpArch::Aarch64, bpf::AUDIT_AARCH64), (ScmpArch::Arm, bpf::AUDIT_ARM)] },
+    Family {
+        name: "x86_64",
+        arches: [(ScmpArch::X8664, bpf::AUDIT_X86_64), (ScmpArch::X86, bpf::AUDIT_I386)],
+    },
+    Family {
+        name: "aarch64",
+        arches: [(ScmpArch::Aarch64, bpf::AUDIT_AARCH64), (ScmpArch::Arm, bpf::AUDIT_ARM)],
+    },
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -106,8 +115,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
     check(&policy)?;
     for family in &FAMILIES {
-        let build = Build { policy: &policy, family, scratch: out.join("layer.bpf") };
-        write(&out.join(format!("floor-{}.bpf", family.name)), &build.floor(ScmpAction::Allow)?)?;
+        let build = Build {
+            policy: &policy,
+            family,
+            scratch: out.join("layer.bpf"),
+        };
+        write(
+            &out.join(format!("floor-{}.bpf", family.name)),
+            &build.floor(ScmpAction::Allow)?,
+        )?;
         write(&out.join(format!("default-{}.bpf", family.name)), &build.default()?)?;
     }
     fs::write(out.join("numbers.rs"), numbers_source(&policy)?)?;
@@ -115,7 +131,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn check(policy: &Policy) -> Result<(), Fault> {
-    let refusing = policy.floor.iter().chain(&policy.default.refuse).map(|rule| (rule, true));
+    let refusing = policy
+        .floor
+        .iter()
+        .chain(&policy.default.refuse)
+        .map(|rule| (rule, true));
     for (rule, refuses) in refusing.chain(policy.default.allow.iter().map(|rule| (rule, false))) {
         if rule.reason.trim().is_empty() || rule.calls.is_empty() {
             return Err(Fault::NoReason(rule.calls.clone()));
@@ -136,7 +156,9 @@ fn write(path: &Path, program: &[bpf::Insn]) -> Result<(), Box<dyn Error>> {
 /// The tables that the module includes: for profiles that name calls which libseccomp does not know, and for the probe.
 fn numbers_source(policy: &Policy) -> Result<String, Fault> {
     let all = policy.numbers.get("all").into_iter().flatten();
-    let rows: String = all.map(|(name, number)| format!("    (\"{name}\", {number}),\n")).collect();
+    let rows: String = all
+        .map(|(name, number)| format!("    (\"{name}\", {number}),\n"))
+        .collect();
     Ok(format!(
         "/// Calls that libseccomp may not know, with their number on every architecture. From {POLICY}.\n\
          pub(crate) const NEWER: &[(&str, u32)] = &[\n{rows}];\n\
@@ -171,7 +193,10 @@ impl Build<'_> {
     /// Marker and numbers, then the rules; `rest` answers what is left.
     fn floor(&self, rest: ScmpAction) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
         let rules: Vec<&Rule> = self.policy.floor.iter().collect();
-        let marker = (self.policy.marker.number, bpf::RET_ERRNO | errno(&self.policy.marker.errno)?);
+        let marker = (
+            self.policy.marker.number,
+            bpf::RET_ERRNO | errno(&self.policy.marker.errno)?,
+        );
         let mut program = self.numbers(&rules, &[marker])?;
         bpf::chain(&mut program, PASS_RET, &self.layer(&rules, rest)?);
         Ok(program)
@@ -184,13 +209,21 @@ impl Build<'_> {
         let mut program = self.floor(PASS)?;
         bpf::chain(&mut program, PASS_RET, &self.numbers(&both, &[])?);
         bpf::chain(&mut program, PASS_RET, &self.layer(&allow, PASS)?);
-        bpf::chain(&mut program, PASS_RET, &self.layer(&refuse, refusal(&self.policy.unknown)?)?);
+        bpf::chain(
+            &mut program,
+            PASS_RET,
+            &self.layer(&refuse, refusal(&self.policy.unknown)?)?,
+        );
         Ok(program)
     }
 
     /// The number of a call that libseccomp is not asked for, on one architecture of the family.
     fn number(&self, name: &str, arch: usize) -> Option<u32> {
-        let own = if arch == 0 { self.policy.numbers.get(self.family.name) } else { None };
+        let own = if arch == 0 {
+            self.policy.numbers.get(self.family.name)
+        } else {
+            None
+        };
         let tables = [self.policy.numbers.get("all"), own];
         tables.into_iter().flatten().find_map(|table| table.get(name)).copied()
     }
@@ -204,7 +237,10 @@ impl Build<'_> {
         for (index, &(_, arch)) in self.family.arches.iter().enumerate() {
             let mut answers = first.to_vec();
             for rule in rules {
-                let answer = rule.errno.as_deref().map_or(Ok(RET_ALLOW), |name| errno(name).map(|e| bpf::RET_ERRNO | e))?;
+                let answer = rule
+                    .errno
+                    .as_deref()
+                    .map_or(Ok(RET_ALLOW), |name| errno(name).map(|e| bpf::RET_ERRNO | e))?;
                 for name in rule.calls.iter().filter(|name| self.is_numbered(name)) {
                     if rule.when.is_some() {
                         return Err(Fault::Condition(name.clone()).into());
@@ -212,7 +248,11 @@ impl Build<'_> {
                     answers.extend(self.number(name, index).map(|number| (number, answer)));
                 }
             }
-            blocks.push(bpf::Numbers { arch, answers, above: None });
+            blocks.push(bpf::Numbers {
+                arch,
+                answers,
+                above: None,
+            });
         }
         Ok(bpf::numbers(&blocks, PASS_RET)?)
     }

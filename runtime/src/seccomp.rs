@@ -156,7 +156,11 @@ pub enum SeccompError {
     /// The cache directory is not this user's alone.
     UnsafeCache { path: PathBuf, fault: CacheFault },
     /// A step on the cache directory failed.
-    Io { path: PathBuf, step: &'static str, errno: Errno },
+    Io {
+        path: PathBuf,
+        step: &'static str,
+        errno: Errno,
+    },
 }
 
 /// What is wrong with the cache directory.
@@ -183,9 +187,14 @@ impl fmt::Display for SeccompError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownDenied { name, action } => {
-                write!(f, "the profile refuses {name} ({action}), a call unknown here that would pass without its rule")
+                write!(
+                    f,
+                    "the profile refuses {name} ({action}), a call unknown here that would pass without its rule"
+                )
             }
-            Self::ArgIndex { name, index } => write!(f, "the rule for {name} tests argument {index}; a call has 0 to 5"),
+            Self::ArgIndex { name, index } => {
+                write!(f, "the rule for {name} tests argument {index}; a call has 0 to 5")
+            }
             Self::ErrnoRet(value) => write!(f, "errnoRet {value} is out of range"),
             Self::NotifyForbidden(what) => write!(f, "SCMP_ACT_NOTIFY cannot be used for {what}"),
             Self::NoListenerPath => write!(f, "the profile uses SCMP_ACT_NOTIFY and gives no listenerPath"),
@@ -210,7 +219,11 @@ impl std::error::Error for SeccompError {}
 /// does not know, ESRCH where TSYNC met a thread with other filters.
 pub fn install(program: &Program, flags: Flags) -> Result<Option<OwnedFd>, Errno> {
     let listener = flags.has(Flags::NEW_LISTENER);
-    let flags = if listener && flags.has(Flags::TSYNC) { flags.with(Flags::TSYNC_ESRCH) } else { flags };
+    let flags = if listener && flags.has(Flags::TSYNC) {
+        flags.with(Flags::TSYNC_ESRCH)
+    } else {
+        flags
+    };
     crate::sys::seccomp_set_filter(program.as_bytes(), flags.bits())
 }
 

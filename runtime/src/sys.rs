@@ -26,9 +26,19 @@ pub fn seccomp_set_filter(program: &[u8], flags: u32) -> Result<Option<OwnedFd>,
     }
     let len = u16::try_from(program.len() / INSN).map_err(|_| Errno::EINVAL)?;
     // The kernel copies from any address: `program` need not be aligned for sock_filter, and is only read.
-    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    let fprog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
     // SAFETY: `fprog` and the `len` instructions it points to outlive the call, which copies them and writes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const fprog,
+        )
+    };
     let result = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     if flags & NEW_LISTENER != 0 {
         // SAFETY: with NEW_LISTENER a successful call returns a descriptor that it made, and nobody else knows it yet.

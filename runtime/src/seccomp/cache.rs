@@ -55,10 +55,25 @@ pub fn load_or_compile(dir: &Path, profile: &LinuxSeccomp) -> Result<Compiled, S
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, SeccompError> {
-    let unsafe_cache = |fault| SeccompError::UnsafeCache { path: path.to_owned(), fault };
-    let io = |step| move |errno| SeccompError::Io { path: path.to_owned(), step, errno };
+    let unsafe_cache = |fault| SeccompError::UnsafeCache {
+        path: path.to_owned(),
+        fault,
+    };
+    let io = |step| {
+        move |errno| SeccompError::Io {
+            path: path.to_owned(),
+            step,
+            errno,
+        }
+    };
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-    let open = || OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|fault| errno_of(&fault));
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(path)
+            .map_err(|fault| errno_of(&fault))
+    };
     let opened = match open() {
         // Another gabion may make it first: whoever did, the checks below judge it.
         Err(Errno::ENOENT) => match mkdir(path, Mode::S_IRWXU) {
@@ -107,11 +122,23 @@ fn key(profile: &LinuxSeccomp) -> Result<Key, SeccompError> {
         flags: profile.flags(),
         syscalls: profile.syscalls(),
     };
-    let library = |errno| SeccompError::Library { step: "version".to_owned(), errno };
+    let library = |errno| SeccompError::Library {
+        step: "version".to_owned(),
+        errno,
+    };
     let version = libseccomp::ScmpVersion::current().map_err(|_| library(None))?;
     let json = serde_json::to_vec(&content).map_err(|_| library(None))?;
-    let head = format!("{} {}.{}.{} ", std::env::consts::ARCH, version.major, version.minor, version.micro);
-    let hash = Sha256::new().chain_update(VERSION).chain_update(env!("CARGO_PKG_VERSION")).chain_update(head);
+    let head = format!(
+        "{} {}.{}.{} ",
+        std::env::consts::ARCH,
+        version.major,
+        version.minor,
+        version.micro
+    );
+    let hash = Sha256::new()
+        .chain_update(VERSION)
+        .chain_update(env!("CARGO_PKG_VERSION"))
+        .chain_update(head);
     Ok(hash.chain_update(json).finalize().into())
 }
 
@@ -131,7 +158,9 @@ fn read(cache: &OwnedFd, name: &str) -> Option<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let mut file = File::from(openat(cache.as_fd(), name, flags, Mode::empty()).ok()?);
     let stat = fstat(file.as_raw_fd()).ok()?;
-    let size = usize::try_from(stat.st_size).ok().filter(|size| *size <= MAX_FILE && is_private(&stat))?;
+    let size = usize::try_from(stat.st_size)
+        .ok()
+        .filter(|size| *size <= MAX_FILE && is_private(&stat))?;
     let mut bytes = vec![0; size];
     file.read_exact(&mut bytes).ok()?;
     Some(bytes)
@@ -169,10 +198,19 @@ fn decode(bytes: &[u8], key: &Key) -> Option<Compiled> {
     let names = std::str::from_utf8(names).ok()?;
     let flags = Flags::from_bits(u32::from_le_bytes(*flags))?;
     let listener = u32::from_le_bytes(*listener) == 1;
-    let skipped = names.split('\n').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let skipped = names
+        .split('\n')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
     let agrees = listener == flags.has(Flags::NEW_LISTENER);
     let program = Program::from_bytes(program.to_vec()).ok().filter(|_| agrees)?;
-    Some(Compiled { program, listener, flags, skipped })
+    Some(Compiled {
+        program,
+        listener,
+        flags,
+        skipped,
+    })
 }
 
 /// Whole or not at all: written beside, then renamed over whatever was there.
@@ -186,7 +224,12 @@ fn store(cache: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let mut file = File::from(openat(cache.as_fd(), temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let mut file = File::from(openat(
+        cache.as_fd(),
+        temporary.as_str(),
+        flags,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+    )?);
     let written = file.write_all(bytes).map_err(|fault| errno_of(&fault));
     let done = written.and_then(|()| renameat(dir, temporary.as_str(), dir, name));
     if done.is_err() {
@@ -202,7 +245,11 @@ fn make_room(cache: &OwnedFd) -> Result<(), Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = nix::dir::Dir::openat(Some(cache.as_raw_fd()), ".", flags, Mode::empty())?;
     let entries = dir.iter().collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<_> = entries.iter().map(nix::dir::Entry::file_name).filter(|name| !matches!(name.to_bytes(), b"." | b"..")).collect();
+    let names: Vec<_> = entries
+        .iter()
+        .map(nix::dir::Entry::file_name)
+        .filter(|name| !matches!(name.to_bytes(), b"." | b".."))
+        .collect();
     if names.len() < MAX_ENTRIES {
         return Ok(());
     }

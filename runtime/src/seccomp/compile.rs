@@ -5,8 +5,8 @@ use std::io::{Read, Seek};
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, error};
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator as Op,
-    LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator as Op, LinuxSyscall,
 };
 
 use super::tables::NEWER;
@@ -42,9 +42,17 @@ const HOST: [(Arch, ScmpArch, u32); 2] = [
 pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
     validate(profile)?;
     let default = action(profile.default_action(), profile.default_errno_ret())?;
-    let mut work = Work { default, default_action: profile.default_action(), arches: Vec::new(), newer: Vec::new(), skipped: Vec::new() };
+    let mut work = Work {
+        default,
+        default_action: profile.default_action(),
+        arches: Vec::new(),
+        newer: Vec::new(),
+        skipped: Vec::new(),
+    };
     let mut filter = ScmpFilterContext::new(default).map_err(library("new filter"))?;
-    filter.set_act_badarch(ScmpAction::KillProcess).map_err(library("action for foreign architectures"))?;
+    filter
+        .set_act_badarch(ScmpAction::KillProcess)
+        .map_err(library("action for foreign architectures"))?;
     work.add_arches(&mut filter, profile.architectures().as_deref().unwrap_or_default())?;
     let rules = profile.syscalls().as_deref().unwrap_or_default();
     // The binary tree of libseccomp up to 2.5.4 misbehaves without rules, and does not pay for a few.
@@ -56,7 +64,12 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
     }
     let program = work.join(&export(&filter)?, rules)?;
     let listener = uses_notify(profile);
-    Ok(Compiled { program, listener, flags: flags(profile, listener), skipped: work.skipped })
+    Ok(Compiled {
+        program,
+        listener,
+        flags: flags(profile, listener),
+        skipped: work.skipped,
+    })
 }
 
 /// What can be judged without libseccomp, so also before a cached program is used: NOTIFY's conditions.
@@ -67,10 +80,18 @@ pub(super) fn validate(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
     if !uses_notify(profile) {
         return Ok(());
     }
-    if profile.listener_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+    if profile
+        .listener_path()
+        .as_ref()
+        .is_none_or(|path| path.as_os_str().is_empty())
+    {
         return Err(SeccompError::NoListenerPath);
     }
-    let notify = profile.syscalls().iter().flatten().filter(|rule| rule.action() == Action::ScmpActNotify);
+    let notify = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .filter(|rule| rule.action() == Action::ScmpActNotify);
     // runc's rule, and profiles are written to it: the process that is filtered must still be able to report.
     if notify.flat_map(|rule| rule.names()).any(|name| name == "write") {
         return Err(SeccompError::NotifyForbidden("the call write"));
@@ -94,7 +115,10 @@ impl Work {
             return Err(SeccompError::Architecture);
         }
         self.arches.push((first, audit));
-        for want in wanted.iter().filter(|want| **want != native && **want != Arch::ScmpArchNative) {
+        for want in wanted
+            .iter()
+            .filter(|want| **want != native && **want != Arch::ScmpArchNative)
+        {
             match HOST.iter().find(|(arch, ..)| arch == want) {
                 Some((_, arch, audit)) => {
                     filter.add_arch(*arch).map_err(library("architecture"))?;
@@ -111,7 +135,10 @@ impl Work {
         let answer = action(rule.action(), rule.errno_ret())?;
         let args = rule.args().as_deref().unwrap_or_default();
         for name in rule.names() {
-            let tests = args.iter().map(|arg| comparison(name, arg)).collect::<Result<Vec<_>, _>>()?;
+            let tests = args
+                .iter()
+                .map(|arg| comparison(name, arg))
+                .collect::<Result<Vec<_>, _>>()?;
             if answer == self.default {
                 continue;
             }
@@ -125,7 +152,10 @@ impl Work {
 
     /// A name that libseccomp does not know: by number where gabion knows it, else left out if that refuses as much.
     fn add_unknown(&mut self, name: &str, rule: &LinuxSyscall, unconditional: bool) -> Result<(), SeccompError> {
-        let number = NEWER.iter().find(|(newer, _)| *newer == name).map(|(_, number)| *number);
+        let number = NEWER
+            .iter()
+            .find(|(newer, _)| *newer == name)
+            .map(|(_, number)| *number);
         match number {
             Some(number) if unconditional => {
                 self.newer.push((number, raw(rule.action(), rule.errno_ret())));
@@ -135,7 +165,10 @@ impl Work {
                 self.skipped.push(name.to_owned());
                 Ok(())
             }
-            _ => Err(SeccompError::UnknownDenied { name: name.to_owned(), action: rule.action().to_string() }),
+            _ => Err(SeccompError::UnknownDenied {
+                name: name.to_owned(),
+                action: rule.action().to_string(),
+            }),
         }
     }
 
@@ -144,9 +177,15 @@ impl Work {
         let enosys = matches!(self.default, ScmpAction::Errno(errno) if errno.cast_unsigned() != ENOSYS);
         let mut blocks = Vec::new();
         for (arch, audit) in self.arches.iter().filter(|(arch, _)| *arch != ScmpArch::X32) {
-            let above = newest(*arch, rules).filter(|_| enosys).map(|max| (max, bpf::RET_ERRNO | ENOSYS));
+            let above = newest(*arch, rules)
+                .filter(|_| enosys)
+                .map(|max| (max, bpf::RET_ERRNO | ENOSYS));
             if above.is_some() || !self.newer.is_empty() {
-                blocks.push(bpf::Numbers { arch: *audit, answers: self.newer.clone(), above });
+                blocks.push(bpf::Numbers {
+                    arch: *audit,
+                    answers: self.newer.clone(),
+                    above,
+                });
             }
         }
         let mut program = Vec::new();
@@ -166,13 +205,19 @@ fn add_known(
     answer: ScmpAction,
     tests: &[(u32, ScmpArgCompare)],
 ) -> Result<(), SeccompError> {
-    let twice = tests.iter().enumerate().any(|(i, (index, _))| tests.iter().skip(i + 1).any(|(other, _)| other == index));
+    let twice = tests
+        .iter()
+        .enumerate()
+        .any(|(i, (index, _))| tests.iter().skip(i + 1).any(|(other, _)| other == index));
     let tests: Vec<_> = tests.iter().map(|(_, test)| *test).collect();
     // Several conditions on one argument are alternatives, as in runc: libseccomp cannot hold both in one rule.
     let groups: Vec<&[ScmpArgCompare]> = if twice { tests.chunks(1).collect() } else { vec![&tests] };
     for group in groups {
         let step = |fault| library("rule")(fault);
-        filter.add_rule_conditional(answer, call, group).map_err(step).map_err(|fault| fault.for_call(name))?;
+        filter
+            .add_rule_conditional(answer, call, group)
+            .map_err(step)
+            .map_err(|fault| fault.for_call(name))?;
     }
     Ok(())
 }
@@ -188,7 +233,10 @@ fn newest(arch: ScmpArch, rules: &[LinuxSyscall]) -> Option<u32> {
 }
 
 fn comparison(name: &str, arg: &LinuxSeccompArg) -> Result<(u32, ScmpArgCompare), SeccompError> {
-    let bad = SeccompError::ArgIndex { name: name.to_owned(), index: arg.index() };
+    let bad = SeccompError::ArgIndex {
+        name: name.to_owned(),
+        index: arg.index(),
+    };
     let index = u32::try_from(arg.index()).ok().filter(|index| *index < 6).ok_or(bad)?;
     let (op, value) = match arg.op() {
         Op::ScmpCmpNe => (ScmpCompareOp::NotEqual, arg.value()),
@@ -252,13 +300,19 @@ fn flags(profile: &LinuxSeccomp, listener: bool) -> Flags {
 
 /// libseccomp 2.5 writes its program to a descriptor only.
 fn export(filter: &ScmpFilterContext) -> Result<Vec<bpf::Insn>, SeccompError> {
-    let scratch = |errno: nix::Error| SeccompError::Library { step: "scratch memory".to_owned(), errno: Some(errno as i32) };
+    let scratch = |errno: nix::Error| SeccompError::Library {
+        step: "scratch memory".to_owned(),
+        errno: Some(errno as i32),
+    };
     let fd = memfd_create(c"gabion-seccomp", MemFdCreateFlag::MFD_CLOEXEC).map_err(scratch)?;
     let mut file = std::fs::File::from(fd);
     filter.export_bpf(&file).map_err(library("export"))?;
     let mut bytes = Vec::new();
     let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
-    read.map_err(|fault| SeccompError::Library { step: "export".to_owned(), errno: fault.raw_os_error() })?;
+    read.map_err(|fault| SeccompError::Library {
+        step: "export".to_owned(),
+        errno: fault.raw_os_error(),
+    })?;
     bpf::decode(&bytes).map_err(invalid)
 }
 
@@ -267,13 +321,19 @@ fn invalid(fault: bpf::Invalid) -> SeccompError {
 }
 
 fn library(step: &'static str) -> impl FnOnce(error::SeccompError) -> SeccompError {
-    move |fault| SeccompError::Library { step: step.to_owned(), errno: fault.errno().map(|errno| errno as i32) }
+    move |fault| SeccompError::Library {
+        step: step.to_owned(),
+        errno: fault.errno().map(|errno| errno as i32),
+    }
 }
 
 impl SeccompError {
     fn for_call(self, name: &str) -> Self {
         match self {
-            Self::Library { step, errno } => Self::Library { step: format!("{step} for {name}"), errno },
+            Self::Library { step, errno } => Self::Library {
+                step: format!("{step} for {name}"),
+                errno,
+            },
             other => other,
         }
     }

@@ -20,8 +20,14 @@ pub struct ProbeError {
 
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let got = self.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}"));
-        write!(f, "the seccomp floor is not in force: {} gave {got} in the place of {:?}", self.call, self.expected)
+        let got = self
+            .got
+            .map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}"));
+        write!(
+            f,
+            "the seccomp floor is not in force: {} gave {got} in the place of {:?}",
+            self.call, self.expected
+        )
     }
 }
 
@@ -45,12 +51,18 @@ const PROBES: [(&str, Probe); 4] = [
 pub fn probe_floor() -> Result<(), ProbeError> {
     let (number, errno) = MARKER;
     ask("the marker", Probe::Unknown(number), Errno::from_raw(errno))?;
-    PROBES.iter().try_for_each(|(name, call)| ask(name, *call, Errno::EPERM))
+    PROBES
+        .iter()
+        .try_for_each(|(name, call)| ask(name, *call, Errno::EPERM))
 }
 
 fn ask(call: &'static str, probe: Probe, expected: Errno) -> Result<(), ProbeError> {
     let got = sys::probe(probe);
-    if got == Some(expected) { Ok(()) } else { Err(ProbeError { call, expected, got }) }
+    if got == Some(expected) {
+        Ok(())
+    } else {
+        Err(ProbeError { call, expected, got })
+    }
 }
 
 /// What /proc/PID/status says of seccomp.
