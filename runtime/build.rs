@@ -1,94 +1,25 @@
 //! Compiles `policy/seccomp.toml` into the BPF that the binary carries: `{default,floor}-{x86_64,aarch64}.bpf` in `OUT_DIR`,
 //! and `numbers.rs`, the calls newer than libseccomp. A name that cannot be resolved fails the build.
 
-use std::collections::BTreeMap;
+use std::env;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::{env, fmt};
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
-use serde::Deserialize;
+use policy::{Fault, POLICY, Policy, Rule, When, check, errno};
 
 #[allow(dead_code)]
 #[path = "src/seccomp/bpf.rs"]
 mod bpf;
+#[path = "build/policy.rs"]
+mod policy;
 
-const POLICY: &str = "policy/seccomp.toml";
 /// What a layer answers for calls that it leaves to the next one: replaced by a jump, so no kernel ever sees it.
 const PASS: ScmpAction = ScmpAction::Trace(0x6762);
 const PASS_RET: u32 = 0x7ff0_6762;
 const RET_ALLOW: u32 = 0x7fff_0000;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policy {
-    foreign: String,
-    unknown: String,
-    numbers: BTreeMap<String, BTreeMap<String, u32>>,
-    marker: Marker,
-    floor: Vec<Rule>,
-    default: Default,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Marker {
-    number: u32,
-    errno: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Default {
-    allow: Vec<Rule>,
-    refuse: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rule {
-    reason: String,
-    calls: Vec<String>,
-    errno: Option<String>,
-    when: Option<When>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct When {
-    arg: u32,
-    #[serde(default)]
-    values: Vec<u64>,
-    #[serde(default)]
-    bits: Vec<u64>,
-}
-
-#[derive(Debug)]
-enum Fault {
-    UnknownCall(String),
-    UnknownErrno(String),
-    NoErrno(String),
-    NoReason(Vec<String>),
-    Condition(String),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownCall(name) => write!(f, "{POLICY}: no architecture has a call {name}; is its number missing?"),
-            Self::UnknownErrno(name) => write!(f, "{POLICY}: errno {name} is not in build.rs"),
-            Self::NoErrno(name) => write!(
-                f,
-                "{POLICY}: the rule for {name} refuses and gives no errno, or allows and gives one"
-            ),
-            Self::NoReason(names) => write!(f, "{POLICY}: the rule for {names:?} has no reason"),
-            Self::Condition(name) => write!(f, "{POLICY}: the condition on {name} cannot be put into a filter"),
-        }
-    }
-}
-
-impl Error for Fault {}
 
 struct Family {
     name: &'static str,
@@ -110,6 +41,7 @@ const FAMILIES: [Family; 2] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={POLICY}");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/policy.rs");
     println!("cargo::rerun-if-changed=src/seccomp/bpf.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
@@ -130,23 +62,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn check(policy: &Policy) -> Result<(), Fault> {
-    let refusing = policy
-        .floor
-        .iter()
-        .chain(&policy.default.refuse)
-        .map(|rule| (rule, true));
-    for (rule, refuses) in refusing.chain(policy.default.allow.iter().map(|rule| (rule, false))) {
-        if rule.reason.trim().is_empty() || rule.calls.is_empty() {
-            return Err(Fault::NoReason(rule.calls.clone()));
-        }
-        if rule.errno.is_some() != refuses {
-            return Err(Fault::NoErrno(rule.calls.join(", ")));
-        }
-    }
-    Ok(())
-}
-
 fn write(path: &Path, program: &[bpf::Insn]) -> Result<(), Box<dyn Error>> {
     bpf::validate(program)?;
     fs::write(path, bpf::encode(program))?;
@@ -154,29 +69,20 @@ fn write(path: &Path, program: &[bpf::Insn]) -> Result<(), Box<dyn Error>> {
 }
 
 /// The tables that the module includes: for profiles that name calls which libseccomp does not know, and for the probe.
-fn numbers_source(policy: &Policy) -> Result<String, Fault> {
-    let all = policy.numbers.get("all").into_iter().flatten();
-    let rows: String = all
-        .map(|(name, number)| format!("    (\"{name}\", {number}),\n"))
-        .collect();
+fn numbers_source(policy: &Policy) -> Result<String, Box<dyn Error>> {
+    let mut rows = String::new();
+    for (name, number) in policy.numbers.get("all").into_iter().flatten() {
+        writeln!(rows, "    (\"{name}\", {number}),")?;
+    }
     Ok(format!(
         "/// Calls that libseccomp may not know, with their number on every architecture. From {POLICY}.\n\
          pub(crate) const NEWER: &[(&str, u32)] = &[\n{rows}];\n\
          /// The call that only the floor answers so: number, errno. From {POLICY}.\n\
-         pub(crate) const MARKER: (u32, i32) = ({}, {});\n",
-        policy.marker.number,
+         pub(crate) const MARKER: (u32, i32) = (0x{:04x}_{:04x}, {});\n",
+        policy.marker.number >> 16,
+        policy.marker.number & 0xffff,
         errno(&policy.marker.errno)?
     ))
-}
-
-fn errno(name: &str) -> Result<u32, Fault> {
-    match name {
-        "EPERM" => Ok(1),
-        "ENOSYS" => Ok(38),
-        "EDOTDOT" => Ok(73),
-        "EAFNOSUPPORT" => Ok(97),
-        _ => Err(Fault::UnknownErrno(name.to_owned())),
-    }
 }
 
 fn refusal(name: &str) -> Result<ScmpAction, Box<dyn Error>> {

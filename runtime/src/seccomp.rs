@@ -12,6 +12,7 @@ mod bpf;
 mod cache;
 mod compile;
 mod probe;
+mod translate;
 
 use std::fmt;
 use std::os::fd::OwnedFd;

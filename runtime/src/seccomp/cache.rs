@@ -24,6 +24,8 @@ use crate::sys::openat;
 
 /// Of a file's form and of what `compile` makes of a profile: to be raised when either changes.
 const VERSION: &[u8; 8] = b"gabscmp1";
+/// The permission bits of group and others.
+const OTHERS: u32 = 0o077;
 const HASH: usize = 32;
 /// Program, skipped names and head; larger is not ours.
 const MAX_FILE: usize = 2 * bpf::MAX_INSNS * bpf::INSN_SIZE;
@@ -92,7 +94,7 @@ fn open_dir(path: &Path) -> Result<OwnedFd, SeccompError> {
     if stat.st_uid != geteuid().as_raw() {
         return Err(unsafe_cache(CacheFault::Owner(stat.st_uid)));
     }
-    if stat.st_mode & 0o077 != 0 {
+    if stat.st_mode & OTHERS != 0 {
         return Err(unsafe_cache(CacheFault::Mode(stat.st_mode & 0o7777)));
     }
     Ok(dir.into())
@@ -168,7 +170,7 @@ fn read(cache: &OwnedFd, name: &str) -> Option<Vec<u8>> {
 
 fn is_private(stat: &FileStat) -> bool {
     let regular = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG;
-    regular && stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o077 == 0 && stat.st_nlink == 1
+    regular && stat.st_uid == geteuid().as_raw() && stat.st_mode & OTHERS == 0 && stat.st_nlink == 1
 }
 
 /// version (8), hash of all that follows (32), key (32), flags (4), listener (4), length of the program (4), program, names.

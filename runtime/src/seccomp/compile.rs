@@ -2,19 +2,15 @@
 
 use std::io::{Read, Seek};
 
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, error};
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSyscall, error};
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag,
-    LinuxSeccompOperator as Op, LinuxSyscall,
-};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 
 use super::tables::NEWER;
-use super::{Compiled, Flags, Program, SeccompError, bpf, uses_notify};
+use super::translate::{action, comparison, flags, raw, strictness};
+use super::{Compiled, Program, SeccompError, bpf, uses_notify};
 
-const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
-const MAX_ERRNO: u32 = 4095;
 /// In the place of libseccomp's own «leave it to the next program»: never reaches the kernel, `bpf::chain` replaces it.
 const PASS: u32 = 0x7ff0_6762;
 
@@ -93,7 +89,7 @@ pub(super) fn validate(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
         .flatten()
         .filter(|rule| rule.action() == Action::ScmpActNotify);
     // runc's rule, and profiles are written to it: the process that is filtered must still be able to report.
-    if notify.flat_map(|rule| rule.names()).any(|name| name == "write") {
+    if notify.flat_map(LinuxSyscall::names).any(|name| name == "write") {
         return Err(SeccompError::NotifyForbidden("the call write"));
     }
     Ok(())
@@ -230,72 +226,6 @@ fn newest(arch: ScmpArch, rules: &[LinuxSyscall]) -> Option<u32> {
         known.map_or_else(newer, |call| u32::try_from(call.as_raw_syscall()).ok())
     };
     rules.iter().flat_map(LinuxSyscall::names).filter_map(number).max()
-}
-
-fn comparison(name: &str, arg: &LinuxSeccompArg) -> Result<(u32, ScmpArgCompare), SeccompError> {
-    let bad = SeccompError::ArgIndex {
-        name: name.to_owned(),
-        index: arg.index(),
-    };
-    let index = u32::try_from(arg.index()).ok().filter(|index| *index < 6).ok_or(bad)?;
-    let (op, value) = match arg.op() {
-        Op::ScmpCmpNe => (ScmpCompareOp::NotEqual, arg.value()),
-        Op::ScmpCmpLt => (ScmpCompareOp::Less, arg.value()),
-        Op::ScmpCmpLe => (ScmpCompareOp::LessOrEqual, arg.value()),
-        Op::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
-        Op::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
-        Op::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-        // The runtime spec: `value` is the mask, `valueTwo` what must be left.
-        Op::ScmpCmpMaskedEq => (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0)),
-    };
-    Ok((index, ScmpArgCompare::new(index, op, value)))
-}
-
-fn action(action: Action, errno: Option<u32>) -> Result<ScmpAction, SeccompError> {
-    let value = errno.unwrap_or(EPERM);
-    let out_of_range = SeccompError::ErrnoRet(value);
-    Ok(match action {
-        Action::ScmpActKill | Action::ScmpActKillThread => ScmpAction::KillThread,
-        Action::ScmpActKillProcess => ScmpAction::KillProcess,
-        Action::ScmpActTrap => ScmpAction::Trap,
-        Action::ScmpActErrno if value > MAX_ERRNO => return Err(out_of_range),
-        Action::ScmpActErrno => ScmpAction::Errno(value.cast_signed()),
-        Action::ScmpActTrace => ScmpAction::Trace(u16::try_from(value).map_err(|_| out_of_range)?),
-        Action::ScmpActNotify => ScmpAction::Notify,
-        Action::ScmpActLog => ScmpAction::Log,
-        Action::ScmpActAllow => ScmpAction::Allow,
-    })
-}
-
-/// The same as the kernel's return value; `action` has judged the errno.
-fn raw(action: Action, errno: Option<u32>) -> u32 {
-    action.as_u32(Some(errno.unwrap_or(EPERM)))
-}
-
-/// The kernel's order of answers (seccomp(2)): of two filters the stricter answer counts.
-fn strictness(action: Action) -> u8 {
-    match action {
-        Action::ScmpActKillProcess => 7,
-        Action::ScmpActKill | Action::ScmpActKillThread => 6,
-        Action::ScmpActTrap => 5,
-        Action::ScmpActErrno => 4,
-        Action::ScmpActNotify => 3,
-        Action::ScmpActTrace => 2,
-        Action::ScmpActLog => 1,
-        Action::ScmpActAllow => 0,
-    }
-}
-
-fn flags(profile: &LinuxSeccomp, listener: bool) -> Flags {
-    let start = if listener { Flags::NEW_LISTENER } else { Flags::NONE };
-    profile.flags().iter().flatten().fold(start, |flags, flag| match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => flags.with(Flags::LOG),
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => flags.with(Flags::TSYNC),
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => flags.with(Flags::SPEC_ALLOW),
-        // Says how a listener is waited for: without one the kernel refuses it, and nothing is lost.
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if !listener => flags,
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => flags.with(Flags::WAIT_KILLABLE_RECV),
-    })
 }
 
 /// libseccomp 2.5 writes its program to a descriptor only.

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 //! What the filters answer, asked of an interpreter of their bytes, and of the kernel.
 
 mod built;
@@ -12,9 +12,9 @@ use super::*;
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
-const EPERM: u32 = bpf::RET_ERRNO | 1;
-const ENOSYS: u32 = bpf::RET_ERRNO | 38;
-const EAFNOSUPPORT: u32 = bpf::RET_ERRNO | 97;
+const EPERM: u32 = bpf::RET_ERRNO + 1;
+const ENOSYS: u32 = bpf::RET_ERRNO + 38;
+const EAFNOSUPPORT: u32 = bpf::RET_ERRNO + 97;
 
 /// `struct seccomp_data` as far as filters look at it.
 #[derive(Debug, Clone, Copy)]

@@ -215,7 +215,7 @@ fn calls_newer_than_the_profile_do_not_exist() {
             )
         };
         assert_eq!([3, 437, 438, 4].map(x86), [ALLOW, ALLOW, ENOSYS, EPERM]);
-        assert_eq!(number_answer(&compiled, bpf::X32_BIT | 500, [0; 2]), KILL_PROCESS);
+        assert_eq!(number_answer(&compiled, bpf::X32_BIT + 500, [0; 2]), KILL_PROCESS);
     }
 }
 
