@@ -15,7 +15,7 @@ use crate::executor::Workload;
 use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
 use crate::host::NsType;
-use crate::seccomp::Program;
+use crate::seccomp::{Compiled, Program};
 use crate::sys;
 
 pub mod cgroup_mount;
@@ -62,8 +62,10 @@ pub struct Setup<'a> {
 /// The seccomp programs to install, ready made.
 #[derive(Debug, Default)]
 pub struct Filters {
-    pub programs: Vec<Program>,
-    pub flags: u32,
+    /// Installed and probed first: a profile may kill for the calls that the probe makes.
+    pub floor: Option<Program>,
+    /// The spec's own profile.
+    pub profile: Option<Compiled>,
     pub notify: Option<NotifyTarget>,
 }
 
@@ -72,8 +74,27 @@ pub struct Filters {
 pub struct NotifyTarget {
     /// Connected before the pivot, while its path can be reached.
     pub socket: OwnedFd,
-    /// What to send beside the descriptor (runtime-spec: ContainerProcessState).
-    pub state: Vec<u8>,
+    /// The container's OCI state, without the pid.
+    pub state: serde_json::Value,
+    /// `listenerMetadata`.
+    pub metadata: String,
+}
+
+impl NotifyTarget {
+    /// What is sent beside the descriptor (runtime-spec, config-linux.md, containerProcessState).
+    pub fn state_of(&self, pid: &str) -> Result<Vec<u8>> {
+        let number: i64 = pid.parse().map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
+        let mut state = self.state.clone();
+        state["pid"] = number.into();
+        let whole = serde_json::json!({
+            "ociVersion": state["ociVersion"],
+            "fds": ["seccompFd"],
+            "pid": number,
+            "metadata": self.metadata,
+            "state": state,
+        });
+        serde_json::to_vec(&whole).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))
+    }
 }
 
 /// Whether a container is made, or a process added to one.
@@ -126,6 +147,7 @@ pub fn run(setup: &Setup<'_>) -> ! {
 fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
     // Until the parent has put us into the cgroup and mapped our ids, nothing is charged or owned rightly.
     setup.channel.expect(&Message::Go)?;
+    namespaces::become_root(setup)?;
     let prepared = match &setup.kind {
         Kind::Create(create) => prepare_create(setup, create)?,
         Kind::Exec => prepare_exec(setup)?,

@@ -495,3 +495,13 @@ pub fn probe(call: Probe) -> Option<Errno> {
     let result = unsafe { libc::syscall(number, a, b, 0, 0) };
     Errno::result(result).err()
 }
+
+/// Empties the ambient capability set (prctl(2) PR_CAP_AMBIENT_CLEAR_ALL).
+pub fn prctl_ambient_clear() -> Result<()> {
+    prctl_two(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL)
+}
+
+fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
+    // SAFETY: the option takes integers, no pointers.
+    done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
+}

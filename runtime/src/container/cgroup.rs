@@ -8,11 +8,16 @@ use libcgroups::common::{
 };
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
+use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
+use crate::executor::verify;
+use crate::faults::{self, Enforcement};
+use crate::hardened::Hardened;
+use crate::observed::Observed;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,50 @@ impl Cgroup {
         let options =
             ControllerOpt { resources, freezer_state: None, oom_score_adj: None, disable_oom_killer: false };
         self.manager.apply(&options).map_err(|e| failed(&e))
+    }
+
+    /// Sets the limits of a vetted container.
+    pub fn limit(&self, resources: &LinuxResources, hardened: &Hardened) -> Result<()> {
+        let skip = |control| hardened.enforces(control) && faults::enforcement(control) != Enforcement::Do;
+        let mut resources = resources.clone();
+        if skip(ControlId::Cgroup) {
+            resources.set_pids(None).set_memory(None);
+        }
+        self.apply(&resources)?;
+        if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
+            self.close_devices(resources.devices().as_deref().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// libcontainer's v1 code lets every container make device nodes of any number (`c *:* m`): the vetted list is written
+    /// again, from nothing, after it.
+    fn close_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        if !matches!(self.manager, AnyCgroupManager::V1(_)) {
+            return Ok(());
+        }
+        let directory = Path::new(ROOT).join("devices").join(relative(&self.record.path));
+        let write = |file: &str, text: &str| {
+            let path = directory.join(file);
+            std::fs::write(&path, text).map_err(Error::file("write", path))
+        };
+        write("devices.deny", "a")?;
+        for rule in rules.iter().filter(|r| r.allow()) {
+            write("devices.allow", &rule.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
+    pub fn verify(&self, hardened: &Hardened) -> Result<()> {
+        let seen = Observed { cgroup: crate::observed::cgroup::read(&self.record.path)?, ..Observed::default() };
+        for control in CONTROLS.iter().filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices)) {
+            if hardened.enforces(control.id()) {
+                let facts = control.facts(hardened, &seen).into_iter().filter(|f| f.control == control.id());
+                verify::all_hold(facts.collect())?;
+            }
+        }
+        Ok(())
     }
 
     pub fn pids(&self) -> Result<Vec<i32>> {
@@ -122,6 +171,11 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
             remove_tree(&entry.path())?;
         }
     }
+    // A frozen process cannot die (v1 freezer).
+    let freezer = directory.join("freezer.state");
+    if freezer.exists() {
+        std::fs::write(freezer, "THAWED").map_err(|e| errno(&e))?;
+    }
     let procs = std::fs::read_to_string(directory.join("cgroup.procs")).map_err(|e| errno(&e))?;
     for pid in procs.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0) {
         match nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
@@ -135,10 +189,17 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
     }
 }
 
+/// Where cgroups are mounted (cgroups(7); systemd and all engines agree).
+const ROOT: &str = "/sys/fs/cgroup";
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
 /// The directories that hold the cgroup at `path` (relative to each hierarchy's mount).
 pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
-    let root = Path::new("/sys/fs/cgroup");
-    let relative = path.strip_prefix("/").unwrap_or(path);
+    let root = Path::new(ROOT);
+    let relative = relative(path);
     let statfs = nix::sys::statfs::statfs(root).map_err(|e| Error::File {
         doing: "look at",
         path: root.to_path_buf(),

@@ -127,7 +127,7 @@ impl StateDir {
     /// Takes the id: makes its directory, which must not be there.
     pub fn claim(root: &Path, id: &ContainerId) -> Result<(Self, CreateLock)> {
         faults::at(Step::StateDir)?;
-        make_root(root)?;
+        Self::root(root)?;
         let path = root.join(id.as_str());
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
@@ -140,6 +140,11 @@ impl StateDir {
         let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
             .map_err(|e| Error::step(Step::StateDir, "lock the new state directory", e))?;
         Ok((Self { path, dir }, CreateLock { _lock: lock }))
+    }
+
+    /// Makes the root, or checks that it is ours.
+    pub fn root(root: &Path) -> Result<()> {
+        make_root(root)
     }
 
     /// The directory of an existing container.

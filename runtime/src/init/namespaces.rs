@@ -76,6 +76,22 @@ pub fn enter(setup: &Setup<'_>) -> Result<()> {
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
 }
 
+/// In a user namespace of our own we are nobody until we say who (user_namespaces(7)): files made from here on are root's.
+pub fn become_root(setup: &Setup<'_>) -> Result<()> {
+    if !setup.enters_new(NsType::User) {
+        return Ok(());
+    }
+    root_ids()
+}
+
+/// User and group 0 of the user namespace that we are in.
+pub fn root_ids() -> Result<()> {
+    let failed = |e| Error::step(Step::UserNamespace, "become root of the user namespace", e);
+    let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid).map_err(failed)?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(failed)
+}
+
 /// Joins one namespace by the descriptor that was vetted.
 pub fn join(typ: NsType, fd: &OwnedFd) -> Result<()> {
     setns(fd.as_fd(), flag(typ))
