@@ -4,9 +4,10 @@
 //! Rule: `policy/seccomp.toml`. Enforced by: the kernel, seccomp(2) filters. Kernel floor: 3.17; 5.0 for NOTIFY.
 //!
 //! Order of use, in a process with `no_new_privs` or `CAP_SYS_ADMIN`:
-//! `install(floor)` → [`probe_floor`] → `install(profile)` → execve. The probe comes before the profile because a profile may kill
-//! for the calls that the probe makes. The floor's errnos outrank ALLOW, LOG, TRACE and NOTIFY of any profile, and the kernel
-//! keeps filters through execve and fork.
+//! `install(floor)` → [`probe_floor`] → `install(profile)` → execve, or with our own profile, which contains the floor,
+//! `install(default)` → [`probe_floor`] → execve. The probe comes before the spec's profile because that may kill for the calls
+//! that the probe makes. The floor's errnos outrank ALLOW, LOG, TRACE and NOTIFY of any profile, and the kernel keeps filters
+//! through execve and fork.
 
 mod bpf;
 mod cache;
@@ -44,7 +45,8 @@ static FLOOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/floor-aarch64.bp
 pub struct Program(std::borrow::Cow<'static, [u8]>);
 
 impl Program {
-    /// The profile of a container whose spec has none. It contains the floor's rules.
+    /// The profile of a container whose spec has none. It contains the floor's rules and its marker, so it needs no floor under it:
+    /// one filter in the place of two saves their installation, a tenth of a millisecond.
     pub fn default_profile() -> Self {
         Self(DEFAULT.into())
     }

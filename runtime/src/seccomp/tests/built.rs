@@ -280,7 +280,7 @@ fn programs_are_checked() {
         refused(FLOOR[..FLOOR.len() - bpf::INSN_SIZE].to_vec()),
         "no return at the end, or a jump past it"
     );
-    assert!(refused([FLOOR; 20].concat()), "too long");
+    assert!(refused([FLOOR; 100].concat()), "too long");
     let mut odd = FLOOR.to_vec();
     odd[0] = 0x84;
     assert!(refused(odd), "an opcode that no filter of ours has");
