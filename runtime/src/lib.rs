@@ -13,5 +13,7 @@ pub mod observed;
 pub mod policy;
 pub mod request;
 pub mod size;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::{Error, Result};
