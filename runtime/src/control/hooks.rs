@@ -71,16 +71,16 @@ impl Control for Hooks {
 
 #[allow(deprecated)] // prestart is deprecated and still written (nvidia-container-toolkit); it must not pass unseen.
 fn stages(hooks: &SpecHooks) -> [(&'static str, Runs, &[Hook]); 6] {
-    fn list(hooks: &Option<Vec<Hook>>) -> &[Hook] {
-        hooks.as_deref().unwrap_or_default()
+    fn list(hooks: Option<&Vec<Hook>>) -> &[Hook] {
+        hooks.map(Vec::as_slice).unwrap_or_default()
     }
     [
-        ("prestart", Runs::OnHost, list(hooks.prestart())),
-        ("createRuntime", Runs::OnHost, list(hooks.create_runtime())),
-        ("createContainer", Runs::OnHost, list(hooks.create_container())),
-        ("startContainer", Runs::InImage, list(hooks.start_container())),
-        ("poststart", Runs::OnHost, list(hooks.poststart())),
-        ("poststop", Runs::OnHost, list(hooks.poststop())),
+        ("prestart", Runs::OnHost, list(hooks.prestart().as_ref())),
+        ("createRuntime", Runs::OnHost, list(hooks.create_runtime().as_ref())),
+        ("createContainer", Runs::OnHost, list(hooks.create_container().as_ref())),
+        ("startContainer", Runs::InImage, list(hooks.start_container().as_ref())),
+        ("poststart", Runs::OnHost, list(hooks.poststart().as_ref())),
+        ("poststop", Runs::OnHost, list(hooks.poststop().as_ref())),
     ]
 }
 
@@ -185,6 +185,7 @@ mod tests {
         case
     }
 
+    #[allow(clippy::unnecessary_wraps)] // as the table of cases wants it
     fn file(uid: u32, mode: u32) -> Option<HookFile> {
         Some(HookFile::Executable { uid, mode })
     }

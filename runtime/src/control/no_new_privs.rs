@@ -74,7 +74,11 @@ mod tests {
         ] {
             let (draft, decision) = Case::new().with("/process/noNewPrivileges", asked).decide(&NoNewPrivs);
             assert_eq!(decision.verdict, verdict);
-            let set = draft.spec.process().as_ref().and_then(|p| p.no_new_privileges());
+            let set = draft
+                .spec
+                .process()
+                .as_ref()
+                .and_then(oci_spec::runtime::Process::no_new_privileges);
             assert_eq!(set, Some(true));
         }
     }

@@ -140,14 +140,13 @@ fn bound_nofile(limits: &mut Vec<PosixRlimit>, cx: &Context<'_>, findings: &mut 
             findings.tightened(path, shown(files.hard()), shown(max), why);
             *files = limit(PosixRlimitType::RlimitNofile, files.soft().min(max), max);
         }
-        Some(_) => {}
         // Inherited: services of systemd often have a hard limit of a billion.
         None if cx.host.nofile > max => {
             let soft = cx.host.nofile_soft.unwrap_or(max).min(max);
             findings.tightened(path, shown(cx.host.nofile), shown(max), why);
             limits.push(limit(PosixRlimitType::RlimitNofile, soft, max));
         }
-        None => {}
+        _ => {}
     }
 }
 

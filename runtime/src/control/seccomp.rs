@@ -167,6 +167,7 @@ mod tests {
     use crate::decision::{Decision, Verdict};
     use crate::testing::{Case, check_about, codes, refusal};
 
+    #[allow(clippy::needless_pass_by_value)] // written next to json!
     fn profile(default: &str, rules: Value) -> Case {
         Case::new().with("/linux/seccomp", json!({"defaultAction": default, "syscalls": rules}))
     }

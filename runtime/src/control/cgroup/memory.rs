@@ -32,19 +32,18 @@ pub(super) fn bound(resources: &mut LinuxResources, cx: &Context<'_>, findings: 
             keep(resources, memory);
             return SwapPlan::AsAsked;
         }
-        None => match default_limit(cx) {
-            Some(limit) => {
-                bounded(at, memory.limit(), limit, "a leak must stay inside", findings);
-                limit
-            }
-            None => {
+        None => {
+            let Some(limit) = default_limit(cx) else {
                 findings.warned(
                     at,
                     "no limit on memory: the host's memory is not known and the policy gives none",
                 );
+                keep(resources, memory);
                 return SwapPlan::AsAsked;
-            }
-        },
+            };
+            bounded(at, memory.limit(), limit, "a leak must stay inside", findings);
+            limit
+        }
     };
     memory.set_limit(Some(signed(limit)));
     let plan = swap(&mut memory, limit, cx, findings);

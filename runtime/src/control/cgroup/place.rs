@@ -58,7 +58,7 @@ fn bad_path(path: &Path, driver: CgroupDriver) -> Option<&'static str> {
             let (&[slice, _, name] | &[slice, name]) = parts.as_slice() else {
                 return Some("is not of the form slice:prefix:name, which the systemd driver needs");
             };
-            let slice_is_one = parts.len() == 2 || slice.is_empty() || slice.ends_with(".slice");
+            let slice_is_one = parts.len() == 2 || slice.is_empty() || slice.strip_suffix(".slice").is_some();
             if name.is_empty() || !slice_is_one || text.contains('/') {
                 return Some("is not of the form slice:prefix:name, which the systemd driver needs");
             }

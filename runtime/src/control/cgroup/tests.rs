@@ -170,7 +170,10 @@ fn cpu_only_if_somebody_says_so() {
     let quota = |case: &Case| {
         let (draft, decision) = case.decide(&Cgroup);
         let resources = draft.spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
-        (resources.cpu().as_ref().and_then(|c| c.quota()), decision)
+        (
+            resources.cpu().as_ref().and_then(oci_spec::runtime::LinuxCpu::quota),
+            decision,
+        )
     };
     assert_eq!(quota(&Case::new()).0, None);
     for (cpu, want) in [

@@ -5,7 +5,8 @@ use oci_spec::runtime::{
 };
 
 use super::{ExecRequest, Widening};
-use crate::control::{ControlId, capabilities, fds};
+use crate::control::fds::{bad_cwd, printable};
+use crate::control::{ControlId, capabilities};
 use crate::decision::Findings;
 use crate::hardened::{ExecPlan, Hardened};
 use crate::host::OwnUserNs;
@@ -82,11 +83,11 @@ fn well_formed(process: &Process, findings: &mut Findings) {
             "remove the NUL byte",
         );
     }
-    if let Some(why) = fds::bad_cwd(process.cwd()) {
+    if let Some(why) = bad_cwd(process.cwd()) {
         findings.refused(
             "cwd",
             "process.cwd",
-            format!("the working directory {:?} {why}", process.cwd()),
+            format!("the working directory {} {why}", printable(process.cwd())),
             "give an absolute path inside the container",
         );
     }
