@@ -1,14 +1,14 @@
 //! What `harden` gives, and the only thing `create` accepts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Linux, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::control::ControlId;
 use crate::decision::{Change, Decision};
-use crate::host::NsId;
+use crate::host::{NsId, NsType};
 use crate::policy::Level;
 
 /// What the OCI spec has no words for.
@@ -19,6 +19,11 @@ pub struct Plan {
     pub holes: Vec<Hole>,
     /// Namespaces that are joined by path, with the identity that was vetted.
     pub joined: Vec<Joined>,
+    /// The host's own namespaces when this was decided: a new one must be none of them.
+    pub host_namespaces: BTreeMap<NsType, BTreeSet<NsId>>,
+    /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed. What is absent
+    /// here was not looked at: the destination as it is written counts.
+    pub targets: BTreeMap<usize, PathBuf>,
     /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
     pub memfd_noexec: Option<u8>,
     pub landlock: Option<LandlockPlan>,
@@ -37,6 +42,8 @@ pub struct Plan {
 pub struct Hole {
     /// The path as it was asked for, inside the container.
     pub path: PathBuf,
+    /// Where that leads in the image, symlinks followed (`/var/run` → `/run`); the path itself where nobody could look.
+    pub target: PathBuf,
     /// Bytes.
     pub size: u64,
     /// Permission bits for a mount point that the image does not have; an existing one keeps its own.
@@ -46,7 +53,7 @@ pub struct Hole {
 /// A namespace that is joined by path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
-    pub typ: crate::host::NsType,
+    pub typ: NsType,
     pub path: PathBuf,
     pub id: NsId,
 }
@@ -112,6 +119,22 @@ pub enum SwapPlan {
 pub struct Draft {
     pub spec: Spec,
     pub plan: Plan,
+}
+
+impl Draft {
+    /// The Linux part of the spec; an empty one is made where there is none.
+    pub fn linux(&mut self) -> &mut Linux {
+        self.spec.linux_mut().get_or_insert_with(|| {
+            let mut linux = Linux::default();
+            // oci-spec's default is a whole container; what nobody wrote is nothing.
+            linux
+                .set_namespaces(None)
+                .set_resources(None)
+                .set_masked_paths(None)
+                .set_readonly_paths(None);
+            linux
+        })
+    }
 }
 
 /// A vetted container: made by `harden` alone.

@@ -58,6 +58,21 @@ impl NsType {
     }
 }
 
+impl From<NsType> for LinuxNamespaceType {
+    fn from(typ: NsType) -> Self {
+        match typ {
+            NsType::User => Self::User,
+            NsType::Mount => Self::Mount,
+            NsType::Pid => Self::Pid,
+            NsType::Ipc => Self::Ipc,
+            NsType::Uts => Self::Uts,
+            NsType::Network => Self::Network,
+            NsType::Cgroup => Self::Cgroup,
+            NsType::Time => Self::Time,
+        }
+    }
+}
+
 impl From<LinuxNamespaceType> for NsType {
     fn from(typ: LinuxNamespaceType) -> Self {
         match typ {
@@ -212,6 +227,14 @@ pub struct Host {
     pub ns_paths: BTreeMap<PathBuf, NsPath>,
     /// By index in the spec's mounts: the sources of bind mounts.
     pub sources: BTreeMap<usize, SourcePath>,
+    /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
+    /// could not be looked at.
+    pub targets: BTreeMap<usize, PathBuf>,
+    /// What stands on this host at the paths of `linux.devices` (not following a symlink at the end).
+    pub devices: BTreeMap<PathBuf, FileKind>,
+    /// The `/sys/devices/system/cpu/cpuN/thermal_throttle` directories of this host: readable counters that tell a
+    /// container of its neighbours' load.
+    pub thermal_throttle: Vec<PathBuf>,
     pub hooks: BTreeMap<PathBuf, HookFile>,
     /// Where default and declared holes lead in the image; absent where it could not be looked at.
     pub holes: BTreeMap<PathBuf, HoleTarget>,
