@@ -15,6 +15,7 @@ use serde::Deserialize;
 const NSFS: u64 = 4;
 
 /// `host.toml`.
+#[allow(clippy::struct_excessive_bools)] // a file of test input
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostFile {
@@ -24,6 +25,11 @@ pub struct HostFile {
     pub source: BTreeMap<PathBuf, SourceFile>,
     /// Where holes lead: a path, or `missing`/`file`.
     pub hole: BTreeMap<PathBuf, HoleFile>,
+    /// Where mount destinations lead in the image, by the destination as it is written.
+    pub target: BTreeMap<PathBuf, PathBuf>,
+    /// What the host has at the paths of `linux.devices`.
+    pub device: BTreeMap<PathBuf, Kind>,
+    pub thermal_throttle: Vec<PathBuf>,
     pub hook: BTreeMap<PathBuf, Hook>,
     pub memory_total: Option<Size>,
     pub parent_memory: Option<Size>,
@@ -111,6 +117,19 @@ pub enum Hook {
     Errno(i32),
 }
 
+impl Kind {
+    fn file(self) -> FileKind {
+        match self {
+            Self::Directory => FileKind::Directory,
+            Self::Regular => FileKind::Regular,
+            Self::Char(major, minor) => FileKind::CharDevice(major, minor),
+            Self::Block(major, minor) => FileKind::BlockDevice(major, minor),
+            Self::Socket => FileKind::Socket,
+            Self::Fifo => FileKind::Fifo,
+        }
+    }
+}
+
 /// The host's namespace of a type.
 pub fn host_ns(typ: NsType) -> NsId {
     NsId {
@@ -137,6 +156,13 @@ impl HostFile {
                 .collect(),
             ns_paths: self.ns_paths(request),
             sources: self.sources(request),
+            targets: self.targets(request),
+            devices: self
+                .device
+                .iter()
+                .map(|(path, kind)| (path.clone(), kind.file()))
+                .collect(),
+            thermal_throttle: self.thermal_throttle.clone(),
             hooks: self.hooks(request),
             holes: self.holes(),
             memory_total: self.memory_total.unwrap_or(Size(8 << 30)).0,
@@ -221,6 +247,13 @@ impl HostFile {
             .collect()
     }
 
+    fn targets(&self, request: &Request) -> BTreeMap<usize, PathBuf> {
+        let mounts = request.spec.mounts().iter().flatten().enumerate();
+        mounts
+            .filter_map(|(i, m)| Some((i, self.target.get(m.destination())?.clone())))
+            .collect()
+    }
+
     fn source(&self, path: &Path) -> SourcePath {
         let file = self.source.get(path).cloned().unwrap_or_default();
         if let Some(errno) = file.errno {
@@ -228,14 +261,7 @@ impl HostFile {
         }
         SourcePath::Open(Source {
             real: file.real.unwrap_or_else(|| path.to_owned()),
-            kind: match file.kind {
-                Kind::Directory => FileKind::Directory,
-                Kind::Regular => FileKind::Regular,
-                Kind::Char(major, minor) => FileKind::CharDevice(major, minor),
-                Kind::Block(major, minor) => FileKind::BlockDevice(major, minor),
-                Kind::Socket => FileKind::Socket,
-                Kind::Fifo => FileKind::Fifo,
-            },
+            kind: file.kind.file(),
             filesystem: match file.fs {
                 Fs::Ordinary => SourceFs::Ordinary,
                 Fs::Proc => SourceFs::Proc,

@@ -28,7 +28,7 @@ pub(super) enum Judgement {
 }
 
 /// Trees of the host that tell or control too much; nor may anything above them be bound.
-const SENSITIVE: [&str; 27] = [
+const SENSITIVE: [&str; 30] = [
     "/boot",
     "/dev",
     "/efi",
@@ -42,6 +42,8 @@ const SENSITIVE: [&str; 27] = [
     "/run/dbus",
     "/run/docker",
     "/run/gabion",
+    "/run/k0s",
+    "/run/k3s",
     "/run/podman",
     "/run/systemd",
     "/run/udev",
@@ -52,6 +54,7 @@ const SENSITIVE: [&str; 27] = [
     "/var/lib/crio",
     "/var/lib/docker",
     "/var/lib/etcd",
+    "/var/lib/k0s",
     "/var/lib/kubelet",
     "/var/lib/rancher",
     "/var/log/gabion",

@@ -28,8 +28,10 @@ pub(super) fn check(index: usize, mount: &Mount, target: &Path, cx: &Context<'_>
     let written = mount.destination();
     let place = format!("mounts.{}", written.display());
     if !written.is_absolute() || written.components().any(|c| c == Component::ParentDir) || target == Path::new("/") {
-        let what =
-            format!("{written:?} is not a place to mount at: it must be absolute, without `..`, and not the root");
+        let what = format!(
+            "{} is not a place to mount at: it must be absolute, without `..`, and not the root",
+            written.display()
+        );
         findings.refused(
             "destination",
             place,
