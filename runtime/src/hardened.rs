@@ -65,6 +65,9 @@ pub struct LandlockPlan {
     pub writable: Vec<PathBuf>,
     /// Writable paths that were excepted from W^X by policy or by the mount's own `exec`.
     pub writable_exec: Vec<PathBuf>,
+    /// Read-only mounts below a writable path whose programs may run: the walk that hands out EXECUTE stops above them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub executable: Vec<PathBuf>,
     pub tcp_bind: Option<Vec<u16>>,
     pub tcp_connect: Option<Vec<u16>>,
     /// The ABI that the kernel offered when this was decided.

@@ -173,12 +173,23 @@ pub enum CgroupVersion {
     V2,
 }
 
+/// Who makes cgroups (`--systemd-cgroup`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    /// systemd: the path is `slice:prefix:name`.
+    Systemd,
+}
+
 /// What AppArmor is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AppArmor {
     #[default]
     Absent,
-    /// On; these profiles of interest are known to be loaded (the list may be unreadable to us: then `None`).
+    /// On; these profiles of interest are known to be loaded **in enforce mode** (a profile in mode `complain` or
+    /// `unconfined` confines nothing). The list may be unreadable to us: then `None`.
     Enabled { loaded: Option<BTreeSet<String>> },
 }
 
@@ -234,6 +245,8 @@ pub struct Host {
     /// The same for tasks.
     pub parent_pids: Option<u64>,
     pub cgroup: CgroupVersion,
+    /// Who makes the container's cgroup: it decides what `linux.cgroupsPath` means.
+    pub cgroup_driver: CgroupDriver,
     /// Controllers that this caller may use.
     pub controllers: BTreeSet<String>,
     /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
@@ -249,6 +262,8 @@ pub struct Host {
     pub user_ns: OwnUserNs,
     /// RLIMIT_NOFILE's hard value as the container would inherit it.
     pub nofile: u64,
+    /// And its soft value: a bound that gabion adds must not raise it.
+    pub nofile_soft: Option<u64>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
 }

@@ -20,5 +20,7 @@ pub mod seccomp;
 pub mod selfprotect;
 pub mod size;
 pub mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::{Error, Result};

@@ -122,15 +122,7 @@ impl Request {
     }
 
     pub fn caller(&self) -> Caller {
-        if self.annotation("io.container.manager") == Some("libpod") {
-            Caller::Podman
-        } else if self.annotation("io.kubernetes.cri.container-type").is_some()
-            || self.annotation("io.kubernetes.cri-o.ContainerType").is_some()
-        {
-            Caller::Cri
-        } else {
-            Caller::Bundle
-        }
+        caller_of(&self.spec)
     }
 
     /// The pod, if the policy says that the CRI which names it can be trusted.
@@ -175,6 +167,20 @@ impl Request {
         container
             .and_then(|c| self.annotation(&format!("{name}.{c}")))
             .or_else(|| self.annotation(name))
+    }
+}
+
+/// Who seems to have written this spec (of a request, or a stored one).
+pub fn caller_of(spec: &Spec) -> Caller {
+    let annotation = |key: &str| spec.annotations().as_ref().and_then(|a| a.get(key)).map(String::as_str);
+    if annotation("io.container.manager") == Some("libpod") {
+        Caller::Podman
+    } else if annotation("io.kubernetes.cri.container-type").is_some()
+        || annotation("io.kubernetes.cri-o.ContainerType").is_some()
+    {
+        Caller::Cri
+    } else {
+        Caller::Bundle
     }
 }
 

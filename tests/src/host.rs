@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gabion::host::{
-    AppArmor, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType, OwnUserNs,
-    SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, CgroupDriver, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType,
+    OwnUserNs, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion::request::Request;
 use gabion::size::Size;
@@ -35,6 +35,7 @@ pub struct HostFile {
     pub parent_memory: Option<Size>,
     pub parent_pids: Option<u64>,
     pub cgroup: CgroupVersion,
+    pub cgroup_driver: CgroupDriver,
     /// The controllers that may be used; all where it is not given.
     pub controllers: Option<BTreeSet<String>>,
     pub no_swap_accounting: bool,
@@ -51,6 +52,7 @@ pub struct HostFile {
     /// gabion runs inside a user namespace.
     pub rootless: bool,
     pub nofile: Option<u64>,
+    pub nofile_soft: Option<u64>,
     pub state_dirs: Vec<PathBuf>,
 }
 
@@ -167,8 +169,9 @@ impl HostFile {
             parent_memory: self.parent_memory.map(|s| s.0),
             parent_pids: self.parent_pids,
             cgroup: self.cgroup,
+            cgroup_driver: self.cgroup_driver,
             controllers: self.controllers.clone().unwrap_or_else(|| {
-                ["cpu", "cpuset", "memory", "pids", "devices", "io", "hugetlb"]
+                ["blkio", "cpu", "cpuset", "memory", "pids", "devices", "io", "hugetlb"]
                     .map(str::to_owned)
                     .into()
             }),
@@ -196,6 +199,7 @@ impl HostFile {
                 OwnUserNs::Initial
             },
             nofile: self.nofile.unwrap_or(1_048_576),
+            nofile_soft: self.nofile_soft,
             state_dirs: self.state_dirs.clone(),
         }
     }

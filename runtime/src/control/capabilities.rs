@@ -75,7 +75,8 @@ impl Control for Capabilities {
         refuse_asked(&asked, &allowed, cx, findings);
         let granted = intersect(&asked, &allowed);
         let dropped = names(&union(&asked).difference(&union(&granted)).copied().collect());
-        if granted == asked {
+        // By their members: an empty set and an absent one are the same to the kernel.
+        if masks(&granted) == masks(&asked) {
             findings.kept(
                 "process.capabilities",
                 format!("within what is allowed: {}", names(&union(&granted))),
@@ -217,6 +218,18 @@ fn union(caps: &LinuxCapabilities) -> HashSet<Capability> {
     .collect()
 }
 
+/// The five sets as the kernel's masks.
+fn masks(caps: &LinuxCapabilities) -> [u64; 5] {
+    [
+        caps.bounding(),
+        caps.effective(),
+        caps.permitted(),
+        caps.inheritable(),
+        caps.ambient(),
+    ]
+    .map(|set| set.as_ref().map_or(0, mask))
+}
+
 fn names(set: &HashSet<Capability>) -> String {
     let mut names: Vec<String> = set.iter().map(ToString::to_string).collect();
     names.sort();
@@ -236,4 +249,138 @@ pub fn bit(cap: Capability) -> u64 {
 /// A capability set as a kernel mask.
 pub fn mask(set: &CapSet) -> u64 {
     set.iter().map(|c| bit(*c)).fold(0, |a, b| a | b)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decision::{Decision, Verdict};
+    use crate::testing::{Case, check_about, codes, refusal};
+
+    #[allow(clippy::needless_pass_by_value)] // written next to json!
+    fn with(caps: Value) -> Case {
+        Case::new().with("/process/capabilities", caps)
+    }
+
+    fn same(names: &[&str]) -> Value {
+        json!({"bounding": names, "effective": names, "permitted": names})
+    }
+
+    fn granted(case: &Case) -> (LinuxCapabilities, Decision) {
+        let (draft, decision) = case.decide(&Capabilities);
+        let process = draft.spec.process().clone().unwrap();
+        (process.capabilities().clone().unwrap(), decision)
+    }
+
+    #[allow(clippy::ref_option)] // as oci-spec hands it out
+    fn list(set: &Option<CapSet>) -> String {
+        names(&set.clone().unwrap_or_default())
+    }
+
+    const RUNC: [&str; 14] = [
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    ];
+
+    #[test]
+    fn engine_defaults_are_cut_to_eight() {
+        check_about(&Capabilities, ControlId::Capabilities);
+        let (caps, decision) = granted(&with(same(&RUNC)));
+        assert_eq!(decision.verdict, Verdict::Tightened);
+        let eight = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETGID SETUID";
+        for set in [caps.bounding(), caps.effective(), caps.permitted()] {
+            assert_eq!(list(set), eight);
+        }
+        let (caps, _) = granted(&with(same(&RUNC)).level(Level::Restricted));
+        assert_eq!(list(caps.bounding()), "NET_BIND_SERVICE");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_refused_by_name() {
+        for cap in [
+            "CAP_SYS_ADMIN",
+            "CAP_NET_ADMIN",
+            "CAP_BPF",
+            "CAP_SYS_PTRACE",
+            "CAP_CHECKPOINT_RESTORE",
+        ] {
+            let case = with(json!({"ambient": [cap]}));
+            let (caps, decision) = granted(&case);
+            let why = refusal(&decision, "capabilities.not-allowed");
+            assert!(why.reason.contains(cap), "{cap}");
+            assert_eq!(list(caps.ambient()), "none");
+            let mut allowed = case.clone();
+            allowed.policy.policy.capabilities.allow = vec![cap.to_owned()];
+            assert!(codes(&granted(&allowed).1).is_empty(), "the policy may allow it");
+        }
+        let (_, decision) = granted(&with(same(&["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN"])));
+        assert_eq!(codes(&decision).len(), 2, "all of them, not the first");
+    }
+
+    #[test]
+    fn nothing_is_given_that_was_not_asked() {
+        for caps in [json!(null), json!({}), json!({"inheritable": [], "ambient": []})] {
+            let (caps, decision) = granted(&with(caps));
+            assert_eq!((masks(&caps), decision.verdict), ([0; 5], Verdict::Kept));
+        }
+        let (caps, _) = granted(&with(json!({"bounding": ["CAP_CHOWN"]})));
+        assert_eq!(
+            (list(caps.bounding()), list(caps.effective())),
+            ("CHOWN".into(), "none".into())
+        );
+    }
+
+    #[test]
+    fn only_ports_are_ambient() {
+        let caps = json!({
+            "bounding": RUNC, "effective": RUNC, "permitted": RUNC, "inheritable": RUNC, "ambient": RUNC
+        });
+        let (caps, _) = granted(&with(caps));
+        assert_eq!(list(caps.ambient()), "NET_BIND_SERVICE");
+        assert_eq!(list(caps.inheritable()), "NET_BIND_SERVICE");
+    }
+
+    #[test]
+    fn facts_hold_for_less_and_not_for_more() {
+        let hardened = with(same(&["CAP_CHOWN", "CAP_KILL"])).harden(&Capabilities);
+        let chown = bit(Capability::Chown);
+        assert_eq!(chown, 1, "linux/capability.h");
+        let seen = |eff: u64| {
+            let mut seen = Observed::default();
+            for key in ["CapBnd", "CapPrm", "CapInh", "CapAmb"] {
+                seen.status.insert(key.into(), format!("{:016x}", 0));
+            }
+            seen.status.insert("CapEff".into(), format!("{eff:016x}"));
+            seen
+        };
+        let holds = |seen: &Observed| {
+            let facts = Capabilities.facts(&hardened, seen);
+            facts.iter().map(|f| f.holds).collect::<Vec<_>>()
+        };
+        assert_eq!(holds(&seen(chown)), [Holds::Yes; 5]);
+        assert!(holds(&seen(chown | bit(Capability::SysAdmin))).contains(&Holds::No));
+        assert_eq!(holds(&Observed::default()), [Holds::Unknown; 5]);
+    }
+
+    #[test]
+    fn names_with_and_without_prefix() {
+        assert_eq!(parse("CAP_CHOWN"), Some(Capability::Chown));
+        assert_eq!(parse("CHOWN"), Some(Capability::Chown));
+        assert_eq!(parse("CAP_EVERYTHING"), None);
+    }
 }
