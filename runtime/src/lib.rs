@@ -13,5 +13,6 @@ pub mod observed;
 pub mod policy;
 pub mod request;
 pub mod size;
+pub mod sys;
 
 pub use error::{Error, Result};
