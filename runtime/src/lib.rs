@@ -2,6 +2,7 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod container;
 pub mod control;
 pub mod decision;
 pub mod error;

@@ -131,7 +131,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::policy::Policy;
     use crate::policy::load::parse;
 
     fn weaker(ours: &str, base: &str) -> Option<String> {
