@@ -2,6 +2,7 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod cli;
 pub mod container;
 pub mod control;
 pub mod decision;
@@ -15,5 +16,6 @@ pub mod policy;
 pub mod request;
 pub mod size;
 pub mod sys;
+pub mod time;
 
 pub use error::{Error, Result};

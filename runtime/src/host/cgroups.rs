@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
+use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
 use super::{CgroupVersion, OwnUserNs, SwapAccounting};
 use crate::container::CgroupDriver;
@@ -55,8 +56,8 @@ pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns:
 /// Which limits of the parent are asked for: only a container that brings none is clamped to its parent's.
 fn needed(request: &Request) -> (bool, bool) {
     let resources = request.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
-    let memory = resources.and_then(|r| r.memory().as_ref()).and_then(|m| m.limit());
-    let pids = resources.and_then(|r| r.pids().as_ref()).map(|p| p.limit());
+    let memory = resources.and_then(|r| r.memory().as_ref()).and_then(LinuxMemory::limit);
+    let pids = resources.and_then(|r| r.pids().as_ref()).map(LinuxPids::limit);
     (
         memory.is_none_or(|limit| limit <= 0),
         pids.is_none_or(|limit| limit <= 0),

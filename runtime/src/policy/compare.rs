@@ -131,7 +131,6 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::Policy;
     use crate::policy::load::parse;
 
     fn weaker(ours: &str, base: &str) -> Option<String> {

@@ -28,6 +28,17 @@ impl Request {
         Self::parse(id, bundle, &text, &path)
     }
 
+    /// The request of a config.json by its own path; relative paths hang from where it lies.
+    pub fn from_file(id: ContainerId, path: &Path) -> Result<Self> {
+        let text = read_bounded(open_regular(path)?, path)?;
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let bundle = dir.canonicalize().map_err(Error::file("open the folder of", path))?;
+        Self::parse(id, bundle, &text, path)
+    }
+
     /// A request from any reader: `check -`. `bundle` is what relative paths hang from.
     pub fn from_reader(id: ContainerId, bundle: &Path, reader: impl Read, name: &Path) -> Result<Self> {
         let text = read_bounded(reader, name)?;
@@ -131,7 +142,7 @@ fn too_large(path: &Path) -> String {
 /// Parses JSON that is not trusted.
 pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> {
     if let Some(offset) = too_deep(text) {
-        let line = 1 + text[..offset].iter().filter(|b| **b == b'\n').count();
+        let line = text[..offset].split(|b| *b == b'\n').count();
         return Err(bad(path)(format!(
             "nested deeper than {MAX_DEPTH} levels, at line {line}"
         )));
