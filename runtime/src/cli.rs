@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::container::{CgroupDriver, Diagnostics, Settings};
@@ -39,7 +40,6 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
     name = "gabion",
     version = VERSION,
     disable_version_flag = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Examples:\n  \
@@ -65,7 +65,7 @@ pub(crate) struct Global {
     /// Also write errors to this file
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// How --log is written
+    /// How --log is written: text is logfmt as runc's, json one object for each error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: log::Format,
     /// Print what is done, step by step, on stderr
@@ -119,7 +119,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => return u8::from(output::print(&error.render().to_string()).is_err()),
+        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return u8::from(output::print(&error.render().to_string()).is_err());
+        }
         Err(error) => {
             log::report(&Error::Usage(one_line(&error)), &log::Target::guess(&args));
             return 1;

@@ -30,7 +30,7 @@ pub(super) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \
-    podman inspect … | gabion check --format json -\n\n\
+    gabion check --format json - < config.json\n\n\
     Exit code: 0 it would run, 3 it would be refused, 1 it could not be looked at. Needs no root."
 )]
 pub(super) struct Args {

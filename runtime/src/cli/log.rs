@@ -15,10 +15,9 @@ use crate::time::rfc3339;
 /// How the log file is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// logfmt, as runc's
+    // No doc comments here: clap would turn them into a long help.
     #[default]
     Text,
-    /// One object a line, what containerd reads
     Json,
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use oci_spec::runtime::Root;
 use pathrs::RootRef;
 use pathrs::error::ErrorKind;
 
@@ -12,7 +13,7 @@ use super::HoleTarget;
 use crate::policy::Policy;
 use crate::request::{Request, normalize};
 
-/// The holes of every root that gabion closes itself.
+/// The holes of a root that gabion closes itself; one that the spec closes gets only those that were asked for.
 const DEFAULT: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
 /// Where default and declared holes lead. A path that cannot be looked at is absent.
@@ -31,8 +32,10 @@ pub(super) fn holes(rootfs: BorrowedFd<'_>, request: &Request, policy: &Policy) 
         .map(|entry| entry.split(':').next().unwrap_or_default().trim())
         .filter(|path| !path.is_empty())
         .take(bound);
+    let closed = request.spec.root().as_ref().and_then(Root::readonly) == Some(true);
+    let default: &[&str] = if closed { &[] } else { &DEFAULT };
     let mut found = BTreeMap::new();
-    for path in DEFAULT.into_iter().chain(declared) {
+    for path in default.iter().copied().chain(declared) {
         let normal = normalize(Path::new(path));
         if !found.contains_key(&normal)
             && let Some(target) = target(&root, &base, &normal)

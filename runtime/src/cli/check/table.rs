@@ -27,10 +27,13 @@ pub(super) fn render(heading: &str, report: &Report, style: &Style) -> String {
         "VERDICT"
     );
     for row in &report.decisions {
-        let shown = row.changes.iter().filter(|c| c.verdict != Verdict::Kept);
-        for (i, change) in shown.enumerate() {
-            let control = if i == 0 { row.control.as_str() } else { "" };
+        let mut control = row.control.as_str();
+        for (change, likewise) in grouped(&row.changes) {
             block(&mut text, control, change, row.mode, style);
+            if !likewise.is_empty() {
+                indented(&mut text, &format!("likewise: {}", likewise.join(", ")), style.width);
+            }
+            control = "";
         }
     }
     let kept: Vec<&str> = report
@@ -43,12 +46,32 @@ pub(super) fn render(heading: &str, report: &Report, style: &Style) -> String {
         let verdict = paint("kept", Verdict::Kept, style);
         text.push_str(&" ".repeat(CONTROL));
         text.push_str(&verdict);
-        fill(&mut text, &kept.join(", "), style.width);
+        fill(&mut text, &kept.join(", "), 0, style.width);
     }
     text.push('\n');
     text.push_str(&summary(report));
     text
 }
+
+/// Changes that a person should see. Of many refusals with one code (a privileged container's capabilities) the first
+/// stands for all, with the others' paths; `--format json` has each.
+fn grouped(changes: &[Change]) -> Vec<(&Change, Vec<&str>)> {
+    /// So many of one code are still shown one by one.
+    const FEW: usize = 3;
+    let mut shown: Vec<(&Change, Vec<&str>)> = Vec::new();
+    for change in changes.iter().filter(|c| c.verdict != Verdict::Kept) {
+        let same = |other: &&Change| change.code.is_some() && other.code == change.code;
+        let many = changes.iter().filter(same).count() > FEW;
+        match shown.iter_mut().find(|(first, _)| many && same(first)) {
+            Some((_, likewise)) => likewise.push(&change.path),
+            None => shown.push((change, Vec::new())),
+        }
+    }
+    shown
+}
+
+/// How much the lines under a change are set in.
+const INDENT: usize = 2;
 
 /// One change: what, then why, then what to do about it.
 fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &Style) {
@@ -61,7 +84,7 @@ fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &
         (None, Some(to)) => format!("{}: {to}", change.path),
         _ => change.path.clone(),
     };
-    fill(text, &head, style.width);
+    fill(text, &head, 0, style.width);
     let reason = match &change.code {
         Some(code) => format!("[{code}] {}", change.reason),
         None => change.reason.clone(),
@@ -73,19 +96,20 @@ fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &
 }
 
 fn indented(text: &mut String, words: &str, width: usize) {
-    text.push_str(&" ".repeat(CONTROL + VERDICT));
-    fill(text, words, width);
+    text.push_str(&" ".repeat(CONTROL + VERDICT + INDENT));
+    fill(text, words, INDENT, width);
 }
 
 /// Words from the third column on, wrapped below it.
-fn fill(text: &mut String, words: &str, width: usize) {
-    let (room, mut used) = (width - CONTROL - VERDICT, 0);
+fn fill(text: &mut String, words: &str, indent: usize, width: usize) {
+    let start = CONTROL + VERDICT + indent;
+    let (room, mut used) = (width.saturating_sub(start), 0);
     let words = clean(words);
     for word in words.split_whitespace() {
         let length = word.chars().count();
         if used > 0 && used + 1 + length > room {
             text.push('\n');
-            text.push_str(&" ".repeat(CONTROL + VERDICT));
+            text.push_str(&" ".repeat(start));
             used = 0;
         }
         if used > 0 {
@@ -235,6 +259,15 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("would be REFUSED: 1 refused of 2 controls\n"), "{text}");
+    }
+
+    #[test]
+    fn many_of_one_code_are_one_block() {
+        let paths = ["/a", "/b", "/c", "/d"];
+        let changes: Vec<Change> = paths.iter().map(|p| change(Verdict::Refused, p)).collect();
+        assert_eq!(grouped(&changes[..3]).len(), 3);
+        let all = grouped(&changes);
+        assert_eq!((all.len(), all[0].1.as_slice()), (1, ["/b", "/c", "/d"].as_slice()));
     }
 
     #[test]
