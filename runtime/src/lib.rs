@@ -2,6 +2,7 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod cli;
 pub mod container;
 pub mod control;
 pub mod decision;
@@ -22,5 +23,6 @@ pub mod size;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod time;
 
 pub use error::{Error, Result};

@@ -505,3 +505,19 @@ fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.
     done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
 }
+
+/// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> u32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_long = 1;
+    // SAFETY: with the VERSION flag, a null attribute and size 0 the call only returns a number.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(result).unwrap_or(0)
+}
+

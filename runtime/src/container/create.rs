@@ -25,7 +25,7 @@ use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
 use crate::hardened::{Hardened, SeccompPlan};
 use crate::host::NsType;
-use crate::host::collect::Handles;
+use crate::host::collect::{self, Handles};
 use crate::init::mounts::{PointKind, Tree};
 use crate::init::{Create, Filters, Kind, Leave, NotifyTarget, Proc, Setup, mounts, namespaces};
 use crate::seccomp::{self, Program};
@@ -94,7 +94,7 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
     if options.keyring == Keyring::Inherit {
         hardened.plan.new_keyring = false;
     }
-    Ok(Record::new(options.id.clone(), bundle, rootfs, rfc3339_nanos(std::time::SystemTime::now()), cgroup, hardened))
+    Ok(Record::new(options.id.clone(), bundle, rootfs, rfc3339_nanos(std::time::SystemTime::now()), collect::user_ns(), cgroup, hardened))
 }
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.

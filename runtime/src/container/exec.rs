@@ -13,7 +13,8 @@ use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, Ex
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
 use crate::container::{create, query};
-use crate::control::exec as vet;
+use crate::control::exec::{self as vet, ExecRequest, Widening};
+use crate::hardened::ExecPlan;
 use crate::error::{Error, Result, Step};
 use crate::host::NsType;
 use crate::init::{Kind, Proc, Setup, namespaces};
@@ -24,12 +25,19 @@ use crate::sys;
 ///
 /// # Errors
 /// «container not running»; a refusal; whatever fails before the process runs.
-pub fn exec(settings: &Settings, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
+pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Result<u8> {
     let dir = StateDir::open(&settings.root, id)?;
     let record = dir.record()?;
     let init = running(&dir, options.paused)?;
-    let (asked, wishes) = asked(&record, &options.process)?;
-    let process = vet::vet(&asked, &wishes, &record.hardened)?;
+    if record.hardened.plan().exec == ExecPlan::Deny {
+        return Err(Error::RefusedCall {
+            code: "exec.denied",
+            what: "the policy closes exec into this container".to_owned(),
+            remedy: "set exec = \"allow\" in /etc/gabion/policy.toml and create it again".to_owned(),
+        });
+    }
+    let asked = asked(&record, options.process)?;
+    let process = vet::intersect(&asked, &record.hardened, record.user_ns)?.process;
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
     let (ours, theirs) = Channel::pair()?;
@@ -48,7 +56,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: &ExecOptions) -> Res
         annotations_state: None,
     };
     let pid = spawn::spawn(entry, setup, &ours)?;
-    let entered = enter(&record, options, &ours, pid);
+    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid);
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -60,9 +68,9 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: &ExecOptions) -> Res
     }
 }
 
-fn enter(record: &Record, options: &ExecOptions, ours: &Channel, pid: Pid) -> Result<()> {
+fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Result<()> {
     let mut place = record.cgroup.clone();
-    if let Some(below) = &options.cgroup {
+    if let Some(below) = below {
         let climbs = std::path::Path::new(below).components().any(|c| c == std::path::Component::ParentDir);
         if climbs {
             return Err(Error::Usage(format!("--cgroup {below} leads out of the container's cgroup")));
@@ -101,23 +109,23 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 }
 
 /// The process that was asked for, and the flags that would widen it.
-fn asked(record: &Record, process: &ExecProcess) -> Result<(Process, vet::Wishes)> {
+fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
     match process {
-        ExecProcess::File(process) => Ok(((**process).clone(), vet::Wishes::default())),
+        ExecProcess::File(process) => Ok(ExecRequest { process: *process, widening: Vec::new() }),
         ExecProcess::Line(line) => {
             let base = record.hardened.spec().process().clone();
             let base = base.ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
-            Ok((from_line(base, line), wishes(line)))
+            let widening = widening(&line);
+            Ok(ExecRequest { process: from_line(base, &line), widening })
         }
     }
 }
 
-fn wishes(line: &ExecLine) -> vet::Wishes {
-    vet::Wishes {
-        caps: line.caps.clone(),
-        apparmor: line.apparmor.clone(),
-        process_label: line.process_label.clone(),
-    }
+fn widening(line: &ExecLine) -> Vec<Widening> {
+    let caps = line.caps.iter().cloned().map(Widening::Capability);
+    let profile = line.apparmor.iter().cloned().map(Widening::AppArmor);
+    let label = line.process_label.iter().cloned().map(Widening::ProcessLabel);
+    caps.chain(profile).chain(label).collect()
 }
 
 /// The container's own process, with what the command line changes (runc exec).

@@ -245,7 +245,7 @@ fn wait_for_any(signals: BorrowedFd<'_>, proxy: Option<&Proxy>) -> Result<(bool,
         Ok(_) | Err(Errno::EINTR) => {}
         Err(e) => return Err(failed("wait for the workload")(e)),
     }
-    let ready = |i: usize| fds.get(i).and_then(PollFd::any).unwrap_or(false);
+    let ready = |i: usize| fds.get(i).is_some_and(|fd| fd.any().unwrap_or(false));
     Ok((ready(0), ready(1), ready(2)))
 }
 

@@ -17,6 +17,7 @@ use crate::container::cgroup::CgroupRecord;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::hardened::Hardened;
+use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
 /// The format of `state.json`. Another number is not read.
@@ -36,6 +37,8 @@ pub struct Record {
     /// RFC 3339.
     pub created: String,
     pub owner: u32,
+    /// Whether the runtime itself ran in a user namespace that is not the host's.
+    pub user_ns: OwnUserNs,
     pub cgroup: CgroupRecord,
     pub hardened: Hardened,
 }
@@ -46,11 +49,12 @@ impl Record {
         bundle: PathBuf,
         rootfs: PathBuf,
         created: String,
+        user_ns: OwnUserNs,
         cgroup: CgroupRecord,
         hardened: Hardened,
     ) -> Self {
         let owner = nix::unistd::geteuid().as_raw();
-        Self { version: VERSION, id, bundle, rootfs, created, owner, cgroup, hardened }
+        Self { version: VERSION, id, bundle, rootfs, created, owner, user_ns, cgroup, hardened }
     }
 }
 

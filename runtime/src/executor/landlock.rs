@@ -115,6 +115,9 @@ impl Rules<'_> {
         for path in &plan.writable {
             self.add_path(path, write)?;
         }
+        for path in &plan.executable {
+            self.add_path(path, AccessFs::Execute.into())?;
+        }
         for path in &plan.writable_exec {
             self.add_path(path, write | AccessFs::Execute)?;
         }
@@ -253,7 +256,7 @@ pub fn enforce(setup: &Setup<'_>, ruleset: &Ruleset, probe: Option<&OwnedFd>) ->
     if setup.applies(ControlId::Landlock) {
         let created = ruleset.created.try_clone().map_err(|e| failed("clone the ruleset")(&e))?;
         // no_new_privs is the control of that name's to set; where it is off CAP_SYS_ADMIN stands in for it.
-        let status = created.set_no_new_privs(false).restrict_self().map_err(|e| failed("restrict itself")(&e))?;
+        let status = created.no_new_privs(false).restrict_self().map_err(|e| failed("restrict itself")(&e))?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             return Err(mismatch(format!("{:?}", status.ruleset)));
         }

@@ -12,6 +12,9 @@ use crate::faults;
 use crate::init::{Kind, Setup};
 use crate::sys::{self, SchedAttr};
 
+/// linux/personality.h
+const PER_LINUX32: i32 = 0x8;
+
 fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let doing = doing.into();
     move |e| Error::step(Step::Rlimits, doing, e)
@@ -57,7 +60,7 @@ fn personality(setup: &Setup<'_>) -> Result<()> {
     }
     let persona = match wanted.domain() {
         LinuxPersonalityDomain::PerLinux => nix::sys::personality::Persona::empty(),
-        LinuxPersonalityDomain::PerLinux32 => nix::sys::personality::Persona::from_bits_retain(libc::PER_LINUX32),
+        LinuxPersonalityDomain::PerLinux32 => nix::sys::personality::Persona::from_bits_retain(PER_LINUX32),
     };
     nix::sys::personality::set(persona).map(drop).map_err(failed("set the personality"))
 }
