@@ -12,6 +12,7 @@ use crate::host::OwnUserNs;
 use crate::host::collect;
 use crate::policy::Level;
 use crate::policy::load::{self, Loaded};
+use crate::selfprotect;
 use crate::request::ContainerId;
 
 mod check;
@@ -152,6 +153,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 impl Cli {
     fn run(self) -> Result<u8> {
         let global = &self.global;
+        // Only these have a process that a container gets to see.
+        if matches!(self.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+            selfprotect::ensure()?;
+        }
         tracing::debug!(command = self.command.name(), rootless = ?global.rootless, "called");
         match self.command {
             Command::Create(args) => args.run(global),
