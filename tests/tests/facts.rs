@@ -145,7 +145,7 @@ type Lie = fn(&mut Observed);
 
 #[test]
 fn each_lie_is_found_by_the_control_that_it_concerns() {
-    let lies: [(&str, ControlId, Holds, Lie); 19] = [
+    let lies: [(&str, ControlId, Holds, Lie); 20] = [
         ("host network", ControlId::Namespaces, Holds::No, |s| {
             s.namespaces.insert(NsType::Network, host_ns(NsType::Network));
         }),
@@ -156,7 +156,7 @@ fn each_lie_is_found_by_the_control_that_it_concerns() {
             s.status.remove("Uid");
         }),
         ("root is writable", ControlId::Rootfs, Holds::No, |s| {
-            at(s, "/").options = words("rw")
+            at(s, "/").options = words("rw");
         }),
         ("root is shared", ControlId::Rootfs, Holds::No, |s| {
             at(s, "/").propagation = vec!["shared:1".to_owned()];
@@ -165,13 +165,13 @@ fn each_lie_is_found_by_the_control_that_it_concerns() {
             at(s, "/tmp").options.remove("noexec");
         }),
         ("hole has no size", ControlId::Holes, Holds::No, |s| {
-            at(s, "/tmp").super_options.clear()
+            at(s, "/tmp").super_options.clear();
         }),
         ("hole is larger", ControlId::Holes, Holds::No, |s| {
             at(s, "/run").super_options = words("size=999999k");
         }),
         ("hole is no tmpfs", ControlId::Holes, Holds::No, |s| {
-            at(s, "/run").fstype = "ext4".to_owned()
+            at(s, "/run").fstype = "ext4".to_owned();
         }),
         ("hole is not there", ControlId::Holes, Holds::No, |s| {
             s.mounts.retain(|m| m.target != Path::new("/run"));
@@ -181,6 +181,9 @@ fn each_lie_is_found_by_the_control_that_it_concerns() {
         }),
         ("submount has devices", ControlId::Mounts, Holds::No, |s| {
             at(s, "/data/sub").options.remove("nodev");
+        }),
+        ("submount is the host's proc", ControlId::Mounts, Holds::No, |s| {
+            at(s, "/data/sub").fstype = "proc".to_owned();
         }),
         ("volume is not there", ControlId::Mounts, Holds::No, |s| {
             s.mounts.retain(|m| m.target != Path::new("/data"));
