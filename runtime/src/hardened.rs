@@ -24,6 +24,8 @@ pub struct Plan {
     /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed. What is absent
     /// here was not looked at: the destination as it is written counts.
     pub targets: BTreeMap<usize, PathBuf>,
+    /// By index in the spec's mounts: binds of sensitive host paths that the policy names. What lies below them was meant.
+    pub sensitive: BTreeSet<usize>,
     /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
     pub memfd_noexec: Option<u8>,
     pub landlock: Option<LandlockPlan>,

@@ -120,9 +120,10 @@ impl Control for Devices {
     }
 }
 
-/// Whether a character device is one that every container has.
-pub fn is_standard(major: u64, minor: u64) -> bool {
-    major == PTS || STANDARD.iter().any(|(_, a, b)| (*a, *b) == (major, minor))
+/// Whether the host's own node of this number may be bound: it holds no state of the host. Not so /dev/console and
+/// /dev/pts/N, which are the host's terminals.
+pub fn is_harmless(major: u64, minor: u64) -> bool {
+    (major == 1 && STANDARD.iter().any(|(_, a, b)| (*a, *b) == (major, minor))) || (major, minor) == (5, 0)
 }
 
 /// One entry of `linux.devices`, judged.
@@ -152,7 +153,14 @@ impl Node {
     fn judge(path: &Path, rule: &Rule, device: &LinuxDevice, cx: &Context<'_>) -> Judgement {
         let wanted = if let Some((_, major, minor)) = STANDARD.iter().find(|(name, ..)| path == Path::new(name)) {
             Some((Judgement::Standard, FileKind::CharDevice(*major, *minor)))
-        } else if cx.policy.policy.devices.allow.iter().any(|a| path.starts_with(a)) {
+        } else if cx
+            .policy
+            .policy
+            .devices
+            .allow
+            .iter()
+            .any(|a| a.is_absolute() && path.starts_with(a))
+        {
             // The policy names a path; which device that is, the host knows and not the spec.
             match cx.host.devices.get(path) {
                 Some(kind) => Some((Judgement::ByPolicy, *kind)),

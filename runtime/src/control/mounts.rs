@@ -10,7 +10,7 @@ use oci_spec::runtime::{Mount, Spec};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
-use crate::hardened::{Draft, Hardened};
+use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{FileKind, SourcePath};
 use crate::observed::Observed;
 use crate::policy::Level;
@@ -20,6 +20,7 @@ mod entrypoint;
 mod facts;
 pub(super) mod options;
 mod own;
+mod paths;
 mod source;
 mod target;
 
@@ -67,7 +68,7 @@ impl Control for Mounts {
         for index in 0..count {
             let target = target_of(&draft.spec, index, cx);
             if let Some(mount) = draft.spec.mounts_mut().as_mut().and_then(|m| m.get_mut(index)) {
-                one(index, mount, &target, cx, findings);
+                one(index, mount, &target, cx, &mut draft.plan, findings);
             }
         }
         entrypoint::check(draft, cx, findings);
@@ -100,7 +101,7 @@ pub(super) fn is_bind(mount: &Mount) -> bool {
 }
 
 /// Decides one mount.
-fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, findings: &mut Findings) {
+fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &mut Plan, findings: &mut Findings) {
     let place = format!("mounts.{}", mount.destination().display());
     if !target::check(index, mount, target, cx, findings) {
         return;
@@ -127,7 +128,10 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, finding
                 findings.refused(code, place, what, remedy);
                 return;
             }
-            Judgement::ByPolicy => findings.warned(&place, "a sensitive path of the host, allowed by the policy"),
+            Judgement::ByPolicy => {
+                plan.sensitive.insert(index);
+                findings.warned(&place, "a sensitive path of the host, allowed by the policy");
+            }
             Judgement::ReadOnly => options.set(Flag::Ro),
             Judgement::Fine => {}
         }

@@ -34,7 +34,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         }
         let looked = hardened.plan.targets.contains_key(&index);
         facts.push(fact(mount, target, looked, seen));
-        facts.extend(submounts(mount, target, &targets, hardened, seen));
+        facts.extend(submounts(index, mount, target, &targets, hardened, seen));
     }
     facts
 }
@@ -82,7 +82,14 @@ fn judge(expected: String, target: &Path, flags: &[Flag], point: &MountPoint) ->
 }
 
 /// What came along with a recursive bind: the same flags, and nobody else looks at it.
-fn submounts(mount: &Mount, target: &Path, all: &[PathBuf], hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+fn submounts(
+    index: usize,
+    mount: &Mount,
+    target: &Path,
+    all: &[PathBuf],
+    hardened: &Hardened,
+    seen: &Observed,
+) -> Vec<Fact> {
     if !Options::new(mount.options().as_ref()).is_recursive() {
         return Vec::new();
     }
@@ -98,17 +105,35 @@ fn submounts(mount: &Mount, target: &Path, all: &[PathBuf], hardened: &Hardened,
         .chain(masks.map(PathBuf::from))
         .collect();
     let flags = wanted(mount);
+    // Rootless engines bind the whole of /sys: `source.rs` says when.
+    let meant = hardened.plan.sensitive.contains(&index) || target == Path::new("/sys");
     seen.mounts
         .iter()
         .filter(|m| m.target != target && m.target.starts_with(target))
         .filter(|m| !others.iter().any(|o| m.target.starts_with(o)))
-        .map(|m| {
-            judge(
-                format!("{} {}", m.target.display(), words(&flags)),
-                &m.target,
-                &flags,
-                m,
-            )
-        })
+        .map(|m| submount(m, meant, &flags))
         .collect()
+}
+
+/// File systems that are never bound on purpose (`source.rs`), and could come along below an ordinary directory.
+const KERNEL: [&str; 9] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "devtmpfs",
+];
+
+fn submount(mount: &MountPoint, meant: bool, flags: &[Flag]) -> Fact {
+    let path = mount.target.display();
+    let expected = format!("{path} {}", words(flags));
+    if KERNEL.contains(&mount.fstype.as_str()) && !meant {
+        let shown = format!("{path} is the host's {}, brought in by a recursive bind", mount.fstype);
+        return Fact::judged(ControlId::Mounts, expected, shown, Holds::No);
+    }
+    judge(expected, &mount.target, flags, mount)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::own;
+use super::paths::{ETC_FILES, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
 use crate::control::{Context, devices, namespaces};
 use crate::host::{FileKind, NsType, OwnUserNs, Source, SourceFs, SourcePath};
 use crate::request::Caller;
@@ -27,89 +28,6 @@ pub(super) enum Judgement {
     },
 }
 
-/// Trees of the host that tell or control too much; nor may anything above them be bound.
-const SENSITIVE: [&str; 30] = [
-    "/boot",
-    "/dev",
-    "/efi",
-    "/etc",
-    "/proc",
-    "/root",
-    "/run/containerd",
-    "/run/containers",
-    "/run/credentials",
-    "/run/crio",
-    "/run/dbus",
-    "/run/docker",
-    "/run/gabion",
-    "/run/k0s",
-    "/run/k3s",
-    "/run/podman",
-    "/run/systemd",
-    "/run/udev",
-    "/run/user",
-    "/sys",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/crio",
-    "/var/lib/docker",
-    "/var/lib/etcd",
-    "/var/lib/k0s",
-    "/var/lib/kubelet",
-    "/var/lib/rancher",
-    "/var/log/gabion",
-    "/var/snap/microk8s",
-];
-
-/// Trees that may be read but, written to, give the host away.
-const SYSTEM: [&str; 12] = [
-    "/bin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/sbin",
-    "/usr",
-    "/var/lib/dpkg",
-    "/var/lib/rpm",
-    "/var/lib/systemd",
-    "/var/spool/at",
-    "/var/spool/cron",
-];
-
-/// Files of /etc that containers commonly share, and that hold no secret.
-const ETC_FILES: [&str; 7] = [
-    "/etc/localtime",
-    "/etc/timezone",
-    "/etc/hosts",
-    "/etc/hostname",
-    "/etc/resolv.conf",
-    "/etc/os-release",
-    "/etc/host.conf",
-];
-
-/// Trees that hold nothing secret: certificates (keys lie elsewhere) and time zones.
-const PUBLIC: [&str; 5] = [
-    "/etc/ssl/certs",
-    "/etc/pki/ca-trust",
-    "/etc/pki/tls/certs",
-    "/etc/ca-certificates",
-    "/usr/share/zoneinfo",
-];
-
-/// Names of sockets that give whoever may connect the host.
-const RUNTIME_SOCKETS: [&str; 9] = [
-    "docker.sock",
-    "containerd.sock",
-    "containerd.sock.ttrpc",
-    "crio.sock",
-    "cri-dockerd.sock",
-    "podman.sock",
-    "buildkitd.sock",
-    "kubelet.sock",
-    "system_bus_socket",
-];
-
 /// Judges the source of the mount at `index`. `writable`: the mount would let it be written.
 pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_>) -> Judgement {
     let source = match cx.host.sources.get(&index) {
@@ -126,7 +44,8 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     if below_any(&source.real, &cx.policy.policy.mounts.allow) {
         return Judgement::ByPolicy;
     }
-    if source.filesystem != SourceFs::Ordinary {
+    // What has no path is no file: a namespace (`net:[…]`), or out of reach of our root.
+    if source.filesystem != SourceFs::Ordinary || !source.real.is_absolute() {
         return kernel(source, target, cx);
     }
     if let Some(socket) = runtime_socket(source, cx) {
@@ -206,7 +125,7 @@ fn ordinary(source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
 fn device(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     let (typ, major, minor) = match source.kind {
         FileKind::CharDevice(major, minor) => {
-            if devices::is_standard(major, minor) {
+            if devices::is_harmless(major, minor) {
                 return Some(Judgement::Fine);
             }
             ('c', major, minor)
@@ -243,8 +162,8 @@ fn kernel(source: &Source, target: &Path, cx: &Context<'_>) -> Judgement {
     let name = match source.filesystem {
         SourceFs::Proc => "procfs",
         SourceFs::Sys => "sysfs",
-        SourceFs::Cgroup => "a cgroup file system",
-        SourceFs::Kernel | SourceFs::Ordinary => "a kernel file system",
+        SourceFs::Cgroup => "cgroup file system",
+        SourceFs::Kernel | SourceFs::Ordinary => "kernel file systems",
     };
     let real = source.real.display();
     Judgement::Refused {
@@ -309,7 +228,10 @@ fn allow(real: &Path) -> String {
     )
 }
 
-/// Whether `path` is one of these or below it.
+/// Whether `path` is one of these or below it. Every path lies below "": only absolute ones count.
 pub(super) fn below_any<P: AsRef<Path>>(path: &Path, trees: &[P]) -> bool {
-    trees.iter().any(|tree| path.starts_with(tree.as_ref()))
+    trees
+        .iter()
+        .map(AsRef::as_ref)
+        .any(|tree| tree.is_absolute() && path.starts_with(tree))
 }

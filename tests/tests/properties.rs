@@ -1,0 +1,348 @@
+//! What holds for every request: properties over the whole table of controls, on requests put together at random from
+//! pieces that matter, and on the configs of real engines.
+
+use std::collections::BTreeSet;
+
+use gabion::control::CONTROLS;
+use gabion::decision::{Mode, Verdict};
+use gabion::harden::harden;
+use gabion::hardened::Hardened;
+use gabion::policy::{Effective, Level, Policy};
+use gabion::request::Request;
+use golden::host::HostFile;
+use golden::{engine_configs, home, json, request};
+use oci_spec::runtime::{Mount, Spec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn effective(level: Level) -> Effective {
+    let policy = Policy {
+        level,
+        ..Policy::default()
+    };
+    Effective {
+        level,
+        policy,
+        exceptions: Vec::new(),
+        digest: "test".to_owned(),
+        loosened: Vec::new(),
+    }
+}
+
+fn run(request: &Request, level: Level) -> Result<Hardened, gabion::hardened::Denial> {
+    harden(request, &effective(level), &HostFile::default().build(request))
+}
+
+fn some_of(pieces: Vec<Value>) -> impl Strategy<Value = Vec<Value>> {
+    let most = pieces.len();
+    proptest::sample::subsequence(pieces, 0..=most)
+}
+
+fn namespaces() -> impl Strategy<Value = Vec<Value>> {
+    let pieces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|t| json!({ "type": t }));
+    // Mostly whole: a request that is refused at once shows little.
+    prop_oneof![
+        4 => Just(pieces.to_vec()),
+        1 => some_of(pieces.to_vec()),
+        1 => Just([pieces.to_vec(), vec![json!({"type": "user", "path": "/proc/9/ns/user"})]].concat()),
+    ]
+}
+
+fn mount() -> impl Strategy<Value = Value> {
+    let words = [
+        "rbind", "bind", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "rprivate", "rslave", "rro",
+        "relatime",
+    ];
+    let place = prop_oneof![
+        Just(("/data", "bind", "/srv/data")),
+        Just(("/tmp", "tmpfs", "tmpfs")),
+        Just(("/scratch", "tmpfs", "tmpfs")),
+        Just(("/etc/hosts", "bind", "/etc/hosts")),
+        Just(("/h", "bind", "/etc")),
+        Just(("/sys", "sysfs", "sysfs")),
+    ];
+    // In any order: the last of two that contradict each other wins.
+    let options = proptest::sample::subsequence(words.to_vec(), 0..=6).prop_shuffle();
+    (place, options).prop_map(|((destination, typ, source), options)| {
+        json!({"destination": destination, "type": typ, "source": source, "options": options})
+    })
+}
+
+fn capabilities() -> impl Strategy<Value = Value> {
+    let pieces = [
+        "CAP_CHOWN",
+        "CAP_SETUID",
+        "CAP_NET_RAW",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_KILL",
+    ];
+    let set = || proptest::sample::subsequence(pieces.to_vec(), 0..=6);
+    (set(), set(), set(), set())
+        .prop_map(|(b, e, i, a)| json!({"bounding": b, "effective": e, "permitted": e, "inheritable": i, "ambient": a}))
+}
+
+fn devices() -> impl Strategy<Value = (Vec<Value>, Vec<Value>)> {
+    let rules = some_of(vec![
+        json!({"allow": false, "access": "rwm"}),
+        json!({"allow": true, "type": "c", "access": "m"}),
+        json!({"allow": true, "type": "b", "access": "m"}),
+        json!({"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rwm"}),
+        json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"}),
+        json!({"allow": false, "type": "c", "major": 5, "minor": 1, "access": "rwm"}),
+    ]);
+    let nodes = some_of(vec![
+        json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3}),
+        json!({"path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 8630}),
+    ]);
+    (rules, nodes)
+}
+
+fn a_request() -> impl Strategy<Value = Request> {
+    let flags = (any::<bool>(), any::<bool>(), prop_oneof![Just(0), Just(1000)]);
+    let many = proptest::collection::vec(mount(), 0..4);
+    (namespaces(), many, capabilities(), devices(), flags).prop_map(
+        |(namespaces, mounts, capabilities, (rules, nodes), (readonly, masked, uid))| {
+            let mut config = json::read(&home().join("base/bundle.json")).unwrap_or_default();
+            let patch = json!({
+                "root": {"readonly": readonly},
+                "process": {"capabilities": capabilities, "user": {"uid": uid}},
+                "linux": {"namespaces": namespaces, "devices": nodes, "resources": {"devices": rules}},
+            });
+            json::merge(&mut config, patch);
+            if !masked {
+                json::merge(
+                    &mut config,
+                    json!({"linux": {"maskedPaths": null, "readonlyPaths": null}}),
+                );
+            }
+            let more = json!({ "/mounts": mounts });
+            let appended = json::append(&mut config, Some(more));
+            assert_eq!(appended, Ok(()));
+            request("c1", config).unwrap_or_else(|e| unreachable!("{e}"))
+        },
+    )
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    prop_oneof![Just(Level::Hardened), Just(Level::Restricted)]
+}
+
+fn engines() -> Vec<(String, Request)> {
+    let configs = engine_configs().unwrap_or_default();
+    assert!(configs.len() > 10, "the engines' configs are gone");
+    configs
+        .into_iter()
+        .map(|(name, config)| {
+            let request = request("c1", config).unwrap_or_else(|e| unreachable!("{name}: {e}"));
+            (name, request)
+        })
+        .collect()
+}
+
+fn again(first: &Hardened, level: Level) -> Hardened {
+    let second = Request {
+        id: "c1".parse().unwrap_or_else(|e| unreachable!("{e}")),
+        bundle: "/bundle".into(),
+        spec: first.spec().clone(),
+    };
+    run(&second, level).unwrap_or_else(|d| unreachable!("a hardened spec is refused: {d}"))
+}
+
+fn set(spec: &Spec, path: &str) -> BTreeSet<String> {
+    let value = serde_json::to_value(spec).unwrap_or_default();
+    let items = value
+        .pointer(path)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    items.into_iter().map(|v| v.to_string()).collect()
+}
+
+fn option_holds(mount: &Mount, on: &str, off: &str) -> bool {
+    mount
+        .options()
+        .iter()
+        .flatten()
+        .rev()
+        .find(|o| *o == on || *o == off)
+        .is_some_and(|o| o == on)
+}
+
+/// Nothing is weaker in the result than it was asked for.
+fn never_weaker(asked: &Spec, given: &Spec) {
+    for kind in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+        let at = format!("/process/capabilities/{kind}");
+        let (asked_set, given_set) = (set(asked, &at), set(given, &at));
+        // What is ambient has to be inheritable: that set may hold what ambient was asked for.
+        let ambient = set(asked, "/process/capabilities/ambient");
+        let more = if kind == "inheritable" {
+            ambient
+        } else {
+            BTreeSet::new()
+        };
+        assert!(
+            given_set.is_subset(&asked_set.union(&more).cloned().collect()),
+            "{kind}: {given_set:?}"
+        );
+    }
+    let (before, after) = (
+        asked.mounts().as_deref().unwrap_or_default(),
+        given.mounts().as_deref().unwrap_or_default(),
+    );
+    assert_eq!(before.len(), after.len(), "mounts keep their index");
+    for (a, b) in before.iter().zip(after) {
+        assert_eq!(
+            (a.destination(), a.source(), a.typ()),
+            (b.destination(), b.source(), b.typ())
+        );
+        for (on, off) in [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")] {
+            assert!(
+                !option_holds(a, on, off) || option_holds(b, on, off),
+                "{on} lost at {}",
+                b.destination().display()
+            );
+        }
+    }
+    assert!(set(given, "/linux/devices").is_subset(&set(asked, "/linux/devices")));
+    for list in ["/linux/maskedPaths", "/linux/readonlyPaths", "/linux/namespaces"] {
+        assert!(set(asked, list).is_subset(&set(given, list)), "{list} shrank");
+    }
+}
+
+fn one_verdict_each(decisions: &[gabion::decision::Decision]) {
+    let decided: Vec<_> = decisions.iter().map(|d| d.control).collect();
+    let table: Vec<_> = CONTROLS.iter().map(|c| c.id()).collect();
+    assert_eq!(decided, table, "one decision per control, in the order of the table");
+    for decision in decisions {
+        let gravest = decision
+            .changes
+            .iter()
+            .map(|c| c.verdict)
+            .max()
+            .unwrap_or(Verdict::Kept);
+        assert_eq!(decision.verdict, gravest, "{}", decision.control);
+        for change in &decision.changes {
+            let refused = change.verdict == Verdict::Refused;
+            assert_eq!(change.code.is_some(), refused, "{change:?}");
+            assert_eq!(change.remedy.is_some(), refused, "{change:?}");
+            let prefix = format!("{}.", decision.control);
+            assert!(
+                change.code.as_ref().is_none_or(|c| c.starts_with(&prefix)),
+                "{change:?}"
+            );
+        }
+    }
+}
+
+fn check_all(request: &Request, level: Level) {
+    match run(request, level) {
+        Err(denial) => {
+            assert!(denial.refusals().next().is_some(), "a denial without a reason");
+            one_verdict_each(&denial.decisions);
+        }
+        Ok(first) => {
+            one_verdict_each(first.decisions());
+            never_weaker(&request.spec, first.spec());
+            let second = again(&first, level);
+            assert_eq!(second.spec(), first.spec(), "hardening twice is not hardening once");
+            let changed = |d: &&gabion::decision::Decision| {
+                // Plans are made anew each time, and a plan is no change of the spec.
+                let spec_only =
+                    !["sysctl", "lsm", "landlock", "seccomp", "fds", "exec", "holes"].contains(&d.control.as_str());
+                spec_only
+                    && d.changes
+                        .iter()
+                        .any(|c| matches!(c.verdict, Verdict::Tightened | Verdict::Added))
+            };
+            let twice: Vec<_> = second.decisions().iter().filter(changed).collect();
+            assert!(twice.is_empty(), "the second time changes: {twice:?}");
+        }
+    }
+}
+
+fn changes_nothing(request: &Request) {
+    let hardened = run(request, Level::Permissive).unwrap_or_else(|d| unreachable!("permissive refuses: {d}"));
+    assert_eq!(hardened.spec(), &request.spec);
+    assert_eq!(hardened.plan(), &gabion::hardened::Plan::default());
+    assert!(hardened.decisions().iter().all(|d| d.mode == Mode::Observe));
+    one_verdict_each(hardened.decisions());
+}
+
+#[test]
+fn ids_are_unique_and_every_control_says_what_it_is_for() {
+    let ids: BTreeSet<_> = CONTROLS.iter().map(|c| c.id()).collect();
+    assert_eq!(ids.len(), CONTROLS.len());
+    for control in CONTROLS {
+        let about = control.about();
+        let words = [about.threat, about.rule, about.enforced_by, about.kernel_floor];
+        // A control whose file is still to be written says nothing at all.
+        let written = words.iter().any(|w| !w.is_empty());
+        assert!(!written || words.iter().all(|w| !w.is_empty()), "{}", control.id());
+        assert!(!written || !about.refs.is_empty(), "{}", control.id());
+    }
+}
+
+#[test]
+fn engines_configs() {
+    for (_, request) in engines() {
+        changes_nothing(&request);
+        check_all(&request, Level::Hardened);
+        check_all(&request, Level::Restricted);
+    }
+}
+
+#[test]
+fn engines_defaults_run() {
+    let own = |config: &str| {
+        let at = config
+            .find("overlay-containers/")
+            .map_or(0, |i| i + "overlay-containers/".len());
+        config.get(at..at + 64).unwrap_or("c1").to_owned()
+    };
+    let mut policy = effective(Level::Hardened);
+    policy.policy.cri = gabion::policy::Cri::Containerd;
+    for (name, config) in engine_configs().unwrap_or_default() {
+        let default = [
+            "podman-default",
+            "podman-tmpfs-volume",
+            "podman-read-only",
+            "podman-nonroot-capdrop",
+        ];
+        // What asks for more: privileged, host namespaces, and a pod that adds SYS_ADMIN to try a seccomp profile.
+        let asks = ["privileged", "host", "container-seccomp"];
+        let cri = name.starts_with("containerd") && !asks.iter().any(|a| name.contains(a));
+        if !default.contains(&name.as_str()) && !cri {
+            continue;
+        }
+        let id = if cri { "c1".to_owned() } else { own(&config.to_string()) };
+        let request = request(&id, config).unwrap_or_else(|e| unreachable!("{name}: {e}"));
+        let result = harden(&request, &policy, &HostFile::default().build(&request));
+        assert!(
+            result.is_ok(),
+            "{name}: {}",
+            result.err().map(|d| d.to_string()).unwrap_or_default()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request(request in a_request(), level in level()) {
+        check_all(&request, level);
+    }
+
+    #[test]
+    fn permissive_changes_nothing(request in a_request()) {
+        changes_nothing(&request);
+    }
+
+    #[test]
+    fn restricted_allows_no_more_than_hardened(request in a_request()) {
+        if run(&request, Level::Restricted).is_ok() {
+            prop_assert!(run(&request, Level::Hardened).is_ok());
+        }
+    }
+}
