@@ -25,7 +25,7 @@ static ABOUT: About = About {
            as annotated",
     enforced_by: "landlock_restrict_self(2), probed by opening a path that it must deny; the ABI reached is recorded",
     kernel_floor: "6.2 (ABI 3, TRUNCATE; from 5.13 with less, TCP from 6.7)",
-    refs: &["CIS Docker 5.12", "NIST SP 800-190 4.4.3", "NIST SP 800-190 4.4.4"],
+    refs: &["CIS Docker 5.13", "NIST SP 800-190 4.4.3", "NIST SP 800-190 4.4.4"],
 };
 
 /// What every process writes to. Where one is absent from the image, it gets no rule.
