@@ -185,6 +185,8 @@ pub enum Error {
         code: String,
         message: String,
     },
+    /// The program that the workload names cannot be run. runc's words: engines tell exit code 127 and 126 by them.
+    NoProgram { name: String, why: &'static str },
     /// State of a container that cannot be read.
     State {
         path: PathBuf,
@@ -219,6 +221,7 @@ impl Error {
             Self::Step { step, .. } | Self::Failed { step, .. } => format!("step.{step}"),
             Self::Mismatch { control, .. } => format!("{control}.not-enforced"),
             Self::Child { code, .. } => code.clone(),
+            Self::NoProgram { .. } => "program.not-found".to_owned(),
             Self::State { .. } => "state.unreadable".to_owned(),
             Self::NotSupported { .. } => "not-supported".to_owned(),
         }
@@ -273,6 +276,7 @@ impl fmt::Display for Error {
                 "{control} is not in force [{control}.not-enforced]: decided {expected}, the kernel shows {observed}; the workload was not started"
             ),
             Self::Child { message, .. } => f.write_str(message),
+            Self::NoProgram { name, why } => write!(f, "exec: {name:?}: {why}"),
             Self::NotSupported { what, why } => write!(f, "{what} is not supported, by design: {why}"),
         }
     }

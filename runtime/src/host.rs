@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
+mod cgroups;
 pub mod collect;
+mod image;
+mod lsm;
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

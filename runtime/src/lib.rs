@@ -2,18 +2,27 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod cli;
+pub mod container;
 pub mod control;
 pub mod decision;
 pub mod error;
+pub mod executor;
 pub mod fact;
+pub mod faults;
 pub mod harden;
 pub mod hardened;
 pub mod host;
+pub mod init;
 pub mod observed;
 pub mod policy;
 pub mod request;
+pub mod seccomp;
+pub mod selfprotect;
 pub mod size;
+pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod time;
 
 pub use error::{Error, Result};

@@ -1,1 +1,7 @@
-fn main() {}
+//! gabion's binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(gabion::cli::main(std::env::args_os()))
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{NsId, NsType};
 
+pub mod cgroup;
 pub mod read;
 
 /// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).

@@ -12,6 +12,7 @@ use crate::control::ControlId;
 use crate::decision::Mode;
 use crate::size::Size;
 
+mod compare;
 pub mod exception;
 pub mod load;
 

@@ -1,1 +1,403 @@
-//! TEMP
+//! Loading a policy: from a file that nobody but its owner could have written, opened once.
+//!
+//! Which file: `--policy FILE`, else /etc/gabion/policy.toml, else the built-in default. With `lock = true` in
+//! /etc/gabion/policy.toml the caller's word may only tighten: `--level` must not be below the file's, and another file must be
+//! provably no weaker (`Policy::weaker_than`).
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Level, Lock, Policy};
+use crate::error::{Error, Result};
+use crate::host::OwnUserNs;
+
+/// Where a machine's policy is.
+pub const SYSTEM: &str = "/etc/gabion/policy.toml";
+
+/// What holds where there is no file, with every key and its reason.
+pub const BUILT_IN: &str = include_str!("../../policy/default.toml");
+
+/// The largest policy file.
+const MAX_POLICY: u64 = 1 << 20;
+
+/// The owner that files of unmapped users show in a user namespace (user_namespaces(7)).
+const OVERFLOW_UID: u32 = 65534;
+
+/// Where a policy came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    BuiltIn,
+    File(PathBuf),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A policy with its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// With the caller's `--level`, where it may have it.
+    pub policy: Policy,
+    /// SHA-256 of the file's text, in hex.
+    pub digest: String,
+    pub source: Source,
+}
+
+/// Who loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    pub euid: u32,
+    pub user_ns: OwnUserNs,
+}
+
+/// The policy that holds for this call.
+pub fn load(file: Option<&Path>, level: Option<Level>, reader: Reader) -> Result<Loaded> {
+    load_from(file, level, reader, Path::new(SYSTEM))
+}
+
+fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+    let base = read(system, reader, Place::System)?;
+    let locked = base.as_ref().filter(|b| b.policy.lock == Lock::Locked);
+    let mut loaded = match (file, &base) {
+        (None, Some(base)) => base.clone(),
+        (None, None) => Loaded::built_in(),
+        (Some(path), _) => read(path, reader, Place::Given)?.ok_or_else(|| Error::Policy {
+            path: path.to_owned(),
+            why: "the file is missing".to_owned(),
+        })?,
+    };
+    if let (Some(path), Some(base)) = (file, locked)
+        && let Some(how) = loaded.policy.weaker_than(&base.policy)
+    {
+        return Err(Error::Policy {
+            path: path.to_owned(),
+            why: format!("{} is locked, and this one is weaker: {how}", system.display()),
+        });
+    }
+    if let Some(level) = level {
+        if loaded.policy.lock == Lock::Locked && level < loaded.policy.level {
+            return Err(Error::Usage(format!(
+                "--level {level} is below {}, and {} is locked: flags may only tighten",
+                loaded.policy.level, loaded.source
+            )));
+        }
+        loaded.policy.level = level;
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn built_in() -> Self {
+        // The test below holds the text and `Policy::default()` together, so nothing is parsed here.
+        Self {
+            policy: Policy::default(),
+            digest: digest(BUILT_IN.as_bytes()),
+            source: Source::BuiltIn,
+        }
+    }
+}
+
+/// Whose choice the path is. Only root can put a file at the system's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    System,
+    Given,
+}
+
+/// Reads one policy file. None: there is none.
+fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::file("open the policy", path)(error)),
+    };
+    let bad = |why: String| Error::Policy {
+        path: path.to_owned(),
+        why,
+    };
+    // On the descriptor: the file that was checked is the one that is read.
+    let meta = file.metadata().map_err(Error::file("look at the policy", path))?;
+    vet(&meta, reader, place).map_err(bad)?;
+    let text = text(file).map_err(bad)?;
+    let policy = parse(&text).map_err(bad)?;
+    Ok(Some(Loaded {
+        policy,
+        digest: digest(text.as_bytes()),
+        source: Source::File(path.to_owned()),
+    }))
+}
+
+fn vet(meta: &Metadata, reader: Reader, place: Place) -> std::result::Result<(), String> {
+    if !meta.is_file() {
+        return Err("the policy is not a regular file".to_owned());
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(format!(
+            "others can write the policy (mode {:04o}): chmod go-w",
+            meta.mode() & 0o7777
+        ));
+    }
+    // In a user namespace the host's root shows as the overflow uid; at the system's place it can be nobody else.
+    let hosts_root = place == Place::System && reader.user_ns == OwnUserNs::Nested && meta.uid() == OVERFLOW_UID;
+    if meta.uid() != 0 && meta.uid() != reader.euid && !hosts_root {
+        return Err(format!(
+            "the policy belongs to uid {}: it must be root's{}",
+            meta.uid(),
+            if reader.euid == 0 { "" } else { " or the caller's" }
+        ));
+    }
+    Ok(())
+}
+
+fn text(file: File) -> std::result::Result<String, String> {
+    let mut text = String::new();
+    file.take(MAX_POLICY + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| format!("cannot read the policy: {e}"))?;
+    if text.len() as u64 > MAX_POLICY {
+        return Err(format!("the policy is larger than {} MiB", MAX_POLICY >> 20));
+    }
+    Ok(text)
+}
+
+/// Parses a policy's text; an error is one line with the place.
+pub fn parse(text: &str) -> std::result::Result<Policy, String> {
+    let policy: Policy = toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| 1 + before.matches('\n').count());
+        format!("line {line}: {}", error.message().replace('\n', " "))
+    })?;
+    for name in &policy.capabilities.allow {
+        if crate::control::capabilities::parse(name).is_none() {
+            return Err(format!("[capabilities] allow: unknown capability {name:?}"));
+        }
+    }
+    for (i, exception) in policy.exceptions.iter().enumerate() {
+        if exception.reason.trim().is_empty() {
+            return Err(format!("exception {}: `reason` is empty", i + 1));
+        }
+    }
+    Ok(policy)
+}
+
+fn digest(text: &[u8]) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text) {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
+    }
+    hex
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("gabion-policy-{}-{name}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn me() -> Reader {
+        Reader {
+            euid: nix::unistd::geteuid().as_raw(),
+            user_ns: OwnUserNs::Initial,
+        }
+    }
+
+    fn load_text(name: &str, text: &str) -> Result<Loaded> {
+        let place = Place::new(name);
+        let file = place.file("p.toml", text);
+        load_from(Some(&file), None, me(), &place.0.join("none"))
+    }
+
+    #[test]
+    fn the_built_in_text_is_the_default() {
+        assert_eq!(parse(BUILT_IN).unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn every_commented_key_of_the_built_in_text_parses() {
+        let mut text = String::new();
+        for line in BUILT_IN.lines() {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let key = bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            text.push_str(if key || bare.starts_with('[') { bare } else { "" });
+            text.push('\n');
+        }
+        let policy = parse(&text).unwrap();
+        assert_eq!(policy.cgroup.memory, Some(crate::size::Size(2 << 30)));
+        assert_eq!(policy.exceptions.len(), 1);
+    }
+
+    #[test]
+    fn without_files_the_built_in_one_holds() {
+        let place = Place::new("none");
+        let loaded = load_from(None, None, me(), &place.0.join("none")).unwrap();
+        assert_eq!((loaded.source, loaded.digest.len()), (Source::BuiltIn, 64));
+        assert_eq!(loaded.policy.level, Level::Hardened);
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        for (name, text, words) in [
+            (
+                "key",
+                "level = \"hardened\"\n\nlevle = \"x\"\n",
+                "line 3: unknown field `levle`",
+            ),
+            ("table", "[mounts]\nalow = []\n", "line 2: unknown field `alow`"),
+            ("level", "level = \"soft\"\n", "line 1: unknown variant `soft`"),
+            ("syntax", "level = \n", "line 1: "),
+            (
+                "control",
+                "[controls]\nfoo = \"observe\"\n",
+                "line 2: unknown variant `foo`",
+            ),
+            (
+                "cap",
+                "[capabilities]\nallow = [\"CAP_FLY\"]\n",
+                "unknown capability \"CAP_FLY\"",
+            ),
+            (
+                "reason",
+                "[[exception]]\nmatch = { namespace = \"a\" }\n",
+                "missing field `reason`",
+            ),
+            (
+                "blank",
+                "[[exception]]\nreason = \" \"\nmatch = { namespace = \"a\" }\n",
+                "`reason` is empty",
+            ),
+        ] {
+            let text = load_text(name, text).unwrap_err().to_string();
+            assert!(text.contains(words) && !text.contains('\n'), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_not_believed() {
+        let place = Place::new("mode");
+        let file = place.file("p.toml", "");
+        for (mode, words) in [(0o664, "mode 0664"), (0o646, "mode 0646")] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            let text = load_from(Some(&file), None, me(), &place.0.join("none"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                text.contains("others can write the policy") && text.contains(words),
+                "{text}"
+            );
+        }
+        let text = load_from(Some(&place.0), None, me(), &place.0.join("none"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("not a regular file"), "{text}");
+        let text = load_from(Some(&place.0.join("x")), None, me(), &place.0.join("none"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("the file is missing"), "{text}");
+    }
+
+    #[test]
+    fn owners() {
+        // /proc/self/status is always the process's own; /etc/passwd is root's.
+        let root = fs::metadata("/etc/passwd").unwrap();
+        let reader = |euid, user_ns| Reader { euid, user_ns };
+        assert!(vet(&root, reader(0, OwnUserNs::Initial), super::Place::Given).is_ok());
+        assert!(vet(&root, reader(1000, OwnUserNs::Initial), super::Place::Given).is_ok());
+        if me().euid == 0 {
+            let place = Place::new("owner");
+            let file = place.file("p.toml", "");
+            for (uid, place, ns, good) in [
+                (1000, super::Place::System, OwnUserNs::Initial, false),
+                (OVERFLOW_UID, super::Place::System, OwnUserNs::Initial, false),
+                (OVERFLOW_UID, super::Place::System, OwnUserNs::Nested, true),
+                (OVERFLOW_UID, super::Place::Given, OwnUserNs::Nested, false),
+            ] {
+                std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
+                let meta = fs::metadata(&file).unwrap();
+                assert_eq!(vet(&meta, reader(0, ns), place).is_ok(), good, "{uid}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_override_an_open_policy() {
+        let place = Place::new("open");
+        let system = place.file("system.toml", "level = \"restricted\"\n");
+        let other = place.file("other.toml", "level = \"permissive\"\n");
+        let level = |file: Option<&Path>, level| load_from(file, level, me(), &system).unwrap().policy.level;
+        assert_eq!(level(None, None), Level::Restricted);
+        assert_eq!(level(None, Some(Level::Permissive)), Level::Permissive);
+        assert_eq!(level(Some(&other), None), Level::Permissive);
+        assert_eq!(level(Some(&other), Some(Level::Hardened)), Level::Hardened);
+    }
+
+    #[test]
+    fn a_locked_policy_can_only_be_tightened() {
+        let place = Place::new("locked");
+        let system = place.file("system.toml", "lock = true\nlevel = \"hardened\"\n");
+        let weaker = place.file("weaker.toml", "lock = true\nlevel = \"permissive\"\n");
+        let open = place.file("open.toml", "level = \"restricted\"\n");
+        let stricter = place.file("stricter.toml", "lock = true\nlevel = \"restricted\"\n");
+        let load = |file: Option<&Path>, level| load_from(file, level, me(), &system);
+        assert_eq!(
+            load(None, Some(Level::Restricted)).unwrap().policy.level,
+            Level::Restricted
+        );
+        let text = load(None, Some(Level::Permissive)).unwrap_err().to_string();
+        assert!(text.contains("flags may only tighten"), "{text}");
+        assert!(
+            load(Some(&weaker), None)
+                .unwrap_err()
+                .to_string()
+                .contains("weaker: `level`")
+        );
+        assert!(load(Some(&weaker), Some(Level::Restricted)).is_err());
+        assert!(
+            load(Some(&open), None)
+                .unwrap_err()
+                .to_string()
+                .contains("weaker: `lock`")
+        );
+        assert!(load(Some(&stricter), None).is_ok());
+        assert!(load(Some(&stricter), Some(Level::Hardened)).is_err());
+    }
+}

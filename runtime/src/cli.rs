@@ -1,0 +1,249 @@
+//! The command line, as runc's callers use it. Arguments → one call → output; `main` prints what went wrong, once.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::container::{CgroupDriver, Diagnostics, Settings};
+use crate::error::{Error, Result};
+use crate::host::OwnUserNs;
+use crate::host::collect;
+use crate::policy::Level;
+use crate::policy::load::{self, Loaded};
+use crate::request::ContainerId;
+
+mod check;
+mod create;
+mod delete;
+mod diagnostics;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod log;
+mod output;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod unsupported;
+
+/// What `--version` prints after the name. podman and CRI-O show it as it is.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+/// An OCI runtime that hardens every container it starts, or says why it does not start it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gabion",
+    version = VERSION,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        gabion check ./bundle                 what would be changed or refused, before anything runs\n  \
+        gabion run -b ./bundle web            run a bundle in the foreground\n  \
+        gabion exec web sh -c 'id'            run a program in it\n  \
+        podman --runtime gabion run alpine id\n\n\
+        Global options stand before the command; a command's own options before or after the container's id."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that hold for every command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Where state is kept [default: /run/gabion, for a user $XDG_RUNTIME_DIR/gabion]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Also write errors to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How --log is written: text is logfmt as runc's, json one object for each error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: log::Format,
+    /// Print what is done, step by step, on stderr
+    #[arg(long)]
+    debug: bool,
+    /// Let systemd make cgroups: cgroupsPath is slice:prefix:name
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Taken for runc's sake; gabion sees by itself whether it is root
+    #[arg(long, value_name = "true|false|auto")]
+    rootless: Option<Rootless>,
+    /// Policy file [default: /etc/gabion/policy.toml, else built in]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Level in the place of the policy's: hardened, restricted or permissive
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    level: Option<Level>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// runc's `--rootless`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rootless {
+    True,
+    False,
+    Auto,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(create::Args),
+    Start(start::Args),
+    Run(run::Args),
+    State(state::Args),
+    Kill(kill::Args),
+    Delete(delete::Args),
+    Exec(exec::Args),
+    Ps(ps::Args),
+    List(list::Args),
+    Spec(spec::Args),
+    Features(features::Args),
+    Check(check::Args),
+    Checkpoint(unsupported::Args),
+    Restore(unsupported::Args),
+}
+
+/// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return u8::from(output::print(&error.render().to_string()).is_err());
+        }
+        Err(error) => {
+            log::report(&Error::Usage(one_line(&error)), &log::Target::guess(&args));
+            return 1;
+        }
+    };
+    let target = log::Target {
+        file: cli.global.log.clone(),
+        format: cli.global.log_format,
+    };
+    if cli.global.debug {
+        diagnostics::to_stderr();
+    }
+    // runc's code for an exec that could not start what it was asked to: callers tell it from the workload's own 1.
+    let failed = if matches!(cli.command, Command::Exec(_)) {
+        255
+    } else {
+        1
+    };
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => {
+            log::report(&error, &target);
+            failed
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<u8> {
+        let global = &self.global;
+        tracing::debug!(command = self.command.name(), rootless = ?global.rootless, "called");
+        match self.command {
+            Command::Create(args) => args.run(global),
+            Command::Start(args) => args.run(global),
+            Command::Run(args) => args.run(global),
+            Command::State(args) => args.run(global),
+            Command::Kill(args) => args.run(global),
+            Command::Delete(args) => args.run(global),
+            Command::Exec(args) => args.run(global),
+            Command::Ps(args) => args.run(global),
+            Command::List(args) => args.run(global),
+            Command::Spec(args) => args.run(),
+            Command::Features(args) => args.run(),
+            Command::Check(args) => args.run(global),
+            Command::Checkpoint(_) => Err(unsupported::checkpoint()),
+            Command::Restore(_) => Err(unsupported::restore()),
+        }
+    }
+}
+
+impl Command {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Start(_) => "start",
+            Self::Run(_) => "run",
+            Self::State(_) => "state",
+            Self::Kill(_) => "kill",
+            Self::Delete(_) => "delete",
+            Self::Exec(_) => "exec",
+            Self::Ps(_) => "ps",
+            Self::List(_) => "list",
+            Self::Spec(_) => "spec",
+            Self::Features(_) => "features",
+            Self::Check(_) => "check",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
+        }
+    }
+}
+
+impl Global {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            root: self.root.clone().unwrap_or_else(default_root),
+            systemd_cgroup: if self.systemd_cgroup {
+                CgroupDriver::Systemd
+            } else {
+                CgroupDriver::Cgroupfs
+            },
+            debug: if self.debug { Diagnostics::On } else { Diagnostics::Off },
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Result<Loaded> {
+        let loaded = load::load(self.policy.as_deref(), self.level, collect::reader())?;
+        tracing::debug!(source = %loaded.source, level = %loaded.policy.level, digest = %loaded.digest, "policy");
+        Ok(loaded)
+    }
+}
+
+/// Root's place, or the user's own.
+fn default_root() -> PathBuf {
+    let reader = collect::reader();
+    if (reader.euid != 0 || reader.user_ns == OwnUserNs::Nested)
+        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute())
+    {
+        return Path::new(&dir).join("gabion");
+    }
+    PathBuf::from("/run/gabion")
+}
+
+fn parse_level(text: &str) -> std::result::Result<Level, String> {
+    [Level::Permissive, Level::Hardened, Level::Restricted]
+        .into_iter()
+        .find(|level| level.as_str() == text)
+        .ok_or_else(|| "use hardened, restricted or permissive".to_owned())
+}
+
+fn id(text: &str) -> Result<ContainerId> {
+    Ok(text.parse::<ContainerId>()?)
+}
+
+/// clap's message without its usage and tips.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let message = text.trim_start_matches("error: ");
+    let message = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = message.split_whitespace().collect();
+    format!("{}; see --help", words.join(" "))
+}
+
+#[cfg(test)]
+#[path = "cli/tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! `check`: what would be changed or refused, before anything runs. Needs no root, and the bundle may be another machine's.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Global, output};
+use crate::decision::{Change, Decision, Mode, Verdict};
+use crate::error::Result;
+use crate::harden::harden;
+use crate::host::collect::survey;
+use crate::policy::Level;
+use crate::request::{ContainerId, Request};
+
+mod table;
+
+/// Refused; 1 is «could not look».
+const REFUSED: u8 = 3;
+
+/// How decisions are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+/// Show what would be changed or refused, without running anything
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \
+    gabion check --format json - < config.json\n\n\
+    Exit code: 0 it would run, 3 it would be refused, 1 it could not be looked at. Needs no root."
+)]
+pub(super) struct Args {
+    /// A bundle, a config.json, or - for stdin
+    #[arg(value_name = "BUNDLE|FILE|-", default_value = ".")]
+    input: PathBuf,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// What was decided.
+#[derive(Debug, Serialize)]
+struct Report {
+    level: Level,
+    allowed: bool,
+    decisions: Vec<Row>,
+}
+
+/// One control's decision, with its gravest change up front.
+#[derive(Debug, Serialize)]
+struct Row {
+    control: String,
+    verdict: Verdict,
+    /// `observe`: only written down, not carried out.
+    mode: Mode,
+    path: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    reason: Option<String>,
+    refs: Vec<String>,
+    changes: Vec<Change>,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let policy = global.policy()?;
+        let request = read(&self.input)?;
+        let host = survey(&request, &policy.policy, &global.settings());
+        let effective = policy.policy.effective(&request, &policy.digest);
+        let report = match harden(&request, &effective, &host) {
+            Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
+            Err(denial) => Report::new(denial.level, false, &denial.decisions),
+        };
+        match self.format {
+            Format::Json => output::print_json(&report)?,
+            Format::Table => {
+                let heading = format!(
+                    "{}: level {}, policy {}",
+                    name(&self.input),
+                    report.level,
+                    policy.source
+                );
+                output::print(&table::render(&heading, &report, &style()))?;
+            }
+        }
+        Ok(if report.allowed { 0 } else { REFUSED })
+    }
+}
+
+impl Report {
+    fn new(level: Level, allowed: bool, decisions: &[Decision]) -> Self {
+        Self {
+            level,
+            allowed,
+            decisions: decisions.iter().map(Row::from).collect(),
+        }
+    }
+}
+
+impl From<&Decision> for Row {
+    fn from(decision: &Decision) -> Self {
+        let gravest = decision.gravest().cloned();
+        Self {
+            control: decision.control.to_string(),
+            verdict: decision.verdict,
+            mode: decision.mode,
+            path: gravest.as_ref().map(|c| c.path.clone()),
+            from: gravest.as_ref().and_then(|c| c.from.clone()),
+            to: gravest.as_ref().and_then(|c| c.to.clone()),
+            reason: gravest.map(|c| c.reason),
+            refs: decision.refs.clone(),
+            changes: decision.changes.clone(),
+        }
+    }
+}
+
+fn read(input: &Path) -> Result<Request> {
+    let id: ContainerId = super::id("check")?;
+    if input == Path::new("-") {
+        return Request::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"));
+    }
+    if input.is_dir() {
+        return Request::from_bundle(id, input);
+    }
+    Request::from_file(id, input)
+}
+
+fn name(input: &Path) -> String {
+    if input == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        input.display().to_string()
+    }
+}
+
+/// Colour for people only (no-color.org), and as wide as their terminal is.
+fn style() -> table::Style {
+    let out = io::stdout();
+    let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    table::Style {
+        colour: if out.is_terminal() && !quiet {
+            table::Colour::Ansi
+        } else {
+            table::Colour::None
+        },
+        width: crate::sys::window_size(out.as_fd()).ok().map(|(_, columns)| columns).filter(|c| *c > 0)
+            .map_or(100, usize::from)
+            .clamp(80, 120),
+    }
+}

@@ -1,0 +1,99 @@
+//! `create`, and what `run` shares with it: from the command line to what the life cycle accepts.
+
+use std::path::PathBuf;
+
+use super::Global;
+use crate::container::{self, CreateOptions, Keyring, Pivot, Settings};
+use crate::error::Result;
+use crate::harden::harden;
+use crate::hardened::Hardened;
+use crate::host::collect::{Handles, collect};
+use crate::request::Request;
+
+/// Create a container; its program waits for `start`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  gabion create -b ./bundle --pid-file /run/web.pid web && gabion start web")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) launch: Launch,
+}
+
+/// What create and run have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct Launch {
+    /// The container's id, unique on this host
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+    /// Directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(super) bundle: PathBuf,
+    /// Write the first process's pid to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Unix socket that receives the terminal's master end
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) console_socket: Option<PathBuf>,
+    /// Do not use pivot_root(2): for a root on a ramdisk
+    #[arg(long)]
+    pub(super) no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub(super) no_new_keyring: bool,
+    /// How many descriptors above stderr the program keeps
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) preserve_fds: u32,
+}
+
+/// All that create and run hand to the life cycle.
+pub(super) struct Prepared {
+    pub(super) settings: Settings,
+    pub(super) options: CreateOptions,
+    pub(super) hardened: Hardened,
+    pub(super) handles: Handles,
+}
+
+impl Launch {
+    /// Reads, collects, decides. Nothing of the container exists yet.
+    pub(super) fn prepare(self, global: &Global) -> Result<Prepared> {
+        let settings = global.settings();
+        let policy = global.policy()?;
+        let request = Request::from_bundle(super::id(&self.id)?, &self.bundle)?;
+        let (host, handles) = collect(&request, &policy.policy, &settings)?;
+        let effective = policy.policy.effective(&request, &policy.digest);
+        let hardened = harden(&request, &effective, &host)?;
+        tracing::debug!(id = %request.id, level = %effective.level, "decided");
+        let options = CreateOptions {
+            id: request.id,
+            bundle: request.bundle,
+            pid_file: self.pid_file,
+            console_socket: self.console_socket,
+            pivot: if self.no_pivot { Pivot::NoPivot } else { Pivot::Pivot },
+            keyring: if self.no_new_keyring {
+                Keyring::Inherit
+            } else {
+                Keyring::New
+            },
+            preserve_fds: self.preserve_fds,
+        };
+        Ok(Prepared {
+            settings,
+            options,
+            hardened,
+            handles,
+        })
+    }
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let Prepared {
+            settings,
+            options,
+            hardened,
+            handles,
+        } = self.launch.prepare(global)?;
+        let pid = container::create(&settings, &options, hardened, handles)?;
+        tracing::debug!(pid, "created");
+        Ok(0)
+    }
+}

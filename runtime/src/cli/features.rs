@@ -1,0 +1,243 @@
+//! `features`: what this runtime understands, as the runtime spec lays it out. Nothing goes to stderr: CRI-O reads both.
+
+use std::collections::HashMap;
+
+use libseccomp::ScmpVersion;
+use oci_spec::runtime::{
+    Apparmor, ApparmorBuilder, Arch, Cgroup, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
+    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicyBuilder,
+    MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
+};
+
+use super::output;
+use crate::error::{Error, Result};
+
+/// Print what this runtime supports, as JSON
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  gabion features")]
+pub(super) struct Args {}
+
+impl Args {
+    // By value, like every other command.
+    #[allow(clippy::unused_self)]
+    pub(super) fn run(self) -> Result<u8> {
+        let features = features().map_err(|error| Error::Usage(error.to_string()))?;
+        output::print_json(&features)?;
+        Ok(0)
+    }
+}
+
+type Built<T> = std::result::Result<T, oci_spec::OciSpecError>;
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn features() -> Built<Features> {
+    let mut annotations = HashMap::from([("dev.gabion.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    if let Ok(version) = ScmpVersion::current() {
+        // runc's key: engines show it.
+        annotations.insert("io.github.seccomp.libseccomp.version".to_owned(), version.to_string());
+    }
+    FeaturesBuilder::default()
+        .oci_version_min("1.0.0")
+        .oci_version_max("1.3.0")
+        .hooks(strings(&[
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ]))
+        .mount_options(strings(&MOUNT_OPTIONS))
+        .linux(linux()?)
+        .annotations(annotations)
+        .potentially_unsafe_config_annotations(strings(&["dev.gabion."]))
+        .build()
+}
+
+/// What config.json may say of a mount; what is not here is passed to the file system.
+const MOUNT_OPTIONS: [&str; 53] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+    "nosymfollow",
+];
+
+fn linux() -> Built<LinuxFeature> {
+    let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
+    capabilities.sort();
+    LinuxFeatureBuilder::default()
+        .namespaces(vec![
+            LinuxNamespaceType::Cgroup,
+            LinuxNamespaceType::Ipc,
+            LinuxNamespaceType::Mount,
+            LinuxNamespaceType::Network,
+            LinuxNamespaceType::Pid,
+            LinuxNamespaceType::Time,
+            LinuxNamespaceType::User,
+            LinuxNamespaceType::Uts,
+        ])
+        .capabilities(capabilities)
+        .cgroup(cgroup()?)
+        .seccomp(seccomp()?)
+        .apparmor(apparmor()?)
+        .selinux(SelinuxBuilder::default().enabled(true).build()?)
+        .intel_rdt(
+            IntelRdtBuilder::default()
+                .enabled(true)
+                .schemata(true)
+                .monitoring(true)
+                .build()?,
+        )
+        .memory_policy(
+            MemoryPolicyBuilder::default()
+                .modes(strings(&[
+                    "MPOL_DEFAULT",
+                    "MPOL_BIND",
+                    "MPOL_INTERLEAVE",
+                    "MPOL_WEIGHTED_INTERLEAVE",
+                    "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY",
+                    "MPOL_LOCAL",
+                ]))
+                .flags(strings(&[
+                    "MPOL_F_NUMA_BALANCING",
+                    "MPOL_F_RELATIVE_NODES",
+                    "MPOL_F_STATIC_NODES",
+                ]))
+                .build()?,
+        )
+        // libcontainer 0.7 reads `idmap` and does nothing: not claimed until gabion does it itself.
+        .mount_extensions(
+            MountExtensionsBuilder::default()
+                .idmap(IDMapBuilder::default().enabled(false).build()?)
+                .build()?,
+        )
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
+        .build()
+}
+
+fn cgroup() -> Built<Cgroup> {
+    CgroupBuilder::default()
+        .v1(true)
+        .v2(true)
+        .systemd(true)
+        .systemd_user(true)
+        .rdma(false)
+        .build()
+}
+
+fn apparmor() -> Built<Apparmor> {
+    ApparmorBuilder::default().enabled(true).build()
+}
+
+fn seccomp() -> Built<Seccomp> {
+    SeccompBuilder::default()
+        .enabled(true)
+        .actions(vec![
+            LinuxSeccompAction::ScmpActAllow,
+            LinuxSeccompAction::ScmpActErrno,
+            LinuxSeccompAction::ScmpActKill,
+            LinuxSeccompAction::ScmpActKillProcess,
+            LinuxSeccompAction::ScmpActKillThread,
+            LinuxSeccompAction::ScmpActLog,
+            LinuxSeccompAction::ScmpActNotify,
+            LinuxSeccompAction::ScmpActTrace,
+            LinuxSeccompAction::ScmpActTrap,
+        ])
+        .operators(strings(&[
+            "SCMP_CMP_EQ",
+            "SCMP_CMP_GE",
+            "SCMP_CMP_GT",
+            "SCMP_CMP_LE",
+            "SCMP_CMP_LT",
+            "SCMP_CMP_MASKED_EQ",
+            "SCMP_CMP_NE",
+        ]))
+        .archs(vec![
+            Arch::ScmpArchAarch64,
+            Arch::ScmpArchArm,
+            Arch::ScmpArchX32,
+            Arch::ScmpArchX86,
+            Arch::ScmpArchX86_64,
+        ])
+        .known_flags(strings(&FLAGS))
+        .supported_flags(strings(&FLAGS))
+        .build()
+}
+
+const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    #[test]
+    fn the_structure_is_the_spec_s() {
+        let value = serde_json::to_value(super::features().unwrap()).unwrap();
+        assert_eq!(value["ociVersionMax"], "1.3.0");
+        assert_eq!(value["linux"]["seccomp"]["archs"][4], "SCMP_ARCH_X86_64");
+        assert!(
+            value["linux"]["capabilities"]
+                .as_array()
+                .unwrap()
+                .contains(&"CAP_CHOWN".into())
+        );
+        assert!(value["mountOptions"].as_array().unwrap().contains(&"rro".into()));
+    }
+}

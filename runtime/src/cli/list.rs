@@ -1,0 +1,52 @@
+//! `list`.
+
+use super::{Global, output};
+use crate::container::{self, ListEntry};
+use crate::error::Result;
+
+/// How containers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+/// List the containers below --root
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  gabion list\n  gabion list -q\n  gabion list --format json")]
+pub(super) struct Args {
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let all = container::list(&global.settings())?;
+        match self.format {
+            _ if self.quiet => output::print(&all.iter().fold(String::new(), |text, c| text + &c.id + "\n"))?,
+            Format::Json => output::print_json(&all)?,
+            Format::Table => output::print(&table(&all))?,
+        }
+        Ok(0)
+    }
+}
+
+fn table(all: &[ListEntry]) -> String {
+    let heading = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(all.iter().map(|c| {
+        vec![
+            c.id.clone(),
+            c.pid.to_string(),
+            c.status.clone(),
+            c.bundle.display().to_string(),
+            c.created.clone(),
+            c.owner.clone(),
+        ]
+    }));
+    output::columns(&rows)
+}

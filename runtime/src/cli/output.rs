@@ -1,0 +1,51 @@
+//! Printing on stdout.
+
+use std::io::{self, Write};
+
+use crate::error::{Error, Result};
+
+/// Writes text to stdout. A reader that has gone away (`gabion list | head -1`) has seen enough.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::File {
+            doing: "write to",
+            path: "stdout".into(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Pretty JSON, with a line's end.
+pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::File {
+        doing: "write as JSON to",
+        path: "stdout".into(),
+        source: error.into(),
+    })?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Rows as columns, each as wide as its widest cell (runc's: at least 12, three apart).
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count)
+        .map(|i| {
+            rows.iter()
+                .filter_map(|r| r.get(i))
+                .map(|c| c.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .map(|width| width.max(9) + 3)
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,221 @@
+//! How cgroups are mounted here, what may be used of them, and what the container's parent leaves it.
+
+use std::collections::BTreeSet;
+use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
+use oci_spec::runtime::{LinuxMemory, LinuxPids};
+
+use super::{CgroupVersion, OwnUserNs, SwapAccounting};
+use crate::container::CgroupDriver;
+use crate::request::{Request, normalize};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Above this a v1 limit means none (page counter's maximum, rounded to pages).
+const V1_UNLIMITED: u64 = 0x7fff_ffff_0000_0000;
+
+pub(super) struct Facts {
+    pub(super) version: CgroupVersion,
+    pub(super) controllers: BTreeSet<String>,
+    pub(super) swap: SwapAccounting,
+    pub(super) memory: Option<u64>,
+    pub(super) pids: Option<u64>,
+}
+
+pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns: OwnUserNs) -> Facts {
+    // Hybrid counts as v1: the controllers are there.
+    let version = match statfs(ROOT) {
+        Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => CgroupVersion::V2,
+        _ => CgroupVersion::V1,
+    };
+    let rooted = euid == 0 && user_ns == OwnUserNs::Initial;
+    let parent = parent(request, driver, rooted);
+    let (need_memory, need_pids) = needed(request);
+    let limit = |needed: bool, controller: &str, v1: &str, v2: &str| {
+        let (base, file) = match version {
+            CgroupVersion::V1 => (Path::new(ROOT).join(controller), v1),
+            CgroupVersion::V2 => (PathBuf::from(ROOT), v2),
+        };
+        if needed { lowest(&base, &parent, file) } else { None }
+    };
+    Facts {
+        version,
+        controllers: match version {
+            CgroupVersion::V1 => v1_controllers(),
+            CgroupVersion::V2 => v2_controllers(rooted, euid),
+        },
+        swap: swap(version),
+        memory: limit(need_memory, "memory", "memory.limit_in_bytes", "memory.max"),
+        pids: limit(need_pids, "pids", "pids.max", "pids.max"),
+    }
+}
+
+/// Which limits of the parent are asked for: only a container that brings none is clamped to its parent's.
+fn needed(request: &Request) -> (bool, bool) {
+    let resources = request.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let memory = resources.and_then(|r| r.memory().as_ref()).and_then(LinuxMemory::limit);
+    let pids = resources.and_then(|r| r.pids().as_ref()).map(LinuxPids::limit);
+    (
+        memory.is_none_or(|limit| limit <= 0),
+        pids.is_none_or(|limit| limit <= 0),
+    )
+}
+
+/// The parent of the container's cgroup, from the hierarchy's root.
+fn parent(request: &Request, driver: CgroupDriver, rooted: bool) -> PathBuf {
+    let asked = request.spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    let asked = asked.unwrap_or(Path::new(""));
+    match driver {
+        CgroupDriver::Systemd => {
+            let text = asked.to_string_lossy();
+            let slice = text.split(':').next().unwrap_or_default();
+            let default = if rooted { "system.slice" } else { "user.slice" };
+            slice_path(if slice.is_empty() { default } else { slice })
+        }
+        // The path is the caller's: without `..` it cannot lead out.
+        CgroupDriver::Cgroupfs => normalize(asked)
+            .parent()
+            .and_then(|p| p.strip_prefix("/").ok())
+            .map(Path::to_owned)
+            .unwrap_or_default(),
+    }
+}
+
+/// `a-b.slice` lies below `a.slice` (systemd.slice(5)).
+fn slice_path(slice: &str) -> PathBuf {
+    let mut path = PathBuf::new();
+    let Some(name) = slice.strip_suffix(".slice").filter(|n| !n.is_empty() && *n != "-") else {
+        return path;
+    };
+    if name.contains('/') {
+        return path;
+    }
+    for (end, _) in name.match_indices('-') {
+        path.push(format!("{}.slice", &name[..end]));
+    }
+    path.push(slice);
+    path
+}
+
+/// The lowest limit in `file` on the way from `base/parent` up to `base`. What is not there yet limits nothing.
+fn lowest(base: &Path, parent: &Path, file: &str) -> Option<u64> {
+    parent
+        .ancestors()
+        .filter_map(|dir| read_to_string(base.join(dir).join(file)).ok()?.trim().parse().ok())
+        .filter(|limit| *limit < V1_UNLIMITED)
+        .min()
+}
+
+fn writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK).is_ok()
+}
+
+/// Hierarchies that are mounted and in which this caller may make groups. One mount may have two (`cpu,cpuacct`).
+fn v1_controllers() -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(ROOT) else {
+        return BTreeSet::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != "unified" && name != "systemd")
+        .filter(|name| writable(&Path::new(ROOT).join(name).join("cgroup.procs")))
+        .flat_map(|name| name.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// As root all of them; as a user those that systemd delegated.
+fn v2_controllers(rooted: bool, euid: u32) -> BTreeSet<String> {
+    let root = Path::new(ROOT);
+    let uid = host_uid().unwrap_or(euid);
+    let places = if rooted {
+        vec![root.to_owned()]
+    } else {
+        vec![
+            own_v2(),
+            root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
+        ]
+    };
+    let mut found = places
+        .iter()
+        .filter(|dir| writable(&dir.join("cgroup.procs")))
+        .find_map(|dir| read_to_string(dir.join("cgroup.controllers")).ok())
+        .map(|text| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>())
+        .unwrap_or_default();
+    if rooted {
+        // Not files but a program of kind BPF_PROG_TYPE_CGROUP_DEVICE, which wants CAP_BPF on the host.
+        found.insert("devices".to_owned());
+    }
+    if rooted || !found.is_empty() {
+        // Part of every v2 cgroup.
+        found.insert("freezer".to_owned());
+    }
+    found
+}
+
+/// Who we are outside of our user namespace: the first line of uid_map (user_namespaces(7)) under rootless podman.
+fn host_uid() -> Option<u32> {
+    let map = read_to_string("/proc/self/uid_map").ok()?;
+    let mut fields = map.split_whitespace();
+    let (inside, outside) = (fields.next()?, fields.next()?);
+    (inside == "0" && outside != "0").then(|| outside.parse().ok())?
+}
+
+/// Our own group on v2.
+fn own_v2() -> PathBuf {
+    let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    Path::new(ROOT).join(own)
+}
+
+fn swap(version: CgroupVersion) -> SwapAccounting {
+    let there = match version {
+        CgroupVersion::V1 => Path::new(ROOT).join("memory/memory.memsw.limit_in_bytes").exists(),
+        // The root group has no such file; systemd's first slice does, where memory is on.
+        CgroupVersion::V2 => ["init.scope", "system.slice"]
+            .iter()
+            .map(|dir| Path::new(ROOT).join(dir))
+            .chain(std::iter::once_with(own_v2))
+            .any(|dir| dir.join("memory.swap.max").exists()),
+    };
+    if there {
+        SwapAccounting::Present
+    } else {
+        SwapAccounting::Absent
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_nest() {
+        assert_eq!(slice_path("system.slice"), Path::new("system.slice"));
+        assert_eq!(
+            slice_path("kubepods-burstable-pod1.slice"),
+            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice")
+        );
+        assert_eq!(slice_path("-.slice"), Path::new(""));
+        assert_eq!(slice_path("../x.slice"), Path::new(""));
+    }
+
+    #[test]
+    fn the_lowest_limit_on_the_way_up_counts() {
+        let base = std::env::temp_dir().join(format!("gabion-cgroup-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("a/b")).unwrap();
+        let write = |path: &str, text: &str| std::fs::write(base.join(path).join("memory.max"), text).unwrap();
+        write("", "9223372036854771712\n");
+        write("a", "4096\n");
+        write("a/b", "max\n");
+        assert_eq!(lowest(&base, Path::new("a/b/not-yet"), "memory.max"), Some(4096));
+        assert_eq!(lowest(&base, Path::new(""), "memory.max"), None);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}
