@@ -4,7 +4,7 @@
 //! Where the spec is silent or says «unlimited», a bound is added. What the spec asked for and this caller cannot have
 //! (a controller that is not delegated) is an error; what gabion would only have added is a warning.
 
-use oci_spec::runtime::{Linux, LinuxBlockIo, LinuxPids, LinuxResources, Mount};
+use oci_spec::runtime::{LinuxBlockIo, LinuxPids, LinuxResources, Mount};
 
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
@@ -48,15 +48,16 @@ impl Control for Cgroup {
     }
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
-        let linux = draft.spec.linux_mut().get_or_insert_with(bare);
+        let linux = draft.linux();
         place::decide(linux, cx, findings);
         let mut resources = linux.resources().clone().unwrap_or_default();
         unified::fold(&mut resources, cx, findings);
         refuse_absent(&resources, cx, findings);
         pids(&mut resources, cx, findings);
-        draft.plan.no_swap = memory::bound(&mut resources, cx, findings);
+        let no_swap = memory::bound(&mut resources, cx, findings);
         cpu::bound(&mut resources, cx, findings);
         linux.set_resources(Some(resources));
+        draft.plan.no_swap = no_swap;
         for mount in draft.spec.mounts_mut().iter_mut().flatten() {
             close(mount, findings);
         }
@@ -65,17 +66,6 @@ impl Control for Cgroup {
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         seen::facts(hardened, seen)
     }
-}
-
-/// `linux` with nothing in it: oci-spec's default would bring namespaces and paths that nobody asked for.
-fn bare() -> Linux {
-    let mut linux = Linux::default();
-    linux
-        .set_namespaces(None)
-        .set_masked_paths(None)
-        .set_readonly_paths(None)
-        .set_resources(None);
-    linux
 }
 
 /// A limit that the spec gives: absent, zero and negative numbers all mean «unlimited» in runtimes.

@@ -26,7 +26,7 @@ static ABOUT: About = About {
            policy may close exec altogether",
     enforced_by: "the stored plan governs the new process as it did init: capabilities, no_new_privs, label, Landlock, seccomp",
     kernel_floor: "any",
-    refs: &["CIS Docker 5.23", "CIS Kubernetes 5.1.11", "NIST SP 800-190 4.4.3"],
+    refs: &["CIS Docker 5.23", "CIS Docker 5.24", "NIST SP 800-190 4.4.3"],
 };
 
 /// An untrusted request for a process in a running container.

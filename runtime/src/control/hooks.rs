@@ -24,7 +24,7 @@ static ABOUT: About = About {
            other can write; startContainer hooks run confined like the workload; restricted: no hooks at all",
     enforced_by: "the file is looked at before anything is made; startContainer runs after the confinement of the workload",
     kernel_floor: "any",
-    refs: &["CIS Docker 3.15", "NIST SP 800-190 4.4.1", "NIST SP 800-190 4.5.5"],
+    refs: &["NIST SP 800-190 4.4.1", "NIST SP 800-190 4.5.5"],
 };
 
 /// Where a hook's path leads.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::mounts::options::{Flag, Options};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
@@ -24,7 +25,7 @@ static ABOUT: About = About {
            as annotated",
     enforced_by: "landlock_restrict_self(2), probed by opening a path that it must deny; the ABI reached is recorded",
     kernel_floor: "6.2 (ABI 3, TRUNCATE; from 5.13 with less, TCP from 6.7)",
-    refs: &["CIS Docker 5.12", "NIST SP 800-190 4.4.3", "NIST SP 800-190 4.4.4"],
+    refs: &["CIS Docker 5.13", "NIST SP 800-190 4.4.3", "NIST SP 800-190 4.4.4"],
 };
 
 /// What every process writes to. Where one is absent from the image, it gets no rule.
@@ -162,14 +163,20 @@ fn ports(key: &'static str, cx: &Context<'_>, findings: &mut Findings) -> Option
 fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
     let mounts = draft.spec.mounts().as_deref().unwrap_or_default();
     let mut writable: Vec<PathBuf> = ALWAYS_WRITABLE.iter().map(PathBuf::from).collect();
-    writable.extend(draft.plan.holes.iter().map(|h| h.path.clone()));
+    writable.extend(draft.plan.holes.iter().map(|h| h.target.clone()));
     // Nodes that policy lets in beside the usual ones (`devices` has judged them).
     let devices = draft.spec.linux().as_ref().and_then(|l| l.devices().as_ref());
     writable.extend(devices.into_iter().flatten().map(|d| d.path().clone()));
     let mut excepted = Vec::new();
-    for mount in mounts.iter().filter(|m| is_data(m) && !read_only(m)) {
-        let target = normalize(mount.destination());
-        if may_execute(mount, &target, cx) {
+    let data = || {
+        mounts
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m, Options::new(m.options().as_ref()), target(i, m, draft)))
+            .filter(|(m, _, target)| is_data(m, target))
+    };
+    for (_, options, target) in data().filter(|(_, o, _)| !o.is(Flag::Ro)) {
+        if may_execute(&options, &target, cx) {
             excepted.push(target);
         } else {
             writable.push(target);
@@ -185,51 +192,34 @@ fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
         list.dedup();
     }
     writable.retain(|path| !excepted.contains(path));
-    plan.executable = mounts
-        .iter()
-        .filter(|m| is_data(m) && read_only(m) && last_of(m, "exec", "noexec") != Some("noexec"))
-        .map(|m| normalize(m.destination()))
+    plan.executable = data()
+        .filter(|(_, o, _)| o.is(Flag::Ro) && !o.is(Flag::Noexec))
+        .map(|(_, _, target)| target)
         .filter(|target| writable.iter().any(|w| target != w && target.starts_with(w)))
         .collect();
     plan.writable = writable;
     plan.writable_exec = excepted;
 }
 
+/// Where a mount's destination leads in the image, as far as anybody could look.
+fn target(index: usize, mount: &Mount, draft: &Draft) -> PathBuf {
+    let seen = draft.plan.targets.get(&index).cloned();
+    seen.unwrap_or_else(|| normalize(mount.destination()))
+}
+
 /// Whether a mount holds files for a workload to write. /dev itself does not: what is written there has rules of its own.
-fn is_data(mount: &Mount) -> bool {
+fn is_data(mount: &Mount, target: &Path) -> bool {
     let typ = mount.typ().as_deref().unwrap_or_default();
-    !NOT_DATA.contains(&typ) && normalize(mount.destination()) != Path::new("/dev")
-}
-
-fn read_only(mount: &Mount) -> bool {
-    let recursive = mount.options().iter().flatten().any(|o| o == "rro");
-    recursive || last_of(mount, "ro", "rw") == Some("ro")
-}
-
-/// Which of two opposite options counts: the last one (mount(8)).
-fn last_of<'a>(mount: &Mount, one: &'a str, other: &'a str) -> Option<&'a str> {
-    let last = mount
-        .options()
-        .iter()
-        .flatten()
-        .rev()
-        .find(|o| *o == one || *o == other)?;
-    Some(if last == one { one } else { other })
+    !NOT_DATA.contains(&typ) && target != Path::new("/dev")
 }
 
 /// An operator's `exec` on the mount itself, or a path of the policy; at level restricted neither.
-fn may_execute(mount: &Mount, target: &Path, cx: &Context<'_>) -> bool {
+fn may_execute(options: &Options, target: &Path, cx: &Context<'_>) -> bool {
     if cx.policy.level == Level::Restricted {
         return false;
     }
-    let by_policy = cx
-        .policy
-        .policy
-        .mounts
-        .exec_paths
-        .iter()
-        .any(|p| normalize(p) == target);
-    by_policy || last_of(mount, "exec", "noexec") == Some("exec")
+    let exec_paths = &cx.policy.policy.mounts.exec_paths;
+    exec_paths.iter().any(|p| target.starts_with(normalize(p))) || options.asks_against(Flag::Noexec)
 }
 
 #[cfg(test)]
@@ -277,7 +267,7 @@ mod tests {
             {"destination": "/src", "type": "bind", "source": "/src", "options": ["rbind", "noexec", "exec"]},
             {"destination": "/opt/../jit", "type": "tmpfs", "source": "tmpfs"},
             {"destination": "/conf", "type": "bind", "source": "/c", "options": ["rw", "ro"]},
-            {"destination": "/conf2", "type": "bind", "source": "/c", "options": ["rro"]}
+            {"destination": "/conf2", "type": "bind", "source": "/c", "options": ["rbind", "rro"]}
         ]));
         let mut case = case;
         case.policy.policy.mounts.exec_paths = vec!["/jit".into()];
@@ -308,7 +298,8 @@ mod tests {
             plan: crate::hardened::Plan::default(),
         };
         draft.plan.holes.push(Hole {
-            path: "/var/tmp".into(),
+            path: "/var/run".into(),
+            target: "/var/tmp".into(),
             size: 1,
             mode: 0o1777,
         });

@@ -23,8 +23,8 @@ static ABOUT: About = About {
     refs: &[
         "PSS Baseline: AppArmor",
         "PSS Baseline: SELinux",
-        "CIS Docker 5.1",
         "CIS Docker 5.2",
+        "CIS Docker 5.3",
         "CIS Kubernetes 5.7.3",
         "NIST SP 800-190 4.4.3",
     ],

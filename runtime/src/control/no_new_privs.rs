@@ -18,8 +18,8 @@ static ABOUT: About = About {
     kernel_floor: "4.10 (shown in /proc/PID/status; in force since 3.5)",
     refs: &[
         "PSS Restricted: Privilege Escalation",
-        "CIS Docker 5.25",
-        "CIS Kubernetes 5.2.5",
+        "CIS Docker 5.26",
+        "CIS Kubernetes 5.2.6",
         "NIST SP 800-190 4.4.3",
     ],
 };

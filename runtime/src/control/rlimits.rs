@@ -20,7 +20,7 @@ static ABOUT: About = About {
     rule: "RLIMIT_CORE is 0; RLIMIT_NOFILE is at most the policy's max_nofile; no limit is raised; no limit is given twice",
     enforced_by: "prlimit(2); read back from /proc/PID/limits",
     kernel_floor: "2.6.36 (prlimit)",
-    refs: &["CIS Docker 5.18", "NIST SP 800-190 4.4.3"],
+    refs: &["CIS Docker 5.19", "NIST SP 800-190 4.4.3"],
 };
 
 /// What this control looks at, with the kernel's name in /proc/PID/limits.

@@ -23,7 +23,7 @@ static ABOUT: About = About {
     refs: &[
         "PSS Baseline: Seccomp",
         "PSS Restricted: Seccomp",
-        "CIS Docker 5.21",
+        "CIS Docker 5.22",
         "CIS Kubernetes 5.7.2",
         "NIST SP 800-190 4.4.3",
     ],
