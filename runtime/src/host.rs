@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 mod cgroups;
 pub mod collect;
+pub mod files;
 mod image;
 mod lsm;
+mod namespaces;
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +59,21 @@ impl NsType {
             Self::Mount => "mount",
             Self::Network => "network",
             _ => self.proc_name(),
+        }
+    }
+}
+
+impl From<NsType> for LinuxNamespaceType {
+    fn from(typ: NsType) -> Self {
+        match typ {
+            NsType::User => Self::User,
+            NsType::Mount => Self::Mount,
+            NsType::Pid => Self::Pid,
+            NsType::Ipc => Self::Ipc,
+            NsType::Uts => Self::Uts,
+            NsType::Network => Self::Network,
+            NsType::Cgroup => Self::Cgroup,
+            NsType::Time => Self::Time,
         }
     }
 }
@@ -161,12 +178,23 @@ pub enum CgroupVersion {
     V2,
 }
 
+/// Who makes cgroups (`--systemd-cgroup`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    /// systemd: the path is `slice:prefix:name`.
+    Systemd,
+}
+
 /// What AppArmor is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AppArmor {
     #[default]
     Absent,
-    /// On; these profiles of interest are known to be loaded (the list may be unreadable to us: then `None`).
+    /// On; these profiles of interest are known to be loaded **in enforce mode** (a profile in mode `complain` or
+    /// `unconfined` confines nothing). The list may be unreadable to us: then `None`.
     Enabled { loaded: Option<BTreeSet<String>> },
 }
 
@@ -204,6 +232,14 @@ pub struct Host {
     pub ns_paths: BTreeMap<PathBuf, NsPath>,
     /// By index in the spec's mounts: the sources of bind mounts.
     pub sources: BTreeMap<usize, SourcePath>,
+    /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
+    /// could not be looked at.
+    pub targets: BTreeMap<usize, PathBuf>,
+    /// What stands on this host at the paths of `linux.devices` (not following a symlink at the end).
+    pub devices: BTreeMap<PathBuf, FileKind>,
+    /// The `/sys/devices/system/cpu/cpuN/thermal_throttle` directories of this host: readable counters that tell a
+    /// container of its neighbours' load.
+    pub thermal_throttle: Vec<PathBuf>,
     pub hooks: BTreeMap<PathBuf, HookFile>,
     /// Where default and declared holes lead in the image; absent where it could not be looked at.
     pub holes: BTreeMap<PathBuf, HoleTarget>,
@@ -214,6 +250,8 @@ pub struct Host {
     /// The same for tasks.
     pub parent_pids: Option<u64>,
     pub cgroup: CgroupVersion,
+    /// Who makes the container's cgroup: it decides what `linux.cgroupsPath` means.
+    pub cgroup_driver: CgroupDriver,
     /// Controllers that this caller may use.
     pub controllers: BTreeSet<String>,
     /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
@@ -229,6 +267,8 @@ pub struct Host {
     pub user_ns: OwnUserNs,
     /// RLIMIT_NOFILE's hard value as the container would inherit it.
     pub nofile: u64,
+    /// And its soft value: a bound that gabion adds must not raise it.
+    pub nofile_soft: Option<u64>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
 }

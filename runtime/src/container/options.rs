@@ -5,17 +5,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::CgroupDriver;
 use crate::request::ContainerId;
-
-/// Who makes cgroups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CgroupDriver {
-    #[default]
-    Cgroupfs,
-    /// `--systemd-cgroup`: cgroupsPath is `slice:prefix:name`.
-    Systemd,
-}
 
 /// Whether diagnostics go to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
