@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 mod cgroups;
 pub mod collect;
+pub mod files;
 mod image;
 mod lsm;
+mod namespaces;
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,8 +8,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
-use super::{CgroupVersion, OwnUserNs, SwapAccounting};
-use crate::container::CgroupDriver;
+use super::{CgroupDriver, CgroupVersion, OwnUserNs, SwapAccounting};
 use crate::request::{Request, normalize};
 
 const ROOT: &str = "/sys/fs/cgroup";

@@ -1,4 +1,5 @@
-//! Where the paths of holes lead inside the image, resolved as the container would resolve them (RESOLVE_IN_ROOT).
+//! Where the paths of holes and mounts lead inside the image, resolved as the container would resolve them
+//! (RESOLVE_IN_ROOT).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -50,26 +51,101 @@ fn real(fd: BorrowedFd<'_>) -> std::io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Resolves `path`; what is missing hangs from its nearest ancestor that is there.
+/// Where a hole's path leads.
 fn target(root: &RootRef<'_>, base: &Path, path: &Path) -> Option<HoleTarget> {
+    Some(match follow(root, base, path)? {
+        Led::There(inside, Kind::Directory) => HoleTarget::Directory(inside),
+        Led::There(inside, Kind::Other) => HoleTarget::NotADirectory(inside),
+        Led::Missing(inside) => HoleTarget::Missing(inside),
+        // A link that leads nowhere, or a file in the way: no mount point can be made there.
+        Led::Dangling(at, _) | Led::Blocked(at) => HoleTarget::NotADirectory(at),
+    })
+}
+
+/// By index: where the destinations of the spec's mounts lead in the image. A destination below an earlier mount lands in
+/// that one, not in the image.
+pub(super) fn targets(rootfs: BorrowedFd<'_>, request: &Request) -> BTreeMap<usize, PathBuf> {
+    let root = RootRef::from_fd(rootfs);
+    let Ok(base) = real(rootfs) else {
+        return BTreeMap::new();
+    };
+    let mut found: BTreeMap<usize, PathBuf> = BTreeMap::new();
+    let mut earlier: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (index, mount) in request.spec.mounts().iter().flatten().enumerate() {
+        let path = normalize(mount.destination());
+        let covered = earlier.iter().rev().find_map(|(destination, target)| {
+            let rest = path.strip_prefix(destination).ok()?;
+            Some(if rest.as_os_str().is_empty() {
+                target.clone()
+            } else {
+                target.join(rest)
+            })
+        });
+        let Some(target) = covered.or_else(|| destination(&root, &base, &path, 0)) else {
+            continue;
+        };
+        if path != Path::new("/") {
+            earlier.push((path, target.clone()));
+        }
+        found.insert(index, target);
+    }
+    found
+}
+
+/// Follows dangling links too: mount points are made where they lead.
+fn destination(root: &RootRef<'_>, base: &Path, path: &Path, links: u32) -> Option<PathBuf> {
+    /// As path_resolution(7).
+    const MAX_LINKS: u32 = 40;
+    match follow(root, base, path)? {
+        Led::There(inside, _) | Led::Missing(inside) => Some(inside),
+        Led::Dangling(at, rest) if links < MAX_LINKS => {
+            let link = root.readlink(&at).ok()?;
+            let Led::There(parent, _) = follow(root, base, at.parent()?)? else {
+                return None;
+            };
+            destination(root, base, &normalize(&parent.join(link).join(rest)), links + 1)
+        }
+        Led::Dangling(..) | Led::Blocked(_) => None,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    Other,
+}
+
+/// Where a path leads in the image.
+enum Led {
+    There(PathBuf, Kind),
+    /// Nothing is there; it hangs from its nearest ancestor that is.
+    Missing(PathBuf),
+    /// This link leads nowhere; what of the path comes after it.
+    Dangling(PathBuf, PathBuf),
+    /// This part of the path is no directory.
+    Blocked(PathBuf),
+}
+
+fn follow(root: &RootRef<'_>, base: &Path, path: &Path) -> Option<Led> {
     let mut missing = PathBuf::new();
     let mut at = path;
     loop {
         match root.resolve(at) {
             Ok(handle) => {
-                let inside = Path::new("/").join(real(handle.as_fd()).ok()?.strip_prefix(base).ok()?);
-                let directory =
-                    nix::sys::stat::fstat(handle.as_fd().as_raw_fd()).ok()?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+                let fd = handle.as_fd();
+                let inside = Path::new("/").join(real(fd).ok()?.strip_prefix(base).ok()?);
+                let mode = nix::sys::stat::fstat(fd.as_raw_fd()).ok()?.st_mode;
+                let directory = mode & libc::S_IFMT == libc::S_IFDIR;
                 return Some(match (directory, missing.as_os_str().is_empty()) {
-                    (true, true) => HoleTarget::Directory(inside),
-                    (true, false) => HoleTarget::Missing(inside.join(missing)),
-                    (false, _) => HoleTarget::NotADirectory(inside),
+                    (true, true) => Led::There(inside, Kind::Directory),
+                    (false, true) => Led::There(inside, Kind::Other),
+                    (true, false) => Led::Missing(inside.join(missing)),
+                    (false, false) => Led::Blocked(inside),
                 });
             }
             Err(error) if os_error(&error) == Some(Errno::ENOENT) => {
-                // Something that is there and leads nowhere: a dangling link, which no mount point can replace.
                 if root.resolve_nofollow(at).is_ok() {
-                    return Some(HoleTarget::NotADirectory(at.to_owned()));
+                    return Some(Led::Dangling(at.to_owned(), missing));
                 }
                 let name = at.file_name()?;
                 missing = if missing.as_os_str().is_empty() {
@@ -79,9 +155,7 @@ fn target(root: &RootRef<'_>, base: &Path, path: &Path) -> Option<HoleTarget> {
                 };
                 at = at.parent()?;
             }
-            Err(error) if os_error(&error) == Some(Errno::ENOTDIR) => {
-                return Some(HoleTarget::NotADirectory(at.to_owned()));
-            }
+            Err(error) if os_error(&error) == Some(Errno::ENOTDIR) => return Some(Led::Blocked(at.to_owned())),
             Err(_) => return None,
         }
     }
@@ -127,6 +201,34 @@ mod tests {
         ] {
             assert_eq!(lead(path), Some(expected), "{path}");
         }
+        let mount = |path: &str| destination(&RootRef::from_fd(fd.as_fd()), &base, Path::new(path), 0);
+        symlink("loop", dir.join("loop")).unwrap();
+        symlink("run/../lost", dir.join("var/relative")).unwrap();
+        for (path, expected) in [
+            ("/var/run/secrets", Some("/run/secrets")),
+            ("/file", Some("/file")),
+            ("/dangling/x", Some("/nowhere/x")),
+            ("/var/relative", Some("/var/lost")),
+            ("/file/below", None),
+            ("/loop", None),
+        ] {
+            assert_eq!(mount(path), expected.map(PathBuf::from), "{path}");
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_mount_below_another_lands_in_it() {
+        let dir = std::env::temp_dir().join(format!("gabion-below-{}", std::process::id()));
+        fs::create_dir_all(dir.join("data")).unwrap();
+        symlink("data", dir.join("link")).unwrap();
+        let spec = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},
+            "root":{"path":"r"},"mounts":[{"destination":"/dev"},{"destination":"/dev/pts"},{"destination":"/link"},
+            {"destination":"/link/sub"},{"destination":"/data/other"}]}"#;
+        let request = Request::from_reader("c".parse().unwrap(), &dir, spec.as_bytes(), Path::new("t")).unwrap();
+        let found = targets(fs::File::open(&dir).unwrap().as_fd(), &request);
+        let found: Vec<_> = found.values().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(found, ["/dev", "/dev/pts", "/data", "/data/sub", "/data/other"]);
         fs::remove_dir_all(dir).unwrap();
     }
 }

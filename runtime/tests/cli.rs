@@ -1,0 +1,139 @@
+//! The binary as callers see it: exit codes, streams and the log. Needs no root.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn gabion(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gabion")).args(args).output().unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8(out.stderr.clone()).unwrap()
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("gabion-cli-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn the_version_is_in_runc_s_form() {
+    for flag in ["--version", "-v"] {
+        let text = String::from_utf8(gabion(&[flag]).stdout).unwrap();
+        assert!(text.starts_with("gabion version 0.1.0\nspec: 1.3.0"), "{text}");
+    }
+}
+
+#[test]
+fn features_say_nothing_on_stderr() {
+    let out = gabion(&["features"]);
+    assert!(out.status.success() && out.stderr.is_empty());
+    let features: oci_spec::runtime::Features = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(features.oci_version_max(), "1.3.0");
+}
+
+#[test]
+fn a_failure_is_one_line_and_one_record() {
+    let dir = scratch("log");
+    let log = dir.join("log.json");
+    let log = log.to_str().unwrap();
+    for (args, code) in [
+        (vec!["create", "-b", "/nonexistent", "c"], 1),
+        (vec!["create", "-b", "/nonexistent", "a/b"], 1),
+        (vec!["create", "--frob", "c"], 1),
+        (vec!["checkpoint", "c"], 1),
+        (vec!["exec", "c"], 255),
+    ] {
+        let all = [vec!["--log", log, "--log-format", "json", "--debug"], args.clone()].concat();
+        let out = gabion(&all);
+        assert_eq!(out.status.code(), Some(code), "{args:?}");
+        assert!(out.stdout.is_empty(), "{args:?}");
+        let said = stderr(&out);
+        let errors: Vec<&str> = said.lines().filter(|l| !l.starts_with("gabion: debug")).collect();
+        assert_eq!(errors.len(), 1, "{said}");
+        let text = std::fs::read_to_string(log).unwrap();
+        let record: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(record.keys().collect::<Vec<_>>(), ["level", "msg", "time"]);
+        assert_eq!(record["level"], "error");
+        assert_eq!(record["msg"], errors[0], "{args:?}");
+        std::fs::remove_file(log).unwrap();
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn an_id_that_is_no_file_name_is_refused() {
+    for id in ["a/b", "..", "a b", "é"] {
+        let out = gabion(&["state", id]);
+        assert_eq!(out.status.code(), Some(1), "{id}");
+        assert!(stderr(&out).contains("invalid container id"), "{id}");
+    }
+}
+
+#[test]
+fn spec_is_checked_and_never_overwritten() {
+    for (name, rootless) in [("root", &[][..]), ("rootless", &["--rootless"][..])] {
+        let dir = scratch(name);
+        let path = dir.to_str().unwrap();
+        let spec = [&["spec", "-b", path], rootless].concat();
+        assert!(gabion(&spec).status.success());
+        assert_eq!(gabion(&spec).status.code(), Some(1));
+        let out = gabion(&["check", "--format", "json", path]);
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(
+            (&report["level"], &report["allowed"]),
+            (&"hardened".into(), &true.into())
+        );
+        let decisions = report["decisions"].as_array().unwrap();
+        for key in ["control", "verdict", "path", "from", "to", "reason", "refs", "changes"] {
+            assert!(decisions.iter().all(|d| d.get(key).is_some()), "{key}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn check_tells_refused_from_unreadable() {
+    let check = |input: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gabion"))
+            .args(["check", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let asks = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/","capabilities":
+        {"bounding":["CAP_NET_ADMIN"],"effective":[],"permitted":[]}},"root":{"path":"r"},
+        "linux":{"namespaces":[{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"mount"}]}}"#;
+    let out = check(asks);
+    assert_eq!(out.status.code(), Some(3));
+    let table = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        table.contains("[capabilities.not-allowed]") && table.contains("REFUSED"),
+        "{table}"
+    );
+    assert!(!table.contains('\x1b'), "colour is for terminals");
+    assert_eq!(check("{").status.code(), Some(1));
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_stops_everything() {
+    let dir = scratch("policy");
+    let file = dir.join("p.toml");
+    std::fs::write(&file, "level = \"hardened\"\nlevle = 1\n").unwrap();
+    let out = gabion(&["--policy", file.to_str().unwrap(), "check", "/"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        stderr(&out).contains("line 2: unknown field `levle`"),
+        "{}",
+        stderr(&out)
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
