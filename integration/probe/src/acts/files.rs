@@ -163,6 +163,11 @@ pub(super) fn open_device(arg: &str) -> Answer {
     open(arg, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC).map(|_| String::new())
 }
 
+/// Opens for writing and writes nothing: for files of the kernel that a write would change.
+pub(super) fn open_write(arg: &str) -> Answer {
+    open(arg, libc::O_WRONLY | libc::O_CLOEXEC).map(|_| String::new())
+}
+
 /// `sysctl-write=kernel.domainname,x`
 pub(super) fn sysctl_write(arg: &str) -> Answer {
     let (name, value) = arg.split_once(',').unwrap_or((arg, "0"));
@@ -177,7 +182,7 @@ pub(super) fn sysctl_write(arg: &str) -> Answer {
 
 /// Opens only: nothing is written, the machine must survive a runtime that lets this through.
 pub(super) fn write_sysrq(_: &str) -> Answer {
-    open("/proc/sysrq-trigger", libc::O_WRONLY | libc::O_CLOEXEC).map(|_| String::new())
+    open_write("/proc/sysrq-trigger")
 }
 
 pub(super) fn read_kcore(_: &str) -> Answer {

@@ -37,6 +37,7 @@ const fn with(name: &'static str, run: fn(&str) -> Answer) -> Act {
 const ACTS: &[Act] = &[
     // Files and execution
     with("write-file", files::write_file),
+    with("open-write", files::open_write),
     with("create-file", files::create_file),
     with("read-file", files::read_file),
     with("list-dir", files::list_dir),
