@@ -36,7 +36,11 @@ impl Container {
     /// A stand-in knows no policy and is run without one.
     #[must_use]
     pub fn policy(self, policy: &Policy) -> Self {
-        self.policy_text(&policy.to_toml())
+        let audit = format!(
+            "\n[audit]\nfile = \"{}\"\n",
+            self.bundle.dir.join("audit.jsonl").display()
+        );
+        self.policy_text(&(policy.to_toml() + &audit))
     }
 
     #[must_use]
@@ -144,8 +148,9 @@ impl Container {
 
     #[track_caller]
     pub fn wait_status(&self, status: &str) {
-        let so = crate::command::until(limit(10), || self.status() == status);
-        assert!(so, "the container is {}, not {status}", self.status());
+        let quoted = format!("\"{status}\"");
+        let so = crate::command::until(limit(10), || self.op(&["state", self.id()]).out.contains(&quoted));
+        assert!(so, "the container is not {status}: {}", self.op(&["state", self.id()]));
     }
 
     #[track_caller]
