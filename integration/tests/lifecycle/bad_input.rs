@@ -34,7 +34,7 @@ fn content(test: &str, words: &[&str], bytes: &[u8]) {
 
 #[test]
 fn truncated_json() {
-    text(
+    content(
         "bad-truncated",
         &["config.json"],
         br#"{"ociVersion": "1.0.2", "process": {"#,
