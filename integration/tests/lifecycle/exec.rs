@@ -36,7 +36,7 @@ fn environment_directory_and_user() {
         "exec",
         "-e",
         "A=1",
-        "--env",
+        "-e",
         "B=2",
         "--cwd",
         "/var/tmp",
