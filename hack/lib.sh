@@ -42,3 +42,25 @@ build_probe() {
     # shellcheck disable=SC2034  # for those who source this
     probe=$target/probe/$host/dist/probe
 }
+
+# crun refuses a hybrid machine whose hugetlb controller is only on cgroup v2. Runs a command with that controller mounted
+# as v1 in a mount namespace of its own, and gives the controller back. Elsewhere just runs the command.
+with_hugetlb() {
+    local at=/sys/fs/cgroup/hugetlb code=0 try
+    if [[ ! -d /sys/fs/cgroup/unified || -d $at ]]; then
+        "$@"
+        return
+    fi
+    mkdir "$at"
+    # shellcheck disable=SC2016  # for the inner shell
+    unshare --mount bash -c 'mount -t cgroup -o hugetlb cgroup "$0" && "$@"' "$at" "$@" || code=$?
+    # The kernel gives it back a moment later; but a hierarchy that was unmounted while its last cgroup was still on its
+    # way out stays: mounting and unmounting it once more frees it.
+    for try in {1..30}; do
+        [[ $(awk '$1 == "hugetlb" {print $2}' /proc/cgroups) != 0 ]] || break
+        sleep 0.1
+        [[ $((try % 10)) -ne 0 ]] || unshare --mount mount -t cgroup -o hugetlb cgroup "$at" || true
+    done
+    rmdir "$at"
+    return "$code"
+}

@@ -81,6 +81,22 @@ pub fn is_alive(pid: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// After a test that failed: ends what is left in its cgroups and removes them, so that the next test starts clean.
+pub fn scrub(bundle: &Bundle) {
+    for cgroup in cgroups(&bundle.name) {
+        // A frozen process cannot die.
+        drop(fs::write(cgroup.join("freezer.state"), "THAWED"));
+        let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+            drop(nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            ));
+        }
+        until(limit(2), || fs::remove_dir(&cgroup).is_ok());
+    }
+}
+
 /// Whatever in the runtime's state directory is called like the container. Caches by content may stay.
 fn state(bundle: &Bundle) -> Vec<String> {
     let mut found = Vec::new();

@@ -169,7 +169,7 @@ fn an_unknown_namespace_or_a_wrong_type() {
 fn ids_that_are_paths() {
     let container = Container::new(Bundle::new("bad-id")).policy(&Policy::hardened());
     let long = "x".repeat(5000);
-    for id in ["a/b", "../escape", "..", ".", "/", "", "a b", "a\nb", long.as_str()] {
+    for id in ["a/b", "../escape", "..", ".", "/", "", "a\nb", long.as_str()] {
         let done = container.op(&["create", "--bundle", &container.path(), id]);
         assert!(done.code == 1, "{id:?}: {done}");
     }
