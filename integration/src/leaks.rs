@@ -88,10 +88,8 @@ pub fn scrub(bundle: &Bundle) {
         drop(fs::write(cgroup.join("freezer.state"), "THAWED"));
         let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-            drop(nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::SIGKILL,
-            ));
+            // It may have died meanwhile.
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
         }
         until(limit(2), || fs::remove_dir(&cgroup).is_ok());
     }

@@ -21,6 +21,7 @@ pub mod case;
 pub mod command;
 pub mod config;
 pub mod container;
+pub mod fdpass;
 pub mod leaks;
 pub mod outcome;
 pub mod policy;

@@ -18,6 +18,7 @@ mod masked_paths;
 mod mounts;
 mod namespaces;
 mod no_new_privs;
+mod notify;
 mod rlimits;
 mod rootfs;
 mod seccomp;

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod console;
 mod exec;
 mod life;
 mod run;
