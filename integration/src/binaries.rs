@@ -19,10 +19,13 @@ impl Runtime {
     pub fn under_test() -> &'static Self {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         RUNTIME.get_or_init(|| match std::env::var_os("RUNTIME_UNDER_TEST") {
-            Some(program) => Self {
-                hardens: is_gabion(Path::new(&program)),
-                program: program.into(),
-            },
+            Some(program) => {
+                let program = on_path(Path::new(&program));
+                Self {
+                    hardens: is_gabion(&program),
+                    program,
+                }
+            }
             None => Self {
                 program: gabion(),
                 hardens: true,
@@ -79,6 +82,15 @@ pub fn probe() -> &'static Path {
 
 fn gabion() -> PathBuf {
     from_env("GABION_BIN").unwrap_or_else(|| build(&["-p", "gabion", "--bin", "gabion"], "", "debug/gabion", None))
+}
+
+/// A bare name is looked for as a shell would.
+fn on_path(program: &Path) -> PathBuf {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&dirs).map(|dir| dir.join(program));
+    places
+        .find(|place| place.is_file())
+        .unwrap_or_else(|| panic!("no {} here", program.display()))
 }
 
 fn is_gabion(program: &Path) -> bool {

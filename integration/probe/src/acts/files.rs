@@ -1,7 +1,7 @@
 //! Acts on files, and the ways to execute what is not in the image.
 
 use super::Answer;
-use crate::sys::{self, Fail, Sys, call, from_io};
+use crate::sys::{self, Fail, Sys, call, from_io, open};
 use std::ffi::CString;
 use std::fs;
 use std::io::{Read, Write};
@@ -83,12 +83,6 @@ pub(super) fn exec_file(arg: &str) -> Answer {
         Err(sys::exec_fd(fd, "exit=0"))
     })?;
     Ok(String::new())
-}
-
-fn open(arg: &str, flags: i32) -> Sys<i32> {
-    let name = path(arg);
-    let words = [libc::AT_FDCWD as usize, name.as_ptr() as usize, flags as usize, 0];
-    call("open", libc::SYS_openat, &words).map(|fd| fd as i32)
 }
 
 pub(super) fn exec_memfd(_: &str) -> Answer {

@@ -1,5 +1,6 @@
 //! The one table of acts.
 
+mod attack;
 mod files;
 mod info;
 mod kernel;
@@ -85,6 +86,8 @@ const ACTS: &[Act] = &[
     with("bind-port", net::bind_port),
     with("connect-port", net::connect_port),
     with("listen-unix", net::listen_unix),
+    // Attacks on the runtime
+    with("overwrite-exe", attack::overwrite_exe),
     // Identity and what only root may do
     with("setuid", privilege::setuid),
     act("setgid-groups", privilege::setgid_groups),
