@@ -6,7 +6,7 @@
     reason = "test code: a panic is how a test fails"
 )]
 
-use integration::command::limit;
+use integration::command::Running;
 use integration::{Bundle, Container, Policy, Runtime};
 use std::fs;
 
@@ -21,72 +21,88 @@ fn copied(bundle: &Bundle) -> Runtime {
     }
 }
 
-fn hunter(test: &str) -> (Container, Vec<u8>) {
+fn attacker(test: &str) -> (Container, Vec<u8>) {
     let mut bundle = Bundle::new(test);
-    // SYS_ADMIN, as a privileged container has: with it a read-only flag could be cleared.
+    // As a privileged container has: with SYS_ADMIN a read-only flag could be cleared, with SYS_PTRACE a process that
+    // is not dumpable can be looked into. Without the latter nothing could be held, and the test would prove nothing.
     bundle
         .config
         .acts(&["overwrite-exe=15"])
-        .add_capability("CAP_SYS_ADMIN");
+        .add_capability("CAP_SYS_ADMIN")
+        .add_capability("CAP_SYS_PTRACE");
+    std::os::unix::fs::symlink("/proc/self/exe", bundle.rootfs().join("usr/bin/self")).unwrap();
     let runtime = copied(&bundle);
     let before = fs::read(&runtime.program).unwrap();
     (Container::of(&runtime, bundle).policy(&Policy::permissive()), before)
 }
 
-fn unharmed(container: &Container, before: &[u8], said: &str) {
+/// Created and started, not run in the foreground: a `run` that stays would execute the binary all the time, which gives
+/// ETXTBSY without any protection.
+fn hunting(container: &Container) -> Running {
+    let create = container.spawn(&["create", "--bundle", &container.path(), container.id()]);
+    container.wait_status("created");
+    container.start().ok();
+    create.wait_for("hunting");
+    create
+}
+
+/// Ends the hunt: with the hunter's answer where it held something.
+fn unharmed(container: &Container, hunter: &Running, before: &[u8]) {
+    if hunter.out().contains("held") {
+        hunter.wait_for("overwrite-exe=15: ");
+    }
+    let said = hunter.out();
     eprintln!("the hunter said: {}", said.replace('\n', " / "));
     assert!(
         fs::read(&container.runtime.program).unwrap() == before,
         "the runtime was overwritten: {said}"
     );
     assert!(!said.contains("overwrite-exe=15: ok"), "{said}");
+    assert!(
+        !said.contains("ETXTBSY"),
+        "it was in use until the end, which proves nothing: {said}"
+    );
 }
 
 /// CVE-2019-5736 by way of exec: the runtime is visible in the container's pid namespace before it executes the program.
 #[test]
 fn the_runtimes_binary_is_not_overwritten_on_exec() {
-    let (container, before) = hunter("attack-exec");
-    let run = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
-    run.wait_for("hunting");
+    let (container, before) = attacker("attack-exec");
+    let hunter = hunting(&container);
     for _ in 0..50 {
-        if run.out().contains("held") {
+        if hunter.out().contains("held") {
             break;
         }
         drop(container.exec(&["/usr/bin/probe", "cwd"]));
+        // The way of the first exploit: the program to execute is the runtime itself, which is dumpable again.
+        drop(container.exec(&["/usr/bin/self", "--help"]));
     }
-    if !run.out().contains("held") {
-        // Nothing of the runtime was ever to be had, which is as good: the hunter is ended.
-        container.kill("KILL").ok();
-    }
-    let done = run.wait(limit(30));
-    unharmed(&container, &before, &done.out);
+    unharmed(&container, &hunter, &before);
 }
 
 /// The same on create, from a container that shares its pid namespace with the next.
 #[test]
 fn the_runtimes_binary_is_not_overwritten_on_create() {
-    let (first, before) = hunter("attack-create");
-    let run = first.spawn(&["run", "--bundle", &first.path(), first.id()]);
-    run.wait_for("hunting");
+    let (first, before) = attacker("attack-create");
+    let hunter = hunting(&first);
     let mut bundle = Bundle::new("attack-create-second");
+    // The second's own program would be held too if it were another file than the hunter's.
+    let same = first.bundle.rootfs();
+    bundle.config.set("/root/path", same.to_str().unwrap().into());
     bundle
         .config
         .namespace_path("pid", &format!("/proc/{}/ns/pid", first.pid()))
         .acts(&["cwd"]);
     let second = Container::of(&first.runtime, bundle).policy(&Policy::permissive());
     for _ in 0..20 {
-        if run.out().contains("held") {
+        if hunter.out().contains("held") {
             break;
         }
         second.create().ok();
         std::thread::sleep(std::time::Duration::from_millis(10));
         second.op(&["delete", "--force", second.id()]).ok();
     }
-    if !run.out().contains("held") {
-        first.kill("KILL").ok();
-    }
-    let done = run.wait(limit(30));
-    unharmed(&first, &before, &done.out);
+    unharmed(&first, &hunter, &before);
 }
 
 /// An image whose program is the runtime: `/proc/self/exe` is resolved inside, where it must not be the runtime.
