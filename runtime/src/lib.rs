@@ -1,1 +1,26 @@
-//! gabion.
+//! gabion: an OCI runtime that hardens every container it starts, or says why it does not start it.
+//!
+//! The walk of one container through the code is in docs/ARCHITECTURE.md.
+
+pub mod container;
+pub mod control;
+pub mod decision;
+pub mod error;
+pub mod executor;
+pub mod fact;
+pub mod faults;
+pub mod harden;
+pub mod hardened;
+pub mod host;
+pub mod init;
+pub mod observed;
+pub mod policy;
+pub mod request;
+pub mod seccomp;
+pub mod selfprotect;
+pub mod size;
+pub mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use error::{Error, Result};

@@ -1,0 +1,24 @@
+//! The life cycle of a container: what each command does, in terms of state, cgroup and the first process.
+
+pub mod cgroup;
+pub mod channel;
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod foreground;
+pub mod hooks;
+pub mod kill;
+pub mod options;
+pub mod query;
+pub mod spawn;
+pub mod start;
+pub mod state;
+
+pub use create::create;
+pub use delete::delete;
+pub use exec::exec;
+pub use foreground::run;
+pub use kill::kill;
+pub use options::*;
+pub use query::{list, pids, state};
+pub use start::start;

@@ -1,0 +1,87 @@
+//! `delete`: nothing of the container stays.
+
+use std::time::{Duration, Instant};
+
+use libcontainer::container::ContainerStatus;
+
+use crate::container::cgroup::Cgroup;
+use crate::container::options::{Force, Settings};
+use crate::container::state::{Init, Record, StateDir, Status};
+use crate::container::{hooks, kill, query};
+use crate::error::{Error, Result, Step};
+use crate::request::ContainerId;
+
+/// How long a killed process may take to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a stopped container; with `force`, ends a running one first.
+///
+/// # Errors
+/// It runs and `force` is not given; something of it cannot be removed (its state then stays, to try again).
+pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()> {
+    let dir = match StateDir::open(&settings.root, id) {
+        // runc: what is to be gone is gone.
+        Err(Error::NotFound { .. }) if force == Force::Kill => return Ok(()),
+        other => other?,
+    };
+    let status = query::status(&dir)?;
+    match (status, force) {
+        (Status::Stopped, _) | (_, Force::Kill) => {}
+        // runc lets a container go that was created and never started.
+        (Status::Created, Force::Refuse) => {}
+        (status, Force::Refuse) => {
+            return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "stopped" });
+        }
+    }
+    let record = dir.record();
+    clear(&dir)?;
+    if let Ok(record) = record {
+        poststop(&record)?;
+    }
+    Ok(())
+}
+
+/// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
+pub fn clear(dir: &StateDir) -> Result<()> {
+    if let Some(init) = dir.init()? {
+        end(init)?;
+    }
+    match dir.record() {
+        Ok(record) => remove_cgroup(&record)?,
+        // Died before it was written: nothing but the directory was made.
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    dir.remove()
+}
+
+fn remove_cgroup(record: &Record) -> Result<()> {
+    let cgroup = Cgroup::open(&record.cgroup)?;
+    // Frozen processes cannot die.
+    cgroup.remove()
+}
+
+fn end(init: Init) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    match kill::one(init, libc::SIGKILL) {
+        Ok(()) | Err(Error::NotRunning { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut pause = Duration::from_micros(100);
+    while init.lives() {
+        if Instant::now() > deadline {
+            return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn poststop(record: &Record) -> Result<()> {
+    let hooks = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststop().as_ref());
+    if hooks.is_none() {
+        return Ok(());
+    }
+    hooks::run(hooks, Some(&hooks::state_for(record, ContainerStatus::Stopped, None)), None)
+}

@@ -1,0 +1,189 @@
+//! `exec`: another process in a running container, through the same door as the first.
+
+use std::os::fd::OwnedFd;
+
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use oci_spec::runtime::{Process, User as SpecUser};
+
+use crate::container::cgroup::Cgroup;
+use crate::container::channel::{Channel, Message};
+use crate::container::foreground::{self, Terminal};
+use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
+use crate::container::spawn::{self, Entry};
+use crate::container::state::{Init, Record, StateDir, Status};
+use crate::container::{create, query};
+use crate::control::exec as vet;
+use crate::error::{Error, Result, Step};
+use crate::host::NsType;
+use crate::init::{Kind, Proc, Setup, namespaces};
+use crate::request::ContainerId;
+use crate::sys;
+
+/// Runs a process in the container; its exit code, or 0 when detached.
+///
+/// # Errors
+/// «container not running»; a refusal; whatever fails before the process runs.
+pub fn exec(settings: &Settings, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
+    let dir = StateDir::open(&settings.root, id)?;
+    let record = dir.record()?;
+    let init = running(&dir, options.paused)?;
+    let (asked, wishes) = asked(&record, &options.process)?;
+    let process = vet::vet(&asked, &wishes, &record.hardened)?;
+    let mut filters = create::filters(settings, &record.hardened)?;
+    filters.notify = create::notify_target(&record, &filters)?;
+    let (ours, theirs) = Channel::pair()?;
+    let (entry, joins) = entry(&dir, init)?;
+    let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
+    let setup = Setup {
+        hardened: &record.hardened,
+        kind: Kind::Exec,
+        process: &process,
+        channel: theirs,
+        proc: Proc::open()?,
+        joins,
+        console_socket: terminal.socket_for_child()?,
+        preserve_fds: options.preserve_fds,
+        filters,
+        annotations_state: None,
+    };
+    let pid = spawn::spawn(entry, setup, &ours)?;
+    let entered = enter(&record, options, &ours, pid);
+    if let Err(error) = entered {
+        reap(pid);
+        return Err(error);
+    }
+    create::write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
+    match options.detach {
+        Detach::Detached => Ok(0),
+        Detach::Foreground => foreground::wait(pid, terminal),
+    }
+}
+
+fn enter(record: &Record, options: &ExecOptions, ours: &Channel, pid: Pid) -> Result<()> {
+    let mut place = record.cgroup.clone();
+    if let Some(below) = &options.cgroup {
+        let climbs = std::path::Path::new(below).components().any(|c| c == std::path::Component::ParentDir);
+        if climbs {
+            return Err(Error::Usage(format!("--cgroup {below} leads out of the container's cgroup")));
+        }
+        place.path = place.path.join(below.trim_start_matches('/'));
+    }
+    Cgroup::open(&place)?.add(pid)?;
+    ours.send(&Message::Go)?;
+    ours.expect(&Message::Ready)?;
+    // execve closes the other end; a failure after Ready comes as a message.
+    match ours.receive()? {
+        None => Ok(()),
+        Some((Message::Failed(report), _)) => Err(report.into()),
+        Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
+    }
+}
+
+/// A process that failed before the workload ended by itself: only its zombie is left.
+fn reap(pid: Pid) {
+    let killed = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    let waited = nix::sys::wait::waitpid(pid, None);
+    if let (Err(kill), Err(wait)) = (killed, waited) {
+        tracing::debug!(%kill, %wait, "a failed exec's process was gone already");
+    }
+}
+
+fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
+    let status = query::status(dir)?;
+    let id = || dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match (status, dir.init()?) {
+        (Status::Running | Status::Created, Some(init)) => Ok(init),
+        (Status::Paused, Some(init)) if paused == Paused::Ignore => Ok(init),
+        (Status::Paused, _) => Err(Error::WrongState { id: id(), status: "paused", wanted: "running" }),
+        _ => Err(Error::NotRunning { id: id() }),
+    }
+}
+
+/// The process that was asked for, and the flags that would widen it.
+fn asked(record: &Record, process: &ExecProcess) -> Result<(Process, vet::Wishes)> {
+    match process {
+        ExecProcess::File(process) => Ok(((**process).clone(), vet::Wishes::default())),
+        ExecProcess::Line(line) => {
+            let base = record.hardened.spec().process().clone();
+            let base = base.ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
+            Ok((from_line(base, line), wishes(line)))
+        }
+    }
+}
+
+fn wishes(line: &ExecLine) -> vet::Wishes {
+    vet::Wishes {
+        caps: line.caps.clone(),
+        apparmor: line.apparmor.clone(),
+        process_label: line.process_label.clone(),
+    }
+}
+
+/// The container's own process, with what the command line changes (runc exec).
+fn from_line(mut process: Process, line: &ExecLine) -> Process {
+    process.set_args(Some(line.args.clone())).set_terminal(Some(line.terminal == Tty::Tty)).set_console_size(None);
+    if let Some(cwd) = &line.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(line.env.iter().cloned());
+    process.set_env(Some(env));
+    if let Some(user) = line.user {
+        let mut new = SpecUser::default();
+        new.set_uid(user.uid).set_gid(user.gid.unwrap_or(0)).set_umask(process.user().umask());
+        process.set_user(new);
+    }
+    if !line.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&line.additional_gids);
+        user.set_additional_gids(Some(gids));
+        process.set_user(user);
+    }
+    if line.no_new_privs == AskNoNewPrivs::Set {
+        process.set_no_new_privileges(Some(true));
+    }
+    process
+}
+
+/// The first process's namespaces, opened while it certainly is that process.
+fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
+    let mut entry = Entry::default();
+    let mut joins = Vec::new();
+    for typ in namespaces::JOIN_ORDER {
+        let Some(fd) = other_namespace(init.pid, typ)? else { continue };
+        match typ {
+            NsType::User => entry.user = Some(fd),
+            NsType::Pid => entry.pid = Some(fd),
+            _ => joins.push((typ, fd)),
+        }
+    }
+    if !init.lives() {
+        let id = dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Err(Error::NotRunning { id });
+    }
+    Ok((entry, joins))
+}
+
+/// A namespace of the process, if it is not ours already.
+fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
+    use nix::errno::Errno;
+    use std::os::fd::AsRawFd;
+    let open = |who: &str| {
+        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+        let path = format!("/proc/{who}/ns/{}", typ.proc_name());
+        match nix::fcntl::open(path.as_str(), flags, Mode::empty()).and_then(sys::adopt) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),
+        }
+    };
+    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else { return Ok(None) };
+    let id = |fd: &OwnedFd| {
+        nix::sys::stat::fstat(fd.as_raw_fd())
+            .map(|s| (s.st_dev, s.st_ino))
+            .map_err(|e| Error::step(Step::Namespaces, "compare namespaces", e))
+    };
+    Ok(if id(&theirs)? == id(&ours)? { None } else { Some(theirs) })
+}

@@ -1,0 +1,114 @@
+//! What can be asked of containers: `state`, `list`, `ps`.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::container::cgroup::{self, Cgroup};
+use crate::container::options::{ListEntry, Settings};
+use crate::container::state::{self, Record, StateDir, Status};
+use crate::error::{Error, Result};
+use crate::request::ContainerId;
+
+/// The status, read off the kernel.
+pub fn status(dir: &StateDir) -> Result<Status> {
+    let Some(init) = dir.init()? else {
+        return Ok(if dir.being_created()? { Status::Creating } else { Status::Stopped });
+    };
+    if !init.lives() {
+        return Ok(Status::Stopped);
+    }
+    if dir.awaits_start() {
+        return Ok(if dir.being_created()? { Status::Creating } else { Status::Created });
+    }
+    Ok(if frozen(&dir.record()?)? { Status::Paused } else { Status::Running })
+}
+
+fn frozen(record: &Record) -> Result<bool> {
+    for directory in cgroup::directories(&record.cgroup.path)? {
+        let v1 = fs::read_to_string(directory.join("freezer.state"));
+        let v2 = fs::read_to_string(directory.join("cgroup.freeze"));
+        if v1.is_ok_and(|s| s.trim() != "THAWED") || v2.is_ok_and(|s| s.trim() == "1") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The container's state (runtime-spec, runtime.md#state), with runc's `rootfs`, `created` and `owner`.
+///
+/// # Errors
+/// «does not exist» for an id that is not there.
+pub fn state(settings: &Settings, id: &ContainerId) -> Result<Value> {
+    let entry = entry(settings, id)?;
+    Ok(json!({
+        "ociVersion": entry.oci_version,
+        "id": entry.id,
+        "pid": entry.pid,
+        "status": entry.status,
+        "bundle": entry.bundle,
+        "rootfs": entry.rootfs,
+        "created": entry.created,
+        "annotations": entry.annotations,
+        "owner": entry.owner,
+    }))
+}
+
+fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
+    let dir = StateDir::open(&settings.root, id)?;
+    let status = status(&dir)?;
+    let record = match dir.record() {
+        // Between its directory and its state a container does not exist yet.
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NotFound { id: id.to_string() });
+        }
+        other => other?,
+    };
+    let alive = !matches!(status, Status::Stopped | Status::Creating);
+    let pid = if alive { dir.init()?.map_or(0, |init| init.pid) } else { 0 };
+    let spec = record.hardened.spec();
+    Ok(ListEntry {
+        oci_version: spec.version().clone(),
+        id: record.id.to_string(),
+        pid,
+        status: status.as_str().to_owned(),
+        bundle: record.bundle.clone(),
+        rootfs: record.rootfs.clone(),
+        created: record.created.clone(),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        owner: user_name(record.owner),
+    })
+}
+
+/// The name of a user by /etc/passwd, else the number.
+fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let found = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    found.unwrap_or_else(|| uid.to_string())
+}
+
+/// Every container below the root. One that is deleted meanwhile is left out.
+pub fn list(settings: &Settings) -> Result<Vec<ListEntry>> {
+    let mut entries = Vec::new();
+    for id in state::ids(&settings.root)? {
+        match entry(settings, &id) {
+            Ok(entry) => entries.push(entry),
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(entries)
+}
+
+/// The processes of a container, as the host numbers them.
+pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
+    let dir = StateDir::open(&settings.root, id)?;
+    if status(&dir)? == Status::Stopped {
+        return Err(Error::NotRunning { id: id.to_string() });
+    }
+    Cgroup::open(&dir.record()?.cgroup)?.pids()
+}

@@ -1,0 +1,119 @@
+//! Cloning the first process into its namespaces.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use crate::container::channel::{Channel, Message, Report};
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::host::NsType;
+use crate::init::{self, Setup, namespaces};
+use crate::sys::{self, Cloned};
+
+/// Which namespaces the clone makes, and which have to be joined before it.
+#[derive(Debug, Default)]
+pub struct Entry {
+    pub new: Vec<NsType>,
+    /// A user namespace to join: only a child may, we would lose our hold on the host.
+    pub user: Option<OwnedFd>,
+    /// A pid namespace to join: it is for children only (pid_namespaces(7)).
+    pub pid: Option<OwnedFd>,
+}
+
+impl Entry {
+    /// Flags for clone. The cgroup namespace is left out: it is rooted where the process is when it is made.
+    fn flags(&self) -> u64 {
+        self.new
+            .iter()
+            .filter(|t| **t != NsType::Cgroup)
+            .map(|t| u64::from(namespaces::flag(*t).bits().cast_unsigned()))
+            .fold(0, |bits, flag| bits | flag)
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
+    move |e| Error::step(Step::Clone, doing, e)
+}
+
+/// Clones; the child never returns from here. `ours` is the runtime's end of the channel.
+pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
+    faults::at(Step::Clone)?;
+    if entry.new.contains(&NsType::Time) {
+        return Err(Error::failed(Step::Namespaces, "a new time namespace is not supported: join one by path"));
+    }
+    // What enters namespaces where others already live must not be readable for them, not even for an instant
+    // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
+    if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
+        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
+    }
+    if entry.user.is_some() {
+        return spawn_through_intermediate(entry, setup, ours);
+    }
+    let home = match &entry.pid {
+        Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
+        None => None,
+    };
+    let cloned = sys::clone3(entry.flags(), None);
+    if let Ok(Cloned::Child) = cloned {
+        init::run(&setup);
+    }
+    // Hooks and helpers that we fork later belong to the host's pid namespace again.
+    if let Some(home) = home {
+        setns(home.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("return to our pid namespace"))?;
+    }
+    match cloned.map_err(failed("clone the first process"))? {
+        Cloned::Parent(pid) => Ok(pid),
+        Cloned::Child => Err(Error::failed(Step::Clone, "the child came back")),
+    }
+}
+
+fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    let home = nix::fcntl::open("/proc/self/ns/pid", flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open our pid namespace"))?;
+    setns(pid_ns.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace"))?;
+    Ok(home)
+}
+
+/// A user namespace is joined by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
+fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
+    match sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
+        Cloned::Child => intermediate(&entry, &setup),
+        Cloned::Parent(middle) => {
+            drop(setup);
+            let first = ours.receive()?;
+            nix::sys::wait::waitpid(middle, None).map_err(failed("wait for the intermediate process"))?;
+            match first {
+                Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
+                Some((Message::Failed(report), _)) => Err(report.into()),
+                _ => Err(Error::failed(Step::Clone, "the intermediate process ended without a word")),
+            }
+        }
+    }
+}
+
+fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
+    let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
+    let cloned = join_first(entry).and_then(|()| sys::clone3(flags, None).map_err(failed("clone the first process")));
+    let told = match cloned {
+        Ok(Cloned::Child) => init::run(setup),
+        Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),
+        Err(error) => setup.channel.send(&Message::Failed(Report::from(&error))),
+    };
+    sys::exit_now(i32::from(told.is_err()))
+}
+
+fn join_first(entry: &Entry) -> Result<()> {
+    if let Some(user) = &entry.user {
+        namespaces::join(NsType::User, user)?;
+        namespaces::root_ids()?;
+    }
+    match &entry.pid {
+        Some(pid) => setns(pid.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace")),
+        None => Ok(()),
+    }
+}

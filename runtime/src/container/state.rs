@@ -1,0 +1,322 @@
+//! What gabion keeps of a container, in its own root-only directory, and what it can say of it.
+//!
+//! `state.json` is written once, before anything of the container exists, so that a crash at any later point leaves enough to
+//! clean up by. The first process's pid follows in its own small file. Status is never stored: it is read off the kernel.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::container::cgroup::CgroupRecord;
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::hardened::Hardened;
+use crate::request::ContainerId;
+
+/// The format of `state.json`. Another number is not read.
+const VERSION: u32 = 1;
+const STATE: &str = "state.json";
+const PID: &str = "pid";
+/// The socket on which the created process waits for `start`; its absence means that it was started.
+pub const START_SOCKET: &str = "start.sock";
+
+/// `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    pub id: ContainerId,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    pub owner: u32,
+    pub cgroup: CgroupRecord,
+    pub hardened: Hardened,
+}
+
+impl Record {
+    pub fn new(
+        id: ContainerId,
+        bundle: PathBuf,
+        rootfs: PathBuf,
+        created: String,
+        cgroup: CgroupRecord,
+        hardened: Hardened,
+    ) -> Self {
+        let owner = nix::unistd::geteuid().as_raw();
+        Self { version: VERSION, id, bundle, rootfs, created, owner, cgroup, hardened }
+    }
+}
+
+/// A process that cannot be mistaken for another one with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Init {
+    pub pid: i32,
+    /// Clock ticks after boot, from /proc/PID/stat.
+    start: u64,
+}
+
+impl Init {
+    /// The process that has this pid now.
+    pub fn now(pid: i32) -> Result<Self> {
+        match stat(pid) {
+            Some((_, start)) => Ok(Self { pid, start }),
+            None => Err(Error::failed(Step::Clone, format!("process {pid} is gone before it was set up"))),
+        }
+    }
+
+    /// Whether it still lives. A zombie does not: its parent may never reap it.
+    pub fn lives(self) -> bool {
+        stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, b'Z' | b'X'))
+    }
+}
+
+/// State letter and start time of a process (proc_pid_stat(5), fields 3 and 22).
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name is in parentheses and may hold anything: what counts comes after the last one.
+    let rest = text.rsplit_once(')')?.1;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// OCI status (runtime-spec, runtime.md#state), with runc's `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container's directory below the root.
+#[derive(Debug)]
+pub struct StateDir {
+    pub path: PathBuf,
+    /// Open directory: sockets are named through it, since sun_path holds 107 bytes and roots are long.
+    pub dir: File,
+}
+
+/// Held while a container is being made: its absence tells a dead creator from a slow one.
+#[derive(Debug)]
+pub struct CreateLock {
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Takes the id: makes its directory, which must not be there.
+    pub fn claim(root: &Path, id: &ContainerId) -> Result<(Self, CreateLock)> {
+        faults::at(Step::StateDir)?;
+        Self::root(root)?;
+        let path = root.join(id.as_str());
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Exists { id: id.to_string() });
+            }
+            Err(e) => return Err(Error::File { doing: "make", path, source: e }),
+        }
+        let dir = open_dir(&path)?;
+        let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
+            .map_err(|e| Error::step(Step::StateDir, "lock the new state directory", e))?;
+        Ok((Self { path, dir }, CreateLock { _lock: lock }))
+    }
+
+    /// Makes the root, or checks that it is ours.
+    pub fn root(root: &Path) -> Result<()> {
+        make_root(root)
+    }
+
+    /// The directory of an existing container.
+    pub fn open(root: &Path, id: &ContainerId) -> Result<Self> {
+        let path = root.join(id.as_str());
+        match open_dir(&path) {
+            Ok(dir) => {
+                check_owner(&dir, &path)?;
+                Ok(Self { path, dir })
+            }
+            Err(Error::File { source, .. })
+                if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
+                Err(Error::NotFound { id: id.to_string() })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes `state.json`.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|e| Error::State { path: self.path.join(STATE), why: e.to_string() })?;
+        self.write_file(STATE, &text)
+    }
+
+    /// Writes the first process's pid.
+    pub fn write_init(&self, init: Init) -> Result<()> {
+        self.write_file(PID, format!("{} {}\n", init.pid, init.start).as_bytes())
+    }
+
+    /// Whole or not at all: a temporary file, then rename(2).
+    fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!(".{name}.new"));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)
+            .map_err(Error::file("write", &temporary))?;
+        file.write_all(content).map_err(Error::file("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::file("write", path))
+    }
+
+    /// Reads `state.json`.
+    pub fn record(&self) -> Result<Record> {
+        let path = self.path.join(STATE);
+        let text = fs::read(&path).map_err(Error::file("read", &path))?;
+        let record: Record =
+            serde_json::from_slice(&text).map_err(|e| Error::State { path: path.clone(), why: e.to_string() })?;
+        if record.version != VERSION {
+            let why = format!("written by another version of gabion (format {}, ours is {VERSION})", record.version);
+            return Err(Error::State { path, why });
+        }
+        Ok(record)
+    }
+
+    /// The first process, if one was made.
+    pub fn init(&self) -> Result<Option<Init>> {
+        let path = self.path.join(PID);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::File { doing: "read", path, source: e }),
+        };
+        let parsed = text.split_once(' ').and_then(|(pid, start)| {
+            Some(Init { pid: pid.parse().ok()?, start: start.trim_end().parse().ok()? })
+        });
+        parsed.map(Some).ok_or_else(|| Error::State { path, why: "not a pid and a start time".to_owned() })
+    }
+
+    /// Whether somebody is making this container right now.
+    pub fn being_created(&self) -> Result<bool> {
+        // A second open file description: locks belong to those (flock(2)).
+        let dir = open_dir(&self.path)?;
+        match lock(&dir, FlockArg::LockSharedNonblock) {
+            Ok(_unlocks_when_dropped) => Ok(false),
+            Err(Errno::EWOULDBLOCK) => Ok(true),
+            Err(e) => Err(Error::step(Step::StateDir, "look at the lock of the state directory", e)),
+        }
+    }
+
+    /// A path of this directory that is short enough for a socket's name.
+    pub fn socket_path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+    }
+
+    /// Whether `start` is still to come.
+    pub fn awaits_start(&self) -> bool {
+        fs::symlink_metadata(self.path.join(START_SOCKET)).is_ok()
+    }
+
+    pub fn started(&self) -> Result<()> {
+        let path = self.path.join(START_SOCKET);
+        fs::remove_file(&path).map_err(Error::file("remove", path))
+    }
+
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::File { doing: "remove", path: self.path.clone(), source: e })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lock(dir: &File, how: FlockArg) -> std::result::Result<Flock<File>, Errno> {
+    let dir = dir.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    Flock::lock(dir, how).map_err(|(_, errno)| errno)
+}
+
+fn open_dir(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(Error::file("open", path))
+}
+
+/// The root holds what governs exec and update: it must be ours alone.
+fn make_root(root: &Path) -> Result<()> {
+    if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(root) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_owner(&open_root(root)?, root),
+        Err(e) => Err(Error::File { doing: "make", path: root.to_path_buf(), source: e }),
+    }
+}
+
+/// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.
+fn open_root(root: &Path) -> Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(root).map_err(Error::file("open", root))
+}
+
+fn check_owner(dir: &File, path: &Path) -> Result<()> {
+    let meta = dir.metadata().map_err(Error::file("look at", path))?;
+    let euid = nix::unistd::geteuid().as_raw();
+    if (meta.uid() != euid && meta.uid() != 0) || meta.mode() & 0o022 != 0 {
+        let why = format!(
+            "owner {} and mode {:o}: gabion's state must be the caller's alone; remove it, or give another --root",
+            meta.uid(),
+            meta.mode() & 0o7777
+        );
+        return Err(Error::State { path: path.to_path_buf(), why });
+    }
+    Ok(())
+}
+
+/// Every id below a root.
+pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::File { doing: "list", path: root.to_path_buf(), source: e }),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::file("list", root))?;
+        let is_dir = entry.file_type().map_err(Error::file("list", root))?.is_dir();
+        // Anything else (a seccomp cache, a stray file) is not a container.
+        if let (true, Ok(name)) = (is_dir && entry.path().join(STATE).exists(), entry.file_name().into_string())
+            && let Ok(id) = ContainerId::try_from(name)
+        {
+            ids.push(id);
+        }
+    }
+    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    Ok(ids)
+}

@@ -1,0 +1,97 @@
+//! `linux.resources.unified`: files of the cgroup, by name, written after all other limits.
+//!
+//! So it must not undo them, and a key is the name of a controller's file: with a slash it would be any file of the host.
+
+use oci_spec::runtime::{LinuxPids, LinuxResources};
+
+use super::{finite, has, signed};
+use crate::control::Context;
+use crate::decision::Findings;
+use crate::host::CgroupVersion;
+
+/// Takes the limits that this control governs out of `unified` and into their own fields, and refuses what is no limit.
+pub(super) fn fold(resources: &mut LinuxResources, cx: &Context<'_>, findings: &mut Findings) {
+    let Some(mut unified) = resources.unified().clone().filter(|u| !u.is_empty()) else {
+        return;
+    };
+    let mut keys: Vec<String> = unified.keys().cloned().collect();
+    keys.sort();
+    for key in keys.iter().filter(|k| !is_limit(k)) {
+        findings.refused(
+            "unified-key",
+            format!("linux.resources.unified.{key}"),
+            format!("{key:?} is not the name of a controller's file"),
+            cx.request.caller().word(
+                "remove it from the CRI's unified resources",
+                "remove it from `--cgroup-conf`",
+                "remove it from `linux.resources.unified`",
+            ),
+        );
+    }
+    if let Some(value) = unified.remove("pids.max") {
+        let asked = number(&value);
+        if finite(resources.pids().map(|p| p.limit())).is_none() {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(asked);
+            resources.set_pids(Some(pids));
+        }
+        moved("pids.max", &value, "pids.limit", findings);
+    }
+    let mut memory = resources.memory().unwrap_or_default();
+    if let Some(value) = unified.remove("memory.max") {
+        if finite(memory.limit()).is_none() {
+            memory.set_limit(Some(number(&value)));
+        }
+        moved("memory.max", &value, "memory.limit", findings);
+    }
+    if let Some(value) = unified.remove("memory.swap.max") {
+        moved("memory.swap.max", &value, "memory.swap", findings);
+    }
+    if memory != oci_spec::runtime::LinuxMemory::default() {
+        resources.set_memory(Some(memory));
+    }
+    refuse_unheard(unified.keys().filter(|k| is_limit(k)), cx, findings);
+    resources.set_unified(Some(unified).filter(|u| !u.is_empty()));
+}
+
+/// A limit that no controller here will hear of.
+fn refuse_unheard<'k>(keys: impl Iterator<Item = &'k String>, cx: &Context<'_>, findings: &mut Findings) {
+    let mut keys: Vec<&String> = keys.collect();
+    keys.sort();
+    for key in keys {
+        let controller = key.split('.').next().unwrap_or_default();
+        if cx.host.cgroup == CgroupVersion::V1 {
+            findings.refused(
+                "unified-on-v1",
+                format!("linux.resources.unified.{key}"),
+                format!("{key} is a file of cgroup v2 and this host has v1: it would be left out in silence"),
+                "use the limit's own field in linux.resources, or boot with cgroup v2",
+            );
+        } else if !has(controller, cx) {
+            super::controller_missing(controller, &format!("unified.{key}"), cx, findings);
+        }
+    }
+}
+
+fn moved(key: &str, value: &str, to: &str, findings: &mut Findings) {
+    findings.tightened(
+        format!("linux.resources.unified.{key}"),
+        value,
+        format!("linux.resources.{to}"),
+        "judged with the other limits",
+    );
+}
+
+/// `controller.file`, and not the cgroup's own switches (`cgroup.procs`, `cgroup.freeze`).
+fn is_limit(key: &str) -> bool {
+    let plain = key
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_' || c == '-');
+    let named = key.split_once('.').is_some_and(|(c, f)| !c.is_empty() && !f.is_empty());
+    plain && named && !key.contains("..") && !key.starts_with("cgroup.")
+}
+
+/// A number of the kernel's file; `max`, and what is none, is unlimited.
+fn number(value: &str) -> i64 {
+    value.trim().parse::<u64>().map_or(-1, signed)
+}

@@ -1,0 +1,114 @@
+//! The mounts of the spec beside mountinfo.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::options::{Flag, Options};
+use crate::control::ControlId;
+use crate::fact::{Fact, Holds};
+use crate::hardened::Hardened;
+use crate::observed::{MountPoint, Observed};
+use crate::request::normalize;
+
+pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    let mounts = hardened.spec.mounts().as_deref().unwrap_or_default();
+    let targets: Vec<PathBuf> = mounts
+        .iter()
+        .enumerate()
+        .map(|(i, m)| {
+            hardened
+                .plan
+                .targets
+                .get(&i)
+                .cloned()
+                .unwrap_or_else(|| normalize(m.destination()))
+        })
+        .collect();
+    let mut facts = Vec::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let Some(target) = targets.get(index) else { continue };
+        // Of two mounts at one place only the last can be seen.
+        if targets.iter().skip(index + 1).any(|later| target.starts_with(later)) {
+            continue;
+        }
+        let looked = hardened.plan.targets.contains_key(&index);
+        facts.push(fact(mount, target, looked, seen));
+        facts.extend(submounts(mount, target, &targets, hardened, seen));
+    }
+    facts
+}
+
+fn wanted(mount: &Mount) -> Vec<Flag> {
+    let options = Options::new(mount.options().as_ref());
+    Flag::ALL.into_iter().filter(|f| options.is(*f)).collect()
+}
+
+fn words(flags: &[Flag]) -> String {
+    let names: Vec<&str> = flags.iter().map(|f| f.name()).collect();
+    names.join(" ")
+}
+
+fn fact(mount: &Mount, target: &Path, looked: bool, seen: &Observed) -> Fact {
+    let flags = wanted(mount);
+    let path = target.display();
+    let expected = format!("{path} {}", words(&flags));
+    match seen.mount_at(target) {
+        Some(point) => judge(expected, target, &flags, point),
+        None if looked => Fact::judged(
+            ControlId::Mounts,
+            expected,
+            format!("{path} is not a mount point"),
+            Holds::No,
+        ),
+        // A symlink in the image may have led it elsewhere.
+        None => Fact::unknown(ControlId::Mounts, expected, format!("{path} is not a mount point")),
+    }
+}
+
+fn judge(expected: String, target: &Path, flags: &[Flag], point: &MountPoint) -> Fact {
+    let held: Vec<Flag> = flags.iter().copied().filter(|f| point.has(f.name())).collect();
+    let holds = if held.len() == flags.len() {
+        Holds::Yes
+    } else {
+        Holds::No
+    };
+    Fact::judged(
+        ControlId::Mounts,
+        expected,
+        format!("{} {}", target.display(), words(&held)),
+        holds,
+    )
+}
+
+/// What came along with a recursive bind: the same flags, and nobody else looks at it.
+fn submounts(mount: &Mount, target: &Path, all: &[PathBuf], hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    if !Options::new(mount.options().as_ref()).is_recursive() {
+        return Vec::new();
+    }
+    let linux = hardened.spec.linux().as_ref();
+    let masks = linux.into_iter().flat_map(|l| {
+        let of = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        of(l.masked_paths()).into_iter().chain(of(l.readonly_paths()))
+    });
+    let others: Vec<PathBuf> = all
+        .iter()
+        .filter(|t| *t != target && t.starts_with(target))
+        .cloned()
+        .chain(masks.map(PathBuf::from))
+        .collect();
+    let flags = wanted(mount);
+    seen.mounts
+        .iter()
+        .filter(|m| m.target != target && m.target.starts_with(target))
+        .filter(|m| !others.iter().any(|o| m.target.starts_with(o)))
+        .map(|m| {
+            judge(
+                format!("{} {}", m.target.display(), words(&flags)),
+                &m.target,
+                &flags,
+                m,
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,276 @@
+//! Landlock: what may be executed and written, by path, under every other layer.
+//!
+//! Rights add up along a path, so a directory above a hole may never get EXECUTE: `/` gets reading, EXECUTE goes to the entries
+//! below it, and further down only where something writable lies below.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus,
+};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, fstat};
+
+use crate::control::ControlId;
+use crate::error::{Error, Result, Step};
+use crate::hardened::LandlockPlan;
+use crate::init::Setup;
+use crate::sys;
+
+/// How many entries of the image get a rule of their own at most: a bound on what a hostile image costs.
+const MAX_RULES: usize = 8192;
+
+/// A ruleset with its paths open, not yet in force.
+#[derive(Debug)]
+pub struct Ruleset {
+    created: RulesetCreated,
+}
+
+fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
+    move |e| Error::failed(Step::Landlock, format!("cannot {doing}: {e}"))
+}
+
+/// Opens the paths of the plan and makes the ruleset.
+pub fn build(setup: &Setup<'_>) -> Result<Option<Ruleset>> {
+    let Some(plan) = &setup.hardened.plan().landlock else { return Ok(None) };
+    let handled = handled(plan);
+    let mut ruleset = landlock::Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(handled)
+        .map_err(|e| failed("handle its accesses")(&e))?;
+    if plan.tcp_bind.is_some() {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp).map_err(|e| failed("handle TCP bind")(&e))?;
+    }
+    if plan.tcp_connect.is_some() {
+        ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(|e| failed("handle TCP connect")(&e))?;
+    }
+    let created = ruleset.create().map_err(|e| failed("make a ruleset")(&e))?;
+    let mut rules = Rules { created, handled, plan, count: 0 };
+    rules.read_everywhere()?;
+    rules.writable()?;
+    rules.executable(&open(Path::new("/"))?, Path::new("/"))?;
+    rules.stdio(setup)?;
+    let created = rules.ports()?;
+    Ok(Some(Ruleset { created }))
+}
+
+/// All file rights that the kernel knows at the ABI that was found when the container was judged.
+fn handled(plan: &LandlockPlan) -> BitFlags<AccessFs> {
+    let abi = match plan.abi {
+        0 | 1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        _ => ABI::V5,
+    };
+    AccessFs::from_all(abi)
+}
+
+struct Rules<'a> {
+    created: RulesetCreated,
+    handled: BitFlags<AccessFs>,
+    plan: &'a LandlockPlan,
+    count: usize,
+}
+
+impl Rules<'_> {
+    fn add(&mut self, fd: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<()> {
+        self.count += 1;
+        if self.count > MAX_RULES {
+            return Err(Error::failed(Step::Landlock, "the image has too many entries beside a writable path"));
+        }
+        // A file cannot carry the rights of a directory (landlock_add_rule(2)).
+        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at a path", e))?;
+        let access = if is_directory(&stat) { access } else { access & AccessFs::from_file(ABI::V5) } & self.handled;
+        if access.is_empty() {
+            return Ok(());
+        }
+        let rule = PathBeneath::new(fd, access);
+        (&mut self.created).add_rule(rule).map(drop).map_err(|e| failed("add a rule")(&e))
+    }
+
+    fn read_everywhere(&mut self) -> Result<()> {
+        let root = open(Path::new("/"))?;
+        self.add(root.as_fd(), AccessFs::ReadFile | AccessFs::ReadDir)
+    }
+
+    fn writable(&mut self) -> Result<()> {
+        let write = AccessFs::ReadFile
+            | AccessFs::ReadDir
+            | AccessFs::WriteFile
+            | AccessFs::Truncate
+            | AccessFs::RemoveDir
+            | AccessFs::RemoveFile
+            | AccessFs::MakeDir
+            | AccessFs::MakeReg
+            | AccessFs::MakeSock
+            | AccessFs::MakeFifo
+            | AccessFs::MakeSym
+            | AccessFs::Refer
+            | AccessFs::IoctlDev;
+        let plan = self.plan;
+        for path in &plan.writable {
+            self.add_path(path, write)?;
+        }
+        for path in &plan.writable_exec {
+            self.add_path(path, write | AccessFs::Execute)?;
+        }
+        Ok(())
+    }
+
+    fn add_path(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<()> {
+        match open_following(path) {
+            Ok(fd) => self.add(fd.as_fd(), access),
+            // Not every container has every one (a spec without /dev/mqueue): nothing there, nothing to allow.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            Err(e) => Err(Error::step(Step::Landlock, format!("open {}", path.display()), e)),
+        }
+    }
+
+    /// EXECUTE for what lies below `directory`, leaving out everything writable.
+    fn executable(&mut self, directory: &OwnedFd, path: &Path) -> Result<()> {
+        let mut names = nix::dir::Dir::openat(
+            Some(directory.as_raw_fd()),
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|e| Error::step(Step::Landlock, format!("list {}", path.display()), e))?;
+        for entry in names.iter() {
+            let entry = entry.map_err(|e| Error::step(Step::Landlock, format!("list {}", path.display()), e))?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let fd = match sys::openat(directory.as_fd(), name, flags, Mode::empty()) {
+                Ok(fd) => fd,
+                // Gone since it was listed, or a mount that is not the user's to enter: not executable then.
+                Err(Errno::ENOENT | Errno::EACCES) => continue,
+                Err(e) => return Err(Error::step(Step::Landlock, "open an entry of the image", e)),
+            };
+            let full = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes()));
+            self.execute_entry(&fd, &full)?;
+        }
+        Ok(())
+    }
+
+    fn execute_entry(&mut self, fd: &OwnedFd, path: &Path) -> Result<()> {
+        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at an entry of the image", e))?;
+        let kind = stat.st_mode & libc::S_IFMT;
+        if kind != libc::S_IFDIR && kind != libc::S_IFREG {
+            return Ok(());
+        }
+        match self.place(path) {
+            Place::Writable => Ok(()),
+            Place::Above if kind == libc::S_IFDIR => self.executable(fd, path),
+            Place::Above | Place::Clear => self.add(fd.as_fd(), AccessFs::Execute.into()),
+        }
+    }
+
+    /// Where a path lies with regard to what is writable.
+    fn place(&self, path: &Path) -> Place {
+        if self.plan.writable.iter().any(|w| path.starts_with(w)) {
+            return Place::Writable;
+        }
+        if self.plan.writable.iter().any(|w| w.starts_with(path)) { Place::Above } else { Place::Clear }
+    }
+
+    /// What stands behind stdio and preserved descriptors may be opened again (`/dev/stdout` on a FIFO).
+    fn stdio(&mut self, setup: &Setup<'_>) -> Result<()> {
+        let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
+        let last = i32::try_from(setup.preserve_fds).unwrap_or(0).saturating_add(3);
+        for number in 0..last {
+            let Ok(fd) = sys::borrow(number) else { continue };
+            let stat = fstat(number).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;
+            // A directory is never handed in; sockets and anonymous pipes are not found by path.
+            let by_path = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO | libc::S_IFCHR);
+            if !by_path {
+                continue;
+            }
+            let rule = PathBeneath::new(fd, access & self.handled);
+            match (&mut self.created).add_rule(rule) {
+                Ok(_) => {}
+                // An anonymous pipe: Landlock does not govern it (landlock_add_rule(2), EBADFD).
+                Err(e) if errno_of(&e) == Some(Errno::EBADFD) => {}
+                Err(e) => return Err(failed("add a rule for stdio")(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn ports(self) -> Result<RulesetCreated> {
+        let mut created = self.created;
+        let bind = self.plan.tcp_bind.iter().flatten().map(|p| (*p, AccessNet::BindTcp));
+        let connect = self.plan.tcp_connect.iter().flatten().map(|p| (*p, AccessNet::ConnectTcp));
+        for (port, access) in bind.chain(connect) {
+            created = created.add_rule(NetPort::new(port, access)).map_err(|e| failed("add a port")(&e))?;
+        }
+        Ok(created)
+    }
+}
+
+enum Place {
+    /// At or below something writable: never executable by this layer.
+    Writable,
+    /// Something writable lies below.
+    Above,
+    Clear,
+}
+
+fn errno_of(error: &landlock::RulesetError) -> Option<Errno> {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(e) = source {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error().map(Errno::from_raw);
+        }
+        source = e.source();
+    }
+    None
+}
+
+fn is_directory(stat: &FileStat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    open_following(path).map_err(|e| Error::step(Step::Landlock, format!("open {}", path.display()), e))
+}
+
+fn open_following(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).and_then(sys::adopt)
+}
+
+/// Puts the ruleset in force and tries a path that it must deny.
+pub fn enforce(setup: &Setup<'_>, ruleset: &Ruleset, probe: Option<&OwnedFd>) -> Result<()> {
+    // The control: the probe opens before, so that its failing afterwards is Landlock's doing.
+    if let Some(probe) = probe {
+        open_probe(probe).map_err(|e| Error::step(Step::Landlock, "open the probe directory beforehand", e))?;
+    }
+    if setup.applies(ControlId::Landlock) {
+        let created = ruleset.created.try_clone().map_err(|e| failed("clone the ruleset")(&e))?;
+        // no_new_privs is the control of that name's to set; where it is off CAP_SYS_ADMIN stands in for it.
+        let status = created.set_no_new_privs(false).restrict_self().map_err(|e| failed("restrict itself")(&e))?;
+        if status.ruleset != RulesetStatus::FullyEnforced {
+            return Err(mismatch(format!("{:?}", status.ruleset)));
+        }
+    }
+    let Some(probe) = probe else { return Ok(()) };
+    match open_probe(probe) {
+        Err(Errno::EACCES) => Ok(()),
+        Ok(_) => Err(mismatch("a path outside every rule could be opened".to_owned())),
+        Err(e) => Err(mismatch(format!("a path outside every rule gave {e}"))),
+    }
+}
+
+fn open_probe(probe: &OwnedFd) -> nix::Result<OwnedFd> {
+    sys::openat(probe.as_fd(), ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn mismatch(observed: String) -> Error {
+    let expected = "a path outside every rule gives EACCES".to_owned();
+    Error::Mismatch { control: ControlId::Landlock, expected, observed }
+}

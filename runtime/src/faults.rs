@@ -1,0 +1,67 @@
+//! Fault injection for tests. In a binary built without the feature `faults` every call here is a constant.
+//!
+//! `GABION_FAULT=skip:<control>` makes that control's enforcement silently do nothing (verification must then find it);
+//! `GABION_FAULT=fail:<step>` makes a step fail; `GABION_FAULT=kill:<step>` kills the process there.
+
+use crate::control::ControlId;
+use crate::error::{Result, Step};
+
+/// Whether to do what a control asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Enforcement {
+    Do,
+    #[cfg(feature = "faults")]
+    Skip,
+}
+
+#[cfg(not(feature = "faults"))]
+mod live {
+    use super::{ControlId, Enforcement, Result, Step};
+
+    /// Always `Do`.
+    #[inline]
+    pub fn enforcement(_control: ControlId) -> Enforcement {
+        Enforcement::Do
+    }
+
+    /// Never fails.
+    #[inline]
+    #[allow(clippy::unnecessary_wraps)]
+    pub fn at(_step: Step) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "faults")]
+mod live {
+    use super::{ControlId, Enforcement, Result, Step};
+    use crate::error::Error;
+
+    fn asked(verb: &str, what: &str) -> bool {
+        std::env::var("GABION_FAULT").is_ok_and(|fault| fault.split(',').any(|f| f == format!("{verb}:{what}")))
+    }
+
+    /// `Skip` when the test asks for it.
+    pub fn enforcement(control: ControlId) -> Enforcement {
+        if asked("skip", control.as_str()) {
+            Enforcement::Skip
+        } else {
+            Enforcement::Do
+        }
+    }
+
+    /// Fails, or dies, when the test asks for it.
+    pub fn at(step: Step) -> Result<()> {
+        if asked("kill", step.as_str()) {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL)
+                .map_err(|e| Error::step(step, "die by request", e))?;
+        }
+        if asked("fail", step.as_str()) {
+            return Err(Error::failed(step, "injected fault"));
+        }
+        Ok(())
+    }
+}
+
+pub use live::{at, enforcement};

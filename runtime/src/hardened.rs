@@ -1,0 +1,207 @@
+//! What `harden` gives, and the only thing `create` accepts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::control::ControlId;
+use crate::decision::{Change, Decision};
+use crate::host::{NsId, NsType};
+use crate::policy::Level;
+
+/// What the OCI spec has no words for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Controls that are in force. A control that is absent is only observed: nothing of it is applied or verified.
+    pub enforced: BTreeSet<ControlId>,
+    pub holes: Vec<Hole>,
+    /// Namespaces that are joined by path, with the identity that was vetted.
+    pub joined: Vec<Joined>,
+    /// The host's own namespaces when this was decided: a new one must be none of them.
+    pub host_namespaces: BTreeMap<NsType, BTreeSet<NsId>>,
+    /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed. What is absent
+    /// here was not looked at: the destination as it is written counts.
+    pub targets: BTreeMap<usize, PathBuf>,
+    /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
+    pub memfd_noexec: Option<u8>,
+    pub landlock: Option<LandlockPlan>,
+    pub seccomp: SeccompPlan,
+    pub lsm: LsmPlan,
+    /// The pids that joined namespaces belong to are checked; whether exec is let in at all.
+    pub exec: ExecPlan,
+    /// No memory beyond the limit may be had as swap, where the kernel accounts for it.
+    pub no_swap: SwapPlan,
+    /// A new session keyring is joined before the workload (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
+    pub new_keyring: bool,
+}
+
+/// A writable tmpfs in a read-only root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// The path as it was asked for, inside the container.
+    pub path: PathBuf,
+    /// Where that leads in the image, symlinks followed (`/var/run` → `/run`); the path itself where nobody could look.
+    pub target: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits for a mount point that the image does not have; an existing one keeps its own.
+    pub mode: u32,
+}
+
+/// A namespace that is joined by path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub typ: NsType,
+    pub path: PathBuf,
+    pub id: NsId,
+}
+
+/// What the Landlock layer allows beyond the fixed skeleton (docs/CONTROLS.md, landlock).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockPlan {
+    /// Paths below which writing is allowed and executing is not.
+    pub writable: Vec<PathBuf>,
+    /// Writable paths that were excepted from W^X by policy or by the mount's own `exec`.
+    pub writable_exec: Vec<PathBuf>,
+    /// Read-only mounts below a writable path whose programs may run: the walk that hands out EXECUTE stops above them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub executable: Vec<PathBuf>,
+    pub tcp_bind: Option<Vec<u16>>,
+    pub tcp_connect: Option<Vec<u16>>,
+    /// The ABI that the kernel offered when this was decided.
+    pub abi: u32,
+}
+
+/// Which filters the workload runs under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeccompPlan {
+    /// The spec's own profile, or none: as runc would (permissive).
+    #[default]
+    AsAsked,
+    /// gabion's default profile; the floor is part of it.
+    Default,
+    /// The spec's profile with the floor under it.
+    ProfileAndFloor,
+}
+
+/// Which label the workload gets on execve.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LsmPlan {
+    pub apparmor: Option<String>,
+    /// The bundled profile must be loaded first.
+    pub load_default: bool,
+    pub selinux: Option<String>,
+}
+
+/// Whether `exec` may enter the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecPlan {
+    #[default]
+    Allow,
+    Deny,
+}
+
+/// Whether swap is closed beside the memory limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwapPlan {
+    #[default]
+    AsAsked,
+    Closed,
+}
+
+/// A spec and plan while the controls work on them.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub spec: Spec,
+    pub plan: Plan,
+}
+
+impl Draft {
+    /// The Linux part of the spec; an empty one is made where there is none.
+    pub fn linux(&mut self) -> &mut Linux {
+        self.spec.linux_mut().get_or_insert_with(|| {
+            let mut linux = Linux::default();
+            // oci-spec's default is a whole container; what nobody wrote is nothing.
+            linux
+                .set_namespaces(None)
+                .set_resources(None)
+                .set_masked_paths(None)
+                .set_readonly_paths(None);
+            linux
+        })
+    }
+}
+
+/// A vetted container: made by `harden` alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardened {
+    pub(crate) spec: Spec,
+    pub(crate) plan: Plan,
+    pub(crate) level: Level,
+    pub(crate) policy_digest: String,
+    pub(crate) decisions: Vec<Decision>,
+}
+
+impl Hardened {
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    pub fn policy_digest(&self) -> &str {
+        &self.policy_digest
+    }
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+    /// Whether this control is in force here.
+    pub fn enforces(&self, control: ControlId) -> bool {
+        self.plan.enforced.contains(&control)
+    }
+}
+
+/// Why a container does not run: every refusal, not the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub level: Level,
+    pub decisions: Vec<Decision>,
+}
+
+impl Denial {
+    pub fn refusals(&self) -> impl Iterator<Item = &Change> {
+        self.decisions.iter().flat_map(Decision::refusals)
+    }
+}
+
+impl std::fmt::Display for Denial {
+    /// `refused [code]: reason; remedy: … (+2 more: code, code)`, in one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut all = self.refusals();
+        let Some(first) = all.next() else {
+            return f.write_str("refused");
+        };
+        write!(
+            f,
+            "refused [{}]: {}",
+            first.code.as_deref().unwrap_or("?"),
+            first.reason
+        )?;
+        if let Some(remedy) = &first.remedy {
+            write!(f, "; remedy: {remedy}")?;
+        }
+        let rest: Vec<&str> = all.filter_map(|c| c.code.as_deref()).collect();
+        if !rest.is_empty() {
+            write!(f, " (+{} more: {})", rest.len(), rest.join(", "))?;
+        }
+        Ok(())
+    }
+}

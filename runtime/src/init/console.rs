@@ -1,0 +1,82 @@
+//! The container's terminal: a pseudo-terminal of its own devpts, whose master goes to the caller (runc, docs/terminals.md).
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::stat::Mode;
+
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::init::Setup;
+use crate::init::target::{self, Point};
+use crate::sys::{self, Reach};
+
+/// Whether the terminal is also bound to /dev/console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    Console,
+    /// exec: the container's console is its first process's.
+    Nothing,
+}
+
+fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
+    move |e| Error::step(Step::Console, doing, e)
+}
+
+/// Makes the terminal and puts it on stdio, if the process wants one.
+pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
+    let Some(socket) = &setup.console_socket else { return Ok(()) };
+    faults::at(Step::Console)?;
+    // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let master = nix::fcntl::open("/dev/pts/ptmx", flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open /dev/pts/ptmx"))?;
+    sys::pty_unlock(master.as_fd()).map_err(failed("unlock the terminal"))?;
+    // Not by its name: an image cannot put another file there (CVE-2025-52565).
+    let peer = sys::pty_peer(master.as_fd()).map_err(failed("open the terminal"))?;
+    if let Some(size) = setup.process.console_size() {
+        let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+        sys::set_window_size(peer.as_fd(), short(size.height()), short(size.width()))
+            .map_err(failed("set the terminal's size"))?;
+    }
+    own(setup, &peer)?;
+    if bind == Bind::Console {
+        bind_console(&peer)?;
+    }
+    send(socket, &master)?;
+    sys::set_controlling_terminal(peer.as_fd()).map_err(failed("make it the controlling terminal"))?;
+    for number in 0..3 {
+        sys::dup_onto(peer.as_fd(), number).map_err(failed("put the terminal on stdio"))?;
+    }
+    Ok(())
+}
+
+/// The terminal belongs to the user that will run (group stays devpts's).
+fn own(setup: &Setup<'_>, peer: &OwnedFd) -> Result<()> {
+    let uid = nix::unistd::Uid::from_raw(setup.process.user().uid());
+    nix::unistd::fchown(peer.as_raw_fd(), Some(uid), None).map_err(failed("give the terminal to the user"))
+}
+
+fn bind_console(peer: &OwnedFd) -> Result<()> {
+    let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open /"))?;
+    let place = target::open(Step::Console, root.as_fd(), Path::new("/dev/console"), Point::File)?;
+    let tree = sys::open_tree_clone(peer.as_fd(), Reach::One).map_err(failed("clone the terminal's mount"))?;
+    sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind the terminal to /dev/console"))
+}
+
+/// One message: the terminal's name, and its master (SCM_RIGHTS).
+fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
+    let fds = [master.as_raw_fd()];
+    let name = IoSlice::new(b"/dev/ptmx");
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(socket.as_raw_fd(), &[name], &rights, MsgFlags::MSG_NOSIGNAL, None)
+        .map(drop)
+        .map_err(failed("send the terminal to the console socket"))
+}

@@ -1,0 +1,30 @@
+//! New file systems as detached mounts (fsopen(2), fsmount(2)): configured before anyone can see them.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, Step};
+use crate::sys;
+
+/// Makes a file system. `options` are `key=value` or a flag.
+pub fn create(fstype: &str, source: &str, options: &[String], attributes: u64) -> nix::Result<OwnedFd> {
+    let text = |s: &str| CString::new(s).map_err(|_| Errno::EINVAL);
+    let fs = sys::fsopen(&text(fstype)?)?;
+    sys::fsconfig_string(fs.as_fd(), c"source", &text(source)?)?;
+    for option in options.iter().filter(|o| !o.is_empty()) {
+        match option.split_once('=') {
+            Some((key, value)) => sys::fsconfig_string(fs.as_fd(), &text(key)?, &text(value)?)?,
+            None => sys::fsconfig_flag(fs.as_fd(), &text(option)?)?,
+        }
+    }
+    sys::fsconfig_create(fs.as_fd())?;
+    sys::fsmount(fs.as_fd(), attributes)
+}
+
+/// An empty tmpfs that is mounted nowhere.
+pub fn detached_tmpfs() -> Result<OwnedFd> {
+    create("tmpfs", "tmpfs", &["mode=0755".to_owned()], sys::MOUNT_ATTR_RDONLY)
+        .map_err(|e| Error::step(Step::Landlock, "make a probe directory", e))
+}

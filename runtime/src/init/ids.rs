@@ -1,0 +1,149 @@
+//! Who the process is: keyring, working directory, descriptors, user and groups.
+
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid};
+
+use crate::control::ControlId;
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::init::Setup;
+use crate::sys;
+
+fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    let doing = doing.into();
+    move |e| Error::step(Step::Ids, doing, e)
+}
+
+/// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2), runc's `_ses.<id>`).
+pub fn keyring(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Keyring)?;
+    if !setup.hardened.plan().new_keyring || !setup.applies(ControlId::Fds) {
+        return Ok(());
+    }
+    match sys::join_session_keyring(c"_ses.gabion") {
+        // A kernel without keyrings has none to inherit.
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        Err(e) => Err(Error::step(Step::Keyring, "join a new session keyring", e)),
+    }
+}
+
+/// Pipes and terminals on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).
+pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
+    let uid = setup.process.user().uid();
+    if uid == 0 {
+        return Ok(());
+    }
+    for fd in 0..3 {
+        let Ok(stat) = nix::sys::stat::fstat(fd) else { continue };
+        let null = libc::makedev(1, 3);
+        let ours = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK)
+            || (stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev != null);
+        if !ours || stat.st_uid == uid {
+            continue;
+        }
+        match nix::unistd::fchown(fd, Some(Uid::from_raw(uid)), None) {
+            // Another user namespace's, or a file system without owners: the descriptor itself still works.
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
+            Err(e) => return Err(failed("give stdio to the user")(e)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the working directory was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    Yes,
+    /// Root squashed away (NFS) or a directory of the user's own: tried again as the user.
+    NotYet,
+}
+
+pub fn enter_cwd(setup: &Setup<'_>) -> Result<Entered> {
+    let cwd = setup.process.cwd();
+    match nix::unistd::chdir(cwd) {
+        Ok(()) => Ok(Entered::Yes),
+        Err(Errno::EACCES | Errno::EPERM) => Ok(Entered::NotYet),
+        Err(e) => Err(failed(format!("enter the working directory {}", cwd.display()))(e)),
+    }
+}
+
+pub fn enter_cwd_again(setup: &Setup<'_>, entered: Entered) -> Result<()> {
+    match entered {
+        Entered::Yes => Ok(()),
+        Entered::NotYet => {
+            let cwd = setup.process.cwd();
+            nix::unistd::chdir(cwd).map_err(failed(format!("enter the working directory {}", cwd.display())))
+        }
+    }
+}
+
+/// The working directory must lie inside the container: a descriptor of the host's in /proc/self/fd would not
+/// (CVE-2024-21626). The kernel marks such a path «(unreachable)» (getcwd(2)).
+pub fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
+    let cwd = nix::unistd::getcwd().map_err(|e| match e {
+        Errno::ENOENT => Error::failed(Step::Ids, "the working directory lies outside the container"),
+        e => failed("look at the working directory")(e),
+    })?;
+    if !cwd.is_absolute() {
+        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+    }
+    // What is open must be a directory of our own mounts, too: /proc/self/fd/N could pass through a preserved descriptor.
+    let raw = nix::fcntl::open(".", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open the working directory"))?;
+    let there = format!("self/fd/{}", raw.as_raw_fd());
+    let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
+        .map_err(failed("look at the working directory"))?;
+    if Path::new(&target) != cwd {
+        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+    }
+    Ok(())
+}
+
+/// Everything above stdio and the preserved descriptors ends at execve. The flag is set now; nothing is closed, since the
+/// channel, the listener and procfs are still needed.
+pub fn close_inherited(setup: &Setup<'_>) -> Result<()> {
+    if !setup.applies(ControlId::Fds) {
+        return Ok(());
+    }
+    sys::cloexec_from(3 + setup.preserve_fds).map_err(failed("mark descriptors close-on-exec"))
+}
+
+/// Groups, then group, then user, keeping the capabilities until they are set by name.
+pub fn become_user(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Ids)?;
+    let user = setup.process.user();
+    if let Some(umask) = user.umask() {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    }
+    let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|g| Gid::from_raw(*g)).collect();
+    set_groups(setup, &groups)?;
+    sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(failed("keep capabilities over the change of user"))?;
+    let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
+    nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
+    sys::prctl(libc::PR_SET_KEEPCAPS, 0).map(drop).map_err(failed("keep capabilities no longer"))
+}
+
+fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {
+    match nix::unistd::setgroups(groups) {
+        Ok(()) => Ok(()),
+        // A user namespace made by an ordinary user (user_namespaces(7), setgroups): there is nothing to drop by this call.
+        Err(Errno::EPERM) if groups.is_empty() => {
+            match setup.proc.read("self/setgroups") {
+                Ok(state) if state.trim() == "deny" => Ok(()),
+                _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
+            }
+        }
+        Err(e) => Err(failed("set supplementary groups")(e)),
+    }
+}
+
+/// A C string of a spec's text.
+pub fn c_string(what: &str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::failed(Step::Execve, format!("{what} holds a NUL byte")))
+}

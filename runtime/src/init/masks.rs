@@ -1,0 +1,81 @@
+//! Read-only and masked paths, after the pivot: they are paths of the container.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::control::ControlId;
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::init::{Setup, fsmount};
+use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr, Reach};
+
+fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
+    let path = path.display().to_string();
+    move |e| Error::step(Step::MaskedPaths, format!("{doing} {path}"), e)
+}
+
+/// Applies both lists.
+pub fn apply(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::MaskedPaths)?;
+    if !setup.applies(ControlId::MaskedPaths) {
+        return Ok(());
+    }
+    let Some(linux) = setup.hardened.spec().linux() else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        make_read_only(Path::new(path))?;
+    }
+    let masked = linux.masked_paths().as_deref().unwrap_or_default();
+    if masked.is_empty() {
+        return Ok(());
+    }
+    let null = null_device()?;
+    masked.iter().try_for_each(|path| mask(Path::new(path), &null))
+}
+
+/// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
+fn open(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    match nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(e) => Err(failed("open", path)(e)),
+    }
+}
+
+fn make_read_only(path: &Path) -> Result<()> {
+    let Some(fd) = open(path)? else { return Ok(()) };
+    let tree = sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(failed("clone the mount of", path))?;
+    let set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    sys::mount_setattr(tree.as_fd(), Reach::Tree, &MountAttr { set, ..MountAttr::default() })
+        .map_err(failed("make read-only", path))?;
+    sys::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("attach over", path))
+}
+
+/// The container's /dev/null, verified by number: an image or a race may have put something else there (CVE-2025-31133).
+fn null_device() -> Result<OwnedFd> {
+    let path = Path::new("/dev/null");
+    let fd = open(path)?.ok_or_else(|| Error::failed(Step::MaskedPaths, "/dev/null is missing"))?;
+    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+    let is_null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
+    if !is_null {
+        return Err(Error::failed(Step::MaskedPaths, "/dev/null is not the null device"));
+    }
+    Ok(fd)
+}
+
+fn mask(path: &Path, null: &OwnedFd) -> Result<()> {
+    let Some(fd) = open(path)? else { return Ok(()) };
+    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+    let cover = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+        let options = ["nr_inodes=2".to_owned(), "mode=0555".to_owned()];
+        fsmount::create("tmpfs", "tmpfs", &options, attributes).map_err(failed("make a cover for", path))?
+    } else {
+        sys::open_tree_clone(null.as_fd(), Reach::One).map_err(failed("clone /dev/null for", path))?
+    };
+    sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("mask", path))
+}

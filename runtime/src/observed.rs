@@ -1,0 +1,88 @@
+//! What the kernel shows of a process: parsed text, no opinions. Read by `observed/read.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::host::{NsId, NsType};
+
+pub mod cgroup;
+pub mod read;
+
+/// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPoint {
+    pub target: PathBuf,
+    /// The root of the mount within its file system.
+    pub root: PathBuf,
+    pub fstype: String,
+    /// Per-mount options: ro, nosuid, nodev, noexec, …
+    pub options: BTreeSet<String>,
+    /// Options of the superblock: size=…, ro, …
+    pub super_options: BTreeSet<String>,
+    /// `shared:N`, `master:N`: propagation. Empty: private.
+    pub propagation: Vec<String>,
+}
+
+impl MountPoint {
+    pub fn has(&self, option: &str) -> bool {
+        self.options.contains(option)
+    }
+}
+
+/// How a masked path looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masked {
+    /// The null device, by number (1:3).
+    NullDevice,
+    /// An empty read-only tmpfs.
+    EmptyTmpfs,
+    Absent,
+    /// Something else is there.
+    Open,
+    /// Could not be looked at: this errno. Not the same as absent.
+    Unreadable(i32),
+}
+
+/// The state of one process, as far as controls look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// /proc/PID/status, key to value.
+    pub status: BTreeMap<String, String>,
+    /// In mount order: for a path, the last one counts.
+    pub mounts: Vec<MountPoint>,
+    pub namespaces: BTreeMap<NsType, NsId>,
+    /// Resource name («Max open files») to soft and hard value; None is unlimited.
+    pub limits: BTreeMap<String, (Option<u64>, Option<u64>)>,
+    /// Files of the container's cgroup by name (`pids.max`, `memory.max`, `memory.limit_in_bytes`, `devices.list`).
+    pub cgroup: BTreeMap<String, String>,
+    /// Sysctl name to value, for those that the plan or the spec sets.
+    pub sysctls: BTreeMap<String, String>,
+    pub masked: BTreeMap<PathBuf, Masked>,
+    /// /proc/PID/attr/current and, before execve, attr/exec.
+    pub label: Option<String>,
+    pub label_on_exec: Option<String>,
+    /// What each open descriptor above stdio is, for those that execve would pass on.
+    pub inherited_fds: BTreeMap<i32, String>,
+}
+
+impl Observed {
+    /// A field of /proc/PID/status.
+    pub fn status(&self, key: &str) -> Option<&str> {
+        self.status.get(key).map(String::as_str)
+    }
+
+    /// A capability set of /proc/PID/status (`CapEff`, …) as a bit mask.
+    pub fn caps(&self, key: &str) -> Option<u64> {
+        u64::from_str_radix(self.status(key)?, 16).ok()
+    }
+
+    /// The mount that `path` itself is the mount point of.
+    pub fn mount_at(&self, path: &Path) -> Option<&MountPoint> {
+        self.mounts.iter().rev().find(|m| m.target == path)
+    }
+
+    /// The mount that a file at `path` lies on.
+    pub fn mount_of(&self, path: &Path) -> Option<&MountPoint> {
+        path.ancestors().find_map(|p| self.mount_at(p))
+    }
+}

@@ -1,0 +1,222 @@
+//! Reading what the kernel shows of a process, through a procfs that is held open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstat, fstatat};
+
+use crate::error::{Error, Result, Step};
+use crate::hardened::Hardened;
+use crate::host::{NsId, NsType};
+use crate::init::Proc;
+use crate::observed::{Masked, MountPoint, Observed};
+use crate::sys;
+
+fn failed(what: &str) -> impl Fn(Errno) -> Error {
+    let what = what.to_owned();
+    move |e| Error::step(Step::Verify, format!("read {what} back"), e)
+}
+
+/// This process, from inside the container: all that is in force before Landlock and seccomp.
+pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Observed> {
+    let mut seen = of(proc, "self")?;
+    for name in sysctl_names(hardened) {
+        let path = format!("sys/{}", name.replace('.', "/"));
+        if let Ok(value) = proc.read(&path) {
+            seen.sysctls.insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+    let masked = hardened.spec().linux().as_ref().and_then(|l| l.masked_paths().as_ref());
+    for path in masked.into_iter().flatten() {
+        seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
+    }
+    seen.inherited_fds = inherited(proc, first_free_fd)?;
+    Ok(seen)
+}
+
+/// Any process, by its directory in procfs (`self`, or a pid).
+pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
+    let read = |file: &str| proc.read(&format!("{who}/{file}")).map_err(failed(file));
+    Ok(Observed {
+        status: parse_status(&read("status")?),
+        mounts: read("mountinfo")?.lines().filter_map(parse_mount).collect(),
+        namespaces: namespaces(proc, who)?,
+        limits: read("limits")?.lines().filter_map(parse_limit).collect(),
+        label: proc.read(&format!("{who}/attr/current")).ok().map(clean_label),
+        label_on_exec: proc.read(&format!("{who}/attr/exec")).ok().map(clean_label).filter(|l| !l.is_empty()),
+        ..Observed::default()
+    })
+}
+
+fn clean_label(text: String) -> String {
+    text.trim_end_matches(['\0', '\n']).to_owned()
+}
+
+fn sysctl_names(hardened: &Hardened) -> Vec<String> {
+    let asked = hardened.spec().linux().as_ref().and_then(|l| l.sysctl().as_ref());
+    let mut names: Vec<String> = asked.into_iter().flat_map(|m| m.keys().cloned()).collect();
+    if hardened.plan().memfd_noexec.is_some() {
+        names.push("vm.memfd_noexec".to_owned());
+    }
+    names
+}
+
+/// proc_pid_status(5): `Key:\tvalue`.
+pub fn parse_status(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// proc_pid_mountinfo(5): `id parent major:minor root target options [tags…] - fstype source super`.
+pub fn parse_mount(line: &str) -> Option<MountPoint> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ').skip(3);
+    let (root, target) = (unescape(fields.next()?), unescape(fields.next()?));
+    let options = set(fields.next()?);
+    let propagation = fields.map(str::to_owned).collect();
+    let mut fields = after.split(' ');
+    let fstype = fields.next()?.to_owned();
+    let super_options = fields.nth(1).map(set).unwrap_or_default();
+    Some(MountPoint { target, root, fstype, options, super_options, propagation })
+}
+
+fn set(options: &str) -> BTreeSet<String> {
+    options.split(',').map(str::to_owned).collect()
+}
+
+/// Spaces and their like are written as `\040` there.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        match (first, octal) {
+            (b'\\', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
+}
+
+/// proc_pid_limits(5): the name ends where two spaces begin.
+fn parse_limit(line: &str) -> Option<(String, (Option<u64>, Option<u64>))> {
+    let (name, rest) = line.split_once("  ")?;
+    let mut values = rest.split_ascii_whitespace();
+    let number = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
+    Some((name.to_owned(), (number(values.next()?)?, number(values.next()?)?)))
+}
+
+fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
+    use std::os::fd::AsFd;
+    let dir = Some(proc.as_fd().as_raw_fd());
+    let mut found = BTreeMap::new();
+    for typ in NsType::ALL {
+        let path = format!("{who}/ns/{}", typ.proc_name());
+        match fstatat(dir, path.as_str(), AtFlags::empty()) {
+            Ok(stat) => {
+                found.insert(typ, NsId { dev: stat.st_dev, ino: stat.st_ino });
+            }
+            // A kernel without this kind.
+            Err(Errno::ENOENT) => {}
+            Err(e) => return Err(failed(&path)(e)),
+        }
+    }
+    Ok(found)
+}
+
+fn look_at_mask(path: &Path) -> Masked {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let fd = match nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Masked::Absent,
+        Err(e) => return Masked::Unreadable(e as i32),
+    };
+    let stat = match fstat(fd.as_raw_fd()) {
+        Ok(stat) => stat,
+        Err(e) => return Masked::Unreadable(e as i32),
+    };
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFCHR if stat.st_rdev == libc::makedev(1, 3) => Masked::NullDevice,
+        libc::S_IFDIR => match nix::sys::statfs::fstatfs(&fd) {
+            // An empty directory has two links, and ours can hold no second inode.
+            Ok(fs) if fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC && stat.st_nlink == 2 => Masked::EmptyTmpfs,
+            Ok(_) => Masked::Open,
+            Err(e) => Masked::Unreadable(e as i32),
+        },
+        _ => Masked::Open,
+    }
+}
+
+/// Descriptors from `first` on that execve would pass on, with what they are.
+fn inherited(proc: &Proc, first: i32) -> Result<BTreeMap<i32, String>> {
+    use std::os::fd::AsFd;
+    let dir = sys::openat(proc.as_fd(), "self/fd", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("our descriptors"))?;
+    let mut dir = nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
+    let mut found = BTreeMap::new();
+    for entry in dir.iter() {
+        let entry = entry.map_err(failed("our descriptors"))?;
+        let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let flags = match nix::fcntl::fcntl(number, nix::fcntl::FcntlArg::F_GETFD) {
+            Ok(flags) => flags,
+            Err(Errno::EBADF) => continue,
+            Err(e) => return Err(failed("a descriptor's flags")(e)),
+        };
+        if flags & libc::FD_CLOEXEC != 0 {
+            continue;
+        }
+        let stat = fstat(number).map_err(failed("a descriptor"))?;
+        let kind = match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => "directory",
+            libc::S_IFREG => "file",
+            libc::S_IFSOCK => "socket",
+            libc::S_IFIFO => "pipe",
+            libc::S_IFCHR => "character device",
+            libc::S_IFBLK => "block device",
+            _ => "other",
+        };
+        // Stdio may be anything but a directory; the rest must not be there at all.
+        if number >= first || kind == "directory" {
+            found.insert(number, kind.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_mountinfo() {
+        let line = r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        let mount = parse_mount(line).unwrap();
+        assert_eq!(mount.target, Path::new("/mnt 2"));
+        assert_eq!(mount.root, Path::new("/mnt1"));
+        assert!(mount.has("noatime") && !mount.has("ro"));
+        assert_eq!(mount.fstype, "ext3");
+        assert_eq!(mount.propagation, ["master:1"]);
+        assert!(mount.super_options.contains("errors=continue"));
+    }
+
+    #[test]
+    fn limits_and_status() {
+        let limit = parse_limit("Max open files            1024                 524288               files     ").unwrap();
+        assert_eq!(limit, ("Max open files".to_owned(), (Some(1024), Some(524_288))));
+        let core = parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
+        assert_eq!(core.1, (Some(0), None));
+        assert_eq!(parse_status("CapEff:\t0000\nName:\ta:b\n").get("Name").unwrap(), "a:b");
+    }
+}

@@ -1,0 +1,321 @@
+//! A host for cases: everything there and in order, but for what `host.toml` says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use gabion::host::{
+    AppArmor, CgroupDriver, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType,
+    OwnUserNs, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+};
+use gabion::request::Request;
+use gabion::size::Size;
+use serde::Deserialize;
+
+/// The device number of nsfs on this host.
+const NSFS: u64 = 4;
+
+/// `host.toml`.
+#[allow(clippy::struct_excessive_bools)] // a file of test input
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostFile {
+    /// Namespace paths by path; a path that is not named is a namespace of another pod, of the type asked for.
+    pub ns: BTreeMap<PathBuf, Ns>,
+    /// Bind sources by the path of the spec; one that is not named is a directory of this name.
+    pub source: BTreeMap<PathBuf, SourceFile>,
+    /// Where holes lead: a path, or `missing`/`file`.
+    pub hole: BTreeMap<PathBuf, HoleFile>,
+    /// Where mount destinations lead in the image, by the destination as it is written.
+    pub target: BTreeMap<PathBuf, PathBuf>,
+    /// What the host has at the paths of `linux.devices`.
+    pub device: BTreeMap<PathBuf, Kind>,
+    pub thermal_throttle: Vec<PathBuf>,
+    pub hook: BTreeMap<PathBuf, Hook>,
+    pub memory_total: Option<Size>,
+    pub parent_memory: Option<Size>,
+    pub parent_pids: Option<u64>,
+    pub cgroup: CgroupVersion,
+    pub cgroup_driver: CgroupDriver,
+    /// The controllers that may be used; all where it is not given.
+    pub controllers: Option<BTreeSet<String>>,
+    pub no_swap_accounting: bool,
+    pub landlock_abi: Option<u32>,
+    pub kernel: Option<(u32, u32)>,
+    pub no_memfd_noexec: bool,
+    /// Loaded AppArmor profiles. None: no AppArmor.
+    pub apparmor: Option<BTreeSet<String>>,
+    /// AppArmor is on, its profiles cannot be listed.
+    pub apparmor_unlisted: bool,
+    /// A fresh MCS pair. None: no SELinux.
+    pub selinux: Option<String>,
+    pub euid: u32,
+    /// gabion runs inside a user namespace.
+    pub rootless: bool,
+    pub nofile: Option<u64>,
+    pub nofile_soft: Option<u64>,
+    pub state_dirs: Vec<PathBuf>,
+}
+
+/// A namespace path.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ns {
+    /// The host's own of this type.
+    Host(NsType),
+    /// Another one of this type.
+    Other(NsType),
+    NotANamespace,
+    Errno(i32),
+}
+
+/// A bind source.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceFile {
+    pub real: Option<PathBuf>,
+    pub kind: Kind,
+    pub fs: Fs,
+    pub errno: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    #[default]
+    Directory,
+    Regular,
+    Char(u64, u64),
+    Block(u64, u64),
+    Socket,
+    Fifo,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fs {
+    #[default]
+    Ordinary,
+    Proc,
+    Sys,
+    Cgroup,
+    Kernel,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoleFile {
+    Directory(PathBuf),
+    Missing(PathBuf),
+    NotADirectory(PathBuf),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    Executable { uid: u32, mode: u32 },
+    NotAFile,
+    Errno(i32),
+}
+
+impl Kind {
+    fn file(self) -> FileKind {
+        match self {
+            Self::Directory => FileKind::Directory,
+            Self::Regular => FileKind::Regular,
+            Self::Char(major, minor) => FileKind::CharDevice(major, minor),
+            Self::Block(major, minor) => FileKind::BlockDevice(major, minor),
+            Self::Socket => FileKind::Socket,
+            Self::Fifo => FileKind::Fifo,
+        }
+    }
+}
+
+/// The host's namespace of a type.
+pub fn host_ns(typ: NsType) -> NsId {
+    NsId {
+        dev: NSFS,
+        ino: 1 + typ as u64,
+    }
+}
+
+/// A namespace of a type that is somebody else's.
+pub fn other_ns(typ: NsType) -> NsId {
+    NsId {
+        dev: NSFS,
+        ino: 1001 + typ as u64,
+    }
+}
+
+impl HostFile {
+    /// The host that this request meets.
+    pub fn build(&self, request: &Request) -> Host {
+        Host {
+            namespaces: NsType::ALL
+                .into_iter()
+                .map(|t| (t, BTreeSet::from([host_ns(t)])))
+                .collect(),
+            ns_paths: self.ns_paths(request),
+            sources: self.sources(request),
+            targets: self.targets(request),
+            devices: self
+                .device
+                .iter()
+                .map(|(path, kind)| (path.clone(), kind.file()))
+                .collect(),
+            thermal_throttle: self.thermal_throttle.clone(),
+            hooks: self.hooks(request),
+            holes: self.holes(),
+            memory_total: self.memory_total.unwrap_or(Size(8 << 30)).0,
+            parent_memory: self.parent_memory.map(|s| s.0),
+            parent_pids: self.parent_pids,
+            cgroup: self.cgroup,
+            cgroup_driver: self.cgroup_driver,
+            controllers: self.controllers.clone().unwrap_or_else(|| {
+                ["blkio", "cpu", "cpuset", "memory", "pids", "devices", "io", "hugetlb"]
+                    .map(str::to_owned)
+                    .into()
+            }),
+            swap_accounting: if self.no_swap_accounting {
+                SwapAccounting::Absent
+            } else {
+                SwapAccounting::Present
+            },
+            landlock_abi: self.landlock_abi.unwrap_or(7),
+            kernel: self.kernel.unwrap_or((6, 12)),
+            memfd_noexec: if self.no_memfd_noexec {
+                MemfdNoexec::Absent
+            } else {
+                MemfdNoexec::Present
+            },
+            apparmor: self.apparmor(),
+            selinux: self
+                .selinux
+                .clone()
+                .map_or(SeLinux::Absent, |mcs| SeLinux::Enabled { mcs }),
+            euid: self.euid,
+            user_ns: if self.rootless {
+                OwnUserNs::Nested
+            } else {
+                OwnUserNs::Initial
+            },
+            nofile: self.nofile.unwrap_or(1_048_576),
+            nofile_soft: self.nofile_soft,
+            state_dirs: self.state_dirs.clone(),
+        }
+    }
+
+    fn apparmor(&self) -> AppArmor {
+        if self.apparmor_unlisted {
+            return AppArmor::Enabled { loaded: None };
+        }
+        match &self.apparmor {
+            None => AppArmor::Absent,
+            loaded => AppArmor::Enabled { loaded: loaded.clone() },
+        }
+    }
+
+    fn ns_paths(&self, request: &Request) -> BTreeMap<PathBuf, NsPath> {
+        let asked = request
+            .spec
+            .linux()
+            .iter()
+            .flat_map(|l| l.namespaces().iter().flatten());
+        asked
+            .filter_map(|ns| Some((ns.path().clone()?, NsType::from(ns.typ()))))
+            .map(|(path, asked)| {
+                let seen = match self.ns.get(&path) {
+                    None => open(asked, other_ns(asked)),
+                    Some(Ns::Host(typ)) => open(*typ, host_ns(*typ)),
+                    Some(Ns::Other(typ)) => open(*typ, other_ns(*typ)),
+                    Some(Ns::NotANamespace) => NsPath::NotANamespace,
+                    Some(Ns::Errno(errno)) => NsPath::Unreadable(*errno),
+                };
+                (path, seen)
+            })
+            .collect()
+    }
+
+    fn sources(&self, request: &Request) -> BTreeMap<usize, SourcePath> {
+        let mounts = request.spec.mounts().iter().flatten().enumerate();
+        mounts
+            .filter(|(_, m)| {
+                let bind = |o: &String| o == "bind" || o == "rbind";
+                m.typ().as_deref() == Some("bind") || m.options().iter().flatten().any(bind)
+            })
+            .filter_map(|(i, m)| Some((i, m.source().clone()?)))
+            .map(|(i, path)| (i, self.source(&path)))
+            .collect()
+    }
+
+    fn targets(&self, request: &Request) -> BTreeMap<usize, PathBuf> {
+        let mounts = request.spec.mounts().iter().flatten().enumerate();
+        mounts
+            .filter_map(|(i, m)| Some((i, self.target.get(m.destination())?.clone())))
+            .collect()
+    }
+
+    fn source(&self, path: &Path) -> SourcePath {
+        let file = self.source.get(path).cloned().unwrap_or_default();
+        if let Some(errno) = file.errno {
+            return SourcePath::Unreadable(errno);
+        }
+        SourcePath::Open(Source {
+            real: file.real.unwrap_or_else(|| path.to_owned()),
+            kind: file.kind.file(),
+            filesystem: match file.fs {
+                Fs::Ordinary => SourceFs::Ordinary,
+                Fs::Proc => SourceFs::Proc,
+                Fs::Sys => SourceFs::Sys,
+                Fs::Cgroup => SourceFs::Cgroup,
+                Fs::Kernel => SourceFs::Kernel,
+            },
+        })
+    }
+
+    fn hooks(&self, request: &Request) -> BTreeMap<PathBuf, HookFile> {
+        let Some(hooks) = request.spec.hooks() else {
+            return BTreeMap::new();
+        };
+        let good = Hook::Executable { uid: 0, mode: 0o755 };
+        #[allow(deprecated)] // prestart is what engines still write
+        let all = [
+            hooks.prestart(),
+            hooks.create_runtime(),
+            hooks.create_container(),
+            hooks.start_container(),
+            hooks.poststart(),
+            hooks.poststop(),
+        ];
+        all.into_iter()
+            .flatten()
+            .flatten()
+            .map(|h| {
+                let seen = match self.hook.get(h.path()).unwrap_or(&good) {
+                    Hook::Executable { uid, mode } => HookFile::Executable { uid: *uid, mode: *mode },
+                    Hook::NotAFile => HookFile::NotAFile,
+                    Hook::Errno(errno) => HookFile::Unreadable(*errno),
+                };
+                (h.path().clone(), seen)
+            })
+            .collect()
+    }
+
+    fn holes(&self) -> BTreeMap<PathBuf, HoleTarget> {
+        let mut all: BTreeMap<PathBuf, HoleTarget> = ["/tmp", "/var/tmp", "/run"]
+            .map(|p| (p.into(), HoleTarget::Directory(p.into())))
+            .into();
+        all.extend(self.hole.iter().map(|(path, target)| {
+            let target = match target {
+                HoleFile::Directory(p) => HoleTarget::Directory(p.clone()),
+                HoleFile::Missing(p) => HoleTarget::Missing(p.clone()),
+                HoleFile::NotADirectory(p) => HoleTarget::NotADirectory(p.clone()),
+            };
+            (path.clone(), target)
+        }));
+        all
+    }
+}
+
+fn open(typ: NsType, id: NsId) -> NsPath {
+    NsPath::Namespace { typ, id }
+}
