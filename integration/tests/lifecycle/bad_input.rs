@@ -83,7 +83,7 @@ fn rootfs_is_a_symlink() {
     if !gabion() {
         return; // runc follows it.
     }
-    edited("bad-rootfs-link", &["root", "symlink"], |b| {
+    edited("bad-rootfs-link", &["root.path", "symbolic link"], |b| {
         symlink("rootfs", b.bundle().join("link")).unwrap();
         b.config.set("/root/path", "link".into());
     });
@@ -197,7 +197,7 @@ fn a_policy_that_is_another_users_or_no_file() {
     let container = Container::new(Bundle::new("bad-policy-owner")).policy(&Policy::hardened());
     let policy = container.bundle.dir.join("policy.toml");
     std::os::unix::fs::chown(&policy, Some(1000), None).unwrap();
-    fails(&container, &["policy.toml", "own"]);
+    fails(&container, &["policy.toml", "belongs to uid 1000"]);
     fs::remove_file(&policy).unwrap();
     fails(&container, &["policy.toml"]);
     fs::create_dir(&policy).unwrap();

@@ -75,7 +75,7 @@ fn decisions(test: &str, policy: &Policy, edit: fn(&mut Bundle)) -> (i32, Value)
     let mut bundle = Bundle::new(test);
     edit(&mut bundle);
     let container = Container::new(bundle).policy(policy);
-    let done = container.op(&["check", "--format", "json", "--bundle", &container.path()]);
+    let done = container.op(&["check", "--format", "json", &container.path()]);
     (done.code, json(&done.out))
 }
 
@@ -129,5 +129,5 @@ fn check_cannot_look_is_1() {
         return;
     }
     let container = container("tell-cannot");
-    container.op(&["check", "--bundle", "/nonexistent"]).fails_with(1);
+    container.op(&["check", "/nonexistent"]).fails_with(1);
 }
