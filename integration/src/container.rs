@@ -49,6 +49,8 @@ impl Container {
             let path = self.bundle.dir.join("policy.toml");
             fs::write(&path, text).expect("policy file");
             fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("mode");
+            self.globals
+                .retain(|word| word != "--policy" && *word != path.display().to_string());
             self.globals.extend(["--policy".to_owned(), path.display().to_string()]);
         }
         self

@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
         prepare: |_| {},
         act: "packet-socket",
         expect: errno("EPERM"),
-        covered_by: &["seccomp"],
+        covered_by: &[],
     },
     Case {
         control: "capabilities",
