@@ -150,8 +150,10 @@ impl Container {
 
     #[track_caller]
     pub fn wait_status(&self, status: &str) {
-        let quoted = format!("\"{status}\"");
-        let so = crate::command::until(limit(10), || self.op(&["state", self.id()]).out.contains(&quoted));
+        let so = crate::command::until(limit(10), || {
+            let state: Value = serde_json::from_str(&self.op(&["state", self.id()]).out).unwrap_or_default();
+            state["status"] == status
+        });
         assert!(so, "the container is not {status}: {}", self.op(&["state", self.id()]));
     }
 

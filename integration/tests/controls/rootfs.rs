@@ -28,16 +28,22 @@ fn each_alone() {
 }
 
 #[test]
-fn the_root_is_read_only_and_private_whatever_was_asked() {
+fn the_root_is_read_only_and_private() {
     if !hardens() {
         return;
     }
-    let mut bundle = Bundle::new("rootfs-shared");
-    bundle.config.set("/linux/rootfsPropagation", "shared".into());
-    let outcome = Container::new(bundle)
-        .policy(&Policy::permissive().enforce("rootfs"))
+    let only = Policy::permissive().enforce("rootfs");
+    let outcome = Container::new(Bundle::new("rootfs-private"))
+        .policy(&only)
         .acts(&["mountinfo=/"]);
     let info = outcome.ok("mountinfo=/");
     assert!(info.starts_with("flags=ro"), "{info}");
     assert!(!info.contains("shared:") && !info.contains("master:"), "{info}");
+    let mut bundle = Bundle::new("rootfs-shared");
+    bundle.config.set("/linux/rootfsPropagation", "shared".into());
+    Container::new(bundle)
+        .policy(&only)
+        .run()
+        .fails_with(1)
+        .says(&["refused [rootfs."]);
 }
