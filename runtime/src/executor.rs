@@ -110,6 +110,10 @@ impl Workload {
 fn filter(setup: &Setup<'_>) -> Result<()> {
     let skipped = !setup.applies(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
+    let helper = match (&setup.filters.notify, skipped) {
+        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        _ => None,
+    };
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
             seccomp::install(floor, Flags::NONE).map_err(refused)?;
@@ -124,8 +128,8 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
     if skipped {
         return Ok(());
     }
-    match &setup.filters.notify {
-        Some(target) => notify::install(setup, profile, target),
+    match helper {
+        Some(helper) => helper.install(profile),
         None => seccomp::install(&profile.program, profile.flags).map(drop).map_err(refused),
     }
 }
