@@ -92,6 +92,9 @@ impl Workload {
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
     fn confine(&self, setup: &Setup<'_>) -> Result<()> {
         faults::at(Step::Landlock)?;
+        if self.privileges == Privileges::DropAfterConfinement {
+            credentials::raise()?;
+        }
         if let Some(ruleset) = &self.ruleset {
             landlock::enforce(setup, ruleset, self.probe.as_ref())?;
         }

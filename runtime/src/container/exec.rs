@@ -9,7 +9,7 @@ use oci_spec::runtime::{Process, User as SpecUser};
 use crate::container::cgroup::Cgroup;
 use crate::container::channel::{Channel, Message};
 use crate::container::foreground::{self, Terminal};
-use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
+use crate::container::options::{AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
 use crate::container::{create, query};
@@ -125,7 +125,8 @@ fn widening(line: &ExecLine) -> Vec<Widening> {
     let caps = line.caps.iter().cloned().map(Widening::Capability);
     let profile = line.apparmor.iter().cloned().map(Widening::AppArmor);
     let label = line.process_label.iter().cloned().map(Widening::ProcessLabel);
-    caps.chain(profile).chain(label).collect()
+    let all = (line.privileged == AskPrivileged::All).then_some(Widening::Privileged);
+    caps.chain(profile).chain(label).chain(all).collect()
 }
 
 /// The container's own process, with what the command line changes (runc exec).

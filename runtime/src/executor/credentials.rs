@@ -40,9 +40,7 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     if !setup.applies(ControlId::Capabilities) {
         return Ok(());
     }
-    // After the change of user the effective set is empty: what is permitted is raised once more, to drop with.
-    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
-    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))?;
+    raise()?;
     bounding(&convert(wanted.bounding())?)?;
     // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
     let effective = convert(wanted.effective())?;
@@ -53,6 +51,12 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     let inheritable = convert(wanted.inheritable())?;
     caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
     ambient(wanted, &permitted, &inheritable)
+}
+
+/// After the change of user the effective set is empty: what is permitted is raised once more, to confine and to drop with.
+pub fn raise() -> Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))
 }
 
 fn bounding(wanted: &CapsHashSet) -> Result<()> {
