@@ -12,8 +12,8 @@ use crate::host::OwnUserNs;
 use crate::host::collect;
 use crate::policy::Level;
 use crate::policy::load::{self, Loaded};
-use crate::selfprotect;
 use crate::request::ContainerId;
+use crate::selfprotect;
 
 mod check;
 mod create;

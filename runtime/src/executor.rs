@@ -54,7 +54,14 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
-        Ok(Self { program, args, env, ruleset, privileges, probe: prepared.landlock_probe })
+        Ok(Self {
+            program,
+            args,
+            env,
+            ruleset,
+            privileges,
+            probe: prepared.landlock_probe,
+        })
     }
 
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
@@ -86,27 +93,31 @@ impl Workload {
             Ok(never) => match never {},
             Err(errno) => errno,
         };
-        Err(Error::Step { step: Step::Execve, doing: format!("exec {}", self.program.to_string_lossy()), errno })
+        Err(Error::Step {
+            step: Step::Execve,
+            doing: format!("exec {}", self.program.to_string_lossy()),
+            errno,
+        })
     }
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
     fn confine(&self, setup: &Setup<'_>) -> Result<()> {
         faults::at(Step::Landlock)?;
-        if self.privileges == Privileges::DropAfterConfinement {
-            credentials::raise()?;
-        }
+        let status = match self.privileges {
+            Privileges::DropNow => None,
+            Privileges::DropAfterConfinement => {
+                credentials::raise()?;
+                Some(verify::open_status(setup)?)
+            }
+        };
         if let Some(ruleset) = &self.ruleset {
             landlock::enforce(setup, ruleset, self.probe.as_ref())?;
         }
         faults::at(Step::Seccomp)?;
         filter(setup)?;
-        match self.privileges {
-            Privileges::DropNow => Ok(()),
-            Privileges::DropAfterConfinement => {
-                credentials::drop_capabilities(setup)?;
-                verify::capabilities(setup)
-            }
-        }
+        let Some(status) = status else { return Ok(()) };
+        credentials::drop_capabilities(setup)?;
+        verify::capabilities(setup, &status)
     }
 }
 
@@ -127,19 +138,26 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
             observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
         })?;
     }
-    let Some(profile) = &setup.filters.profile else { return Ok(()) };
+    let Some(profile) = &setup.filters.profile else {
+        return Ok(());
+    };
     if skipped {
         return Ok(());
     }
     match helper {
         Some(helper) => helper.install(profile),
-        None => seccomp::install(&profile.program, profile.flags).map(drop).map_err(refused),
+        None => seccomp::install(&profile.program, profile.flags)
+            .map(drop)
+            .map_err(refused),
     }
 }
 
 /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
 fn start_hooks(setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-    let Some(list) = hooks.and_then(|h| h.start_container().as_ref()).filter(|l| !l.is_empty()) else {
+    let Some(list) = hooks
+        .and_then(|h| h.start_container().as_ref())
+        .filter(|l| !l.is_empty())
+    else {
         return Ok(());
     };
     match crate::sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {

@@ -503,7 +503,9 @@ pub fn prctl_ambient_clear() -> Result<()> {
 
 fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.
-    done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
+    done(c_long::from(unsafe {
+        libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
+    }))
 }
 
 /// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
@@ -520,4 +522,3 @@ pub fn landlock_abi() -> u32 {
     };
     u32::try_from(result).unwrap_or(0)
 }
-

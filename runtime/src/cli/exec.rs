@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::Global;
-use crate::container::{self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User};
+use crate::container::{
+    self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
+};
 use crate::error::{Error, Result};
 use crate::request::read::read_process;
 

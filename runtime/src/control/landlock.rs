@@ -312,7 +312,10 @@ mod tests {
                 .iter()
                 .all(|p| paths(&plan.writable).contains(p))
         );
-        assert!(plan.writable_exec.is_empty(), "a root that stayed writable is not writable by this layer");
+        assert!(
+            plan.writable_exec.is_empty(),
+            "a root that stayed writable is not writable by this layer"
+        );
     }
 
     #[test]

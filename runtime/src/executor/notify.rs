@@ -51,12 +51,18 @@ impl Helper {
         let listener =
             seccomp::install(&profile.program, profile.flags).map_err(failed("install the seccomp filter"))?;
         let Some(listener) = listener.filter(|fd| fd.as_raw_fd() == self.number) else {
-            return Err(Error::failed(Step::Seccomp, "the notify descriptor is not where it was expected"));
+            return Err(Error::failed(
+                Step::Seccomp,
+                "the notify descriptor is not where it was expected",
+            ));
         };
         // The listener may now have to answer our own calls, this one among them.
         let sent = match waitpid(self.pid, None) {
             Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-            Ok(_) => Err(Error::failed(Step::Seccomp, "cannot send the notify descriptor to its listener")),
+            Ok(_) => Err(Error::failed(
+                Step::Seccomp,
+                "cannot send the notify descriptor to its listener",
+            )),
             // The profile forbids waiting: the helper still sends, and the workload reaps it.
             Err(_) => Ok(()),
         };
@@ -67,7 +73,11 @@ impl Helper {
 
 /// The number that the next descriptor gets: descriptors are given out from the lowest free one.
 fn next_descriptor(setup: &Setup<'_>) -> Result<RawFd> {
-    let probe = setup.proc.as_fd().try_clone_to_owned().map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
+    let probe = setup
+        .proc
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
     Ok(probe.as_raw_fd())
 }
 

@@ -1,6 +1,10 @@
 //! What was decided, read back from the kernel before the workload's first instruction.
 
-use crate::control::{CONTROLS, ControlId};
+use std::fs::File;
+use std::io::Read;
+
+use crate::control::capabilities::Capabilities;
+use crate::control::{CONTROLS, Control, ControlId};
 use crate::error::{Error, Result, Step};
 use crate::executor::credentials::Privileges;
 use crate::fact::{Fact, Holds};
@@ -27,15 +31,28 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     Ok(())
 }
 
+/// Our own status, opened before Landlock closes the host's procfs to us.
+pub fn open_status(setup: &Setup<'_>) -> Result<File> {
+    setup
+        .proc
+        .open_file("self/status", libc::O_RDONLY)
+        .map_err(|e| Error::step(Step::Verify, "open our status", e))
+}
+
 /// The capabilities alone, where they went last.
-pub fn capabilities(setup: &Setup<'_>) -> Result<()> {
+pub fn capabilities(setup: &Setup<'_>, mut status: &File) -> Result<()> {
     if !setup.hardened.enforces(ControlId::Capabilities) {
         return Ok(());
     }
-    let mut seen = Observed::default();
-    let status = setup.proc.read("self/status").map_err(|e| Error::step(Step::Verify, "read our status back", e))?;
-    seen.status = observed::read::parse_status(&status);
-    all_hold(crate::control::Control::facts(&crate::control::capabilities::Capabilities, setup.hardened, &seen))
+    let mut text = String::new();
+    status
+        .read_to_string(&mut text)
+        .map_err(Error::file("read back", "/proc/self/status"))?;
+    let seen = Observed {
+        status: observed::read::parse_status(&text),
+        ..Observed::default()
+    };
+    all_hold(Capabilities.facts(setup.hardened, &seen))
 }
 
 /// The first fact that does not hold is an error. What cannot be seen from here is not a mismatch: it is probed, or seen by
@@ -43,8 +60,10 @@ pub fn capabilities(setup: &Setup<'_>) -> Result<()> {
 pub fn all_hold(facts: Vec<Fact>) -> Result<()> {
     match facts.into_iter().find(|f| f.holds == Holds::No) {
         None => Ok(()),
-        Some(fact) => {
-            Err(Error::Mismatch { control: fact.control, expected: fact.expected, observed: fact.observed })
-        }
+        Some(fact) => Err(Error::Mismatch {
+            control: fact.control,
+            expected: fact.expected,
+            observed: fact.observed,
+        }),
     }
 }

@@ -42,12 +42,17 @@ pub const fn flag(typ: NsType) -> CloneFlags {
 
 /// The namespaces that the spec wants made.
 pub fn new_types(hardened: &Hardened) -> Vec<NsType> {
-    listed(hardened).filter(|(_, path)| path.is_none()).map(|(typ, _)| typ).collect()
+    listed(hardened)
+        .filter(|(_, path)| path.is_none())
+        .map(|(typ, _)| typ)
+        .collect()
 }
 
 /// The namespaces that the spec wants joined.
 pub fn joined_types(hardened: &Hardened) -> Vec<(NsType, std::path::PathBuf)> {
-    listed(hardened).filter_map(|(typ, path)| path.map(|p| (typ, p))).collect()
+    listed(hardened)
+        .filter_map(|(typ, path)| path.map(|p| (typ, p)))
+        .collect()
 }
 
 fn listed(hardened: &Hardened) -> impl Iterator<Item = (NsType, Option<std::path::PathBuf>)> + '_ {
@@ -108,8 +113,7 @@ pub fn set_names(setup: &Setup<'_>) -> Result<()> {
         nix::unistd::sethostname(name).map_err(|e| Error::step(Step::Namespaces, "set the host name", e))?;
     }
     if let Some(name) = spec.domainname() {
-        sys::set_domain_name(name.as_bytes())
-            .map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
+        sys::set_domain_name(name.as_bytes()).map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
     }
     Ok(())
 }

@@ -38,7 +38,12 @@ fn relative(path: &Path) -> nix::Result<CString> {
 
 /// Opens (O_PATH) what lies at `path` below `root`, following symlinks inside the root only.
 pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    sys::openat2(root, &relative(path)?, libc::O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    sys::openat2(
+        root,
+        &relative(path)?,
+        libc::O_PATH,
+        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    )
 }
 
 /// Opens the mount point at `path` below `root`, making what is missing.
@@ -49,12 +54,18 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
     match resolve(root, path) {
         Ok(fd) => Ok(fd),
         Err(Errno::ENOENT) => make(step, root, path, point),
-        Err(errno) => Err(Error::step(step, format!("open the mount point {}", path.display()), errno)),
+        Err(errno) => Err(Error::step(
+            step,
+            format!("open the mount point {}", path.display()),
+            errno,
+        )),
     }
 }
 
 fn sensitive(path: &Path) -> bool {
-    let mut parts = path.components().filter(|c| matches!(c, std::path::Component::Normal(_)));
+    let mut parts = path
+        .components()
+        .filter(|c| matches!(c, std::path::Component::Normal(_)));
     match (parts.next(), parts.next()) {
         (Some(only), None) => NO_SYMLINK.iter().any(|p| only.as_os_str() == *p),
         _ => false,
@@ -72,7 +83,10 @@ fn open_strict(step: Step, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd>
             open().map_err(|e| Error::step(step, doing(), e))
         }
         Err(Errno::ELOOP | Errno::ENOTDIR) => {
-            let why = format!("the image's {} is not a directory of its own (a symlink?): it is refused", path.display());
+            let why = format!(
+                "the image's {} is not a directory of its own (a symlink?): it is refused",
+                path.display()
+            );
             Err(Error::failed(step, why))
         }
         other => other.map_err(|e| Error::step(step, doing(), e)),
@@ -85,17 +99,28 @@ fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<O
             pathrs::error::ErrorKind::OsError(Some(raw)) => Errno::from_raw(raw),
             _ => Errno::EINVAL,
         };
-        Error::step(step, format!("make the mount point {} in the root file system", path.display()), errno)
+        Error::step(
+            step,
+            format!("make the mount point {} in the root file system", path.display()),
+            errno,
+        )
     };
     let inside = RootRef::from_fd(root);
     match point {
-        Point::Directory => inside.mkdir_all(path, &Permissions::from_mode(0o755)).map(OwnedFd::from).map_err(failed),
+        Point::Directory => inside
+            .mkdir_all(path, &Permissions::from_mode(0o755))
+            .map(OwnedFd::from)
+            .map_err(failed),
         Point::File => {
             if let Some(parent) = path.parent() {
-                inside.mkdir_all(parent, &Permissions::from_mode(0o755)).map_err(failed)?;
+                inside
+                    .mkdir_all(parent, &Permissions::from_mode(0o755))
+                    .map_err(failed)?;
             }
             let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
-            inside.create_file(path, flags, &Permissions::from_mode(0o644)).map_err(failed)?;
+            inside
+                .create_file(path, flags, &Permissions::from_mode(0o644))
+                .map_err(failed)?;
             resolve(root, path).map_err(|e| Error::step(step, format!("open {}", path.display()), e))
         }
     }
