@@ -275,6 +275,28 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
 }
 
+/// The name of this process's session keyring (keyctl(2) KEYCTL_DESCRIBE). None where there is none, or no keyrings.
+pub fn session_keyring_name() -> Option<String> {
+    const KEYCTL_DESCRIBE: c_int = 6;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    let mut text = [0_u8; 512];
+    let size = text.len();
+    // SAFETY: text is writable for the size given.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_DESCRIBE,
+            KEY_SPEC_SESSION_KEYRING,
+            text.as_mut_ptr(),
+            size,
+        )
+    };
+    // `type;uid;gid;permissions;description`, with a NUL.
+    let length = usize::try_from(length).ok().filter(|n| *n <= size)?;
+    let text = std::str::from_utf8(&text[..length]).ok()?.trim_end_matches('\0');
+    text.splitn(5, ';').nth(4).map(str::to_owned)
+}
+
 /// The kind of namespace behind a descriptor, as a CLONE_NEW* flag (ioctl_ns(2) NS_GET_NSTYPE).
 pub fn ns_type(fd: BorrowedFd<'_>) -> Result<c_int> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;

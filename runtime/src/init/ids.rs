@@ -13,6 +13,9 @@ use crate::faults;
 use crate::init::Setup;
 use crate::sys;
 
+/// The name of the session keyring that a container gets.
+pub const SESSION_KEYRING: &std::ffi::CStr = c"_ses.gabion"; // control::fds::KEYRING
+
 fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let doing = doing.into();
     move |e| Error::step(Step::Ids, doing, e)
@@ -24,7 +27,7 @@ pub fn keyring(setup: &Setup<'_>) -> Result<()> {
     if !setup.hardened.plan().new_keyring || !setup.applies(ControlId::Fds) {
         return Ok(());
     }
-    match sys::join_session_keyring(c"_ses.gabion") {
+    match sys::join_session_keyring(SESSION_KEYRING) {
         // A kernel without keyrings has none to inherit.
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(e) => Err(Error::step(Step::Keyring, "join a new session keyring", e)),

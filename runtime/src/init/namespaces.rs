@@ -4,12 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::control::ControlId;
+use crate::control::namespaces::Namespaces;
+use crate::control::{Control, ControlId};
 use crate::error::{Error, Result, Step};
+use crate::executor::verify;
 use crate::faults;
 use crate::hardened::Hardened;
 use crate::host::NsType;
 use crate::init::{Kind, Setup};
+use crate::observed::{self, Observed};
 use crate::sys;
 
 /// The user namespace first: it owns the others and gives the right to join them. The mount namespace last: joining it changes
@@ -74,11 +77,25 @@ pub fn enter(setup: &Setup<'_>) -> Result<()> {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .map_err(|e| Error::step(Step::Namespaces, "make a new cgroup namespace", e))?;
     }
+    verify(setup)?;
     // Nobody in a joined namespace may attach to us or read our memory while we hold the host's descriptors
     // (CVE-2016-9962). execve makes the workload dumpable again.
     sys::prctl(libc::PR_SET_DUMPABLE, 0)
         .map(drop)
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
+}
+
+/// Where we are, before anything is written that belongs to a namespace: a sysctl or host name that lands in the host's
+/// namespace changes the host.
+fn verify(setup: &Setup<'_>) -> Result<()> {
+    if !setup.hardened.enforces(ControlId::Namespaces) {
+        return Ok(());
+    }
+    let seen = Observed {
+        namespaces: observed::read::namespaces(&setup.proc, "self")?,
+        ..Observed::default()
+    };
+    verify::all_hold(Namespaces.facts(setup.hardened, &seen))
 }
 
 /// In a user namespace of our own we are nobody until we say who (user_namespaces(7)): files made from here on are root's.

@@ -35,6 +35,7 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;
+    seen.session_keyring = sys::session_keyring_name();
     Ok(seen)
 }
 
@@ -138,7 +139,8 @@ fn parse_limit(line: &str) -> Option<(String, (Option<u64>, Option<u64>))> {
     Some((name.to_owned(), (number(values.next()?)?, number(values.next()?)?)))
 }
 
-fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
+/// The namespaces of a process, by identity.
+pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
     use std::os::fd::AsFd;
     let dir = Some(proc.as_fd().as_raw_fd());
     let mut found = BTreeMap::new();
