@@ -181,6 +181,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     // Others in a joined pid namespace must not look into us while we hold the host's descriptors (CVE-2016-9962).
     namespaces::enter(setup)?;
     namespaces::set_names(setup)?;
+    namespaces::loopback(setup)?;
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create)?;

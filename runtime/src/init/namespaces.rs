@@ -114,6 +114,17 @@ pub fn root_ids() -> Result<()> {
     nix::unistd::setresuid(uid, uid, uid).map_err(failed)
 }
 
+/// A new network namespace has a loopback interface that is down; runtimes bring it up (runc, crun), and services count on it.
+pub fn loopback(setup: &Setup<'_>) -> Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    if !setup.enters_new(NsType::Network) || !setup.applies(ControlId::Namespaces) {
+        return Ok(());
+    }
+    let failed = |e| Error::step(Step::Namespaces, "bring the loopback interface up", e);
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    sys::interface_up(socket.as_fd(), c"lo").map_err(failed)
+}
+
 /// Joins one namespace by the descriptor that was vetted.
 pub fn join(typ: NsType, fd: &OwnedFd) -> Result<()> {
     setns(fd.as_fd(), flag(typ))
