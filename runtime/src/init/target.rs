@@ -2,14 +2,16 @@
 
 use std::ffi::CString;
 use std::fs::Permissions;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use pathrs::RootRef;
 use pathrs::flags::OpenFlags;
-use pathrs::{Root, RootRef};
 
 use crate::error::{Error, Result, Step};
 use crate::sys;
@@ -105,6 +107,12 @@ fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<O
             errno,
         )
     };
+    // Most often only the last part is missing, in a directory that is there.
+    if let Some(fd) =
+        make_last(root, path, point).map_err(|e| Error::step(step, format!("make {}", path.display()), e))?
+    {
+        return Ok(fd);
+    }
     let inside = RootRef::from_fd(root);
     match point {
         Point::Directory => inside
@@ -126,9 +134,35 @@ fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<O
     }
 }
 
-/// Where `path` leads inside the root (`/var/run` may be `/run`), for a path that exists.
-pub fn real_path(root: &Root, path: &Path) -> Option<PathBuf> {
-    let handle = root.resolve(path).ok()?;
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&handle.as_fd());
-    std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()
+/// Makes and opens the last part of a path whose parent exists. None: it is not that simple.
+fn make_last(root: BorrowedFd<'_>, path: &Path, point: Point) -> nix::Result<Option<OwnedFd>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(None);
+    };
+    if parent
+        .components()
+        .chain(path.components())
+        .any(|c| c == std::path::Component::ParentDir)
+    {
+        return Ok(None);
+    }
+    let Ok(parent) = resolve(root, parent) else {
+        return Ok(None);
+    };
+    let made = match point {
+        Point::Directory => nix::sys::stat::mkdirat(Some(parent.as_raw_fd()), name, Mode::from_bits_truncate(0o755)),
+        Point::File => {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            sys::openat(parent.as_fd(), name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+        }
+    };
+    match made {
+        Ok(()) => {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            sys::openat(parent.as_fd(), name, flags, Mode::empty()).map(Some)
+        }
+        // A dangling symlink: where it leads is resolved inside the root, step by step.
+        Err(Errno::EEXIST | Errno::ENOTDIR) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
