@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
 use crate::container::channel::{Channel, Message, Report};
+use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::executor::Workload;
@@ -54,7 +55,8 @@ pub struct Setup<'a> {
     /// Namespaces to join, in the order of `namespaces::JOIN_ORDER`.
     pub joins: Vec<(NsType, OwnedFd)>,
     pub console_socket: Option<OwnedFd>,
-    pub preserve_fds: u32,
+    /// Descriptors above stdio that outlive execve.
+    pub preserved: Preserved,
     pub filters: Filters,
     pub annotations_state: Option<libcontainer::container::State>,
 }

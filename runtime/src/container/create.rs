@@ -19,7 +19,8 @@ use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
-use crate::container::{delete, hooks};
+use crate::container::{delete, hooks, precheck};
+use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -53,12 +54,14 @@ pub fn create_on(
     handles: &Handles,
     console: Option<OwnedFd>,
 ) -> Result<i32> {
+    precheck::own_mounts(&hardened)?;
+    let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         dir.write(&record)?;
-        make(options, &dir, &record, handles, filters, console)
+        make(options, &dir, &record, handles, Ready { filters, console, preserved })
     });
     match made {
         Ok(pid) => {
@@ -140,14 +143,15 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     Ok(Some(NotifyTarget { socket: crate::executor::notify::connect(path)?, state, metadata }))
 }
 
-fn make(
-    options: &CreateOptions,
-    dir: &StateDir,
-    record: &Record,
-    handles: &Handles,
-    mut filters: Filters,
-    console_socket: Option<OwnedFd>,
-) -> Result<i32> {
+/// What was looked at, compiled or connected before anything of the container existed.
+struct Ready {
+    filters: Filters,
+    console: Option<OwnedFd>,
+    preserved: Preserved,
+}
+
+fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
+    let Ready { mut filters, console: console_socket, preserved } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
     let process = spec.process().as_ref().ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
@@ -172,7 +176,7 @@ fn make(
         proc: Proc::open()?,
         joins,
         console_socket,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserved,
         filters,
         annotations_state: spec.hooks().as_ref().map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
     };
@@ -258,11 +262,6 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
         (Some(_), false) => Err(Error::Usage("--console-socket needs a process with terminal: true".to_owned())),
         (None, false) => Ok(None),
     }
-}
-
-/// Descriptors passed by socket activation (sd_listen_fds(3)) are preserved too, as runc does.
-fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.

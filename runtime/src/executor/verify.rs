@@ -12,7 +12,7 @@ use crate::observed::{self, Observed};
 /// read by the runtime, which sees its files.
 pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
-    let first_free = i32::try_from(setup.preserve_fds).unwrap_or(0).saturating_add(3);
+    let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
     let later = |control: ControlId| match control {
         ControlId::Landlock | ControlId::Seccomp | ControlId::Cgroup => true,
