@@ -150,6 +150,8 @@ fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
     // Until the parent has put us into the cgroup and mapped our ids, nothing is charged or owned rightly.
     setup.channel.expect(&Message::Go)?;
     namespaces::become_root(setup)?;
+    // Mount points are for every user of the container, whatever our caller's umask; the workload's is runc's.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let prepared = match &setup.kind {
         Kind::Create(create) => prepare_create(setup, create)?,
         Kind::Exec => prepare_exec(setup)?,
