@@ -1,0 +1,440 @@
+//! One thread, one epoll: an executor for the handlers, the copying of stdio and the timers.
+//!
+//! A thread pool would cost a stack and an arena a thread; this costs one table. Descriptors are watched edge-triggered, and each
+//! keeps a count of its edges: a task reads the count, tries its system call, and on EAGAIN waits for the count to move. So an edge
+//! that comes between the attempt and the wait is never lost.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::sync::Once;
+
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    /// One waker for the task's whole life, so that who holds one already can tell.
+    waker: Waker,
+}
+
+thread_local! {
+    static REACTOR: Reactor = Reactor::default();
+}
+
+#[derive(Default)]
+struct Reactor {
+    epoll: RefCell<Option<Rc<Epoll>>>,
+    tasks: RefCell<BTreeMap<u64, Task>>,
+    fds: RefCell<BTreeMap<u64, Rc<Edges>>>,
+    timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    next: Cell<u64>,
+    ready: Arc<ReadyQueue>,
+}
+
+#[derive(Default)]
+struct ReadyQueue(Mutex<Vec<u64>>);
+
+impl ReadyQueue {
+    fn push(&self, id: u64) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queue.contains(&id) {
+            queue.push(id);
+        }
+    }
+
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct TaskWaker {
+    id: u64,
+    ready: Arc<ReadyQueue>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.push(self.id);
+    }
+}
+
+impl Reactor {
+    fn id(&self) -> u64 {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        id
+    }
+
+    /// Polls every task that was woken, until none is.
+    fn turn(&self) {
+        loop {
+            let woken = self.ready.take();
+            if woken.is_empty() {
+                return;
+            }
+            for id in woken {
+                // Taken out while it runs: the task may spawn, cancel or wake others.
+                let Some(mut task) = self.tasks.borrow_mut().remove(&id) else {
+                    continue;
+                };
+                let Task { future, waker } = &mut task;
+                if future.as_mut().poll(&mut Context::from_waker(waker)).is_pending() {
+                    self.tasks.borrow_mut().insert(id, task);
+                }
+            }
+        }
+    }
+
+    fn fire_timers(&self) {
+        let now = Instant::now();
+        loop {
+            let mut timers = self.timers.borrow_mut();
+            let Some(first) = timers.first_entry() else { return };
+            if first.key().0 > now {
+                return;
+            }
+            let waker = first.remove();
+            drop(timers);
+            waker.wake();
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let timers = self.timers.borrow();
+        let Some(((at, _), _)) = timers.first_key_value() else {
+            return EpollTimeout::NONE;
+        };
+        // Rounded up, so that a timer is never polled for in a spin of its last millisecond.
+        let wait = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        EpollTimeout::try_from(i32::try_from(wait).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
+    }
+
+    fn wait(&self, epoll: &Epoll) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 32];
+        let count = match epoll.wait(&mut events, self.timeout()) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        for event in events.iter().take(count) {
+            let edges = self.fds.borrow().get(&event.data()).cloned();
+            if let Some(edges) = edges {
+                edges.fire();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `main` and everything it spawns on this thread; returns when `main` ends, whatever else still runs.
+pub fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T> {
+    REACTOR.with(|reactor| {
+        let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        *reactor.epoll.borrow_mut() = Some(Rc::clone(&epoll));
+        let result = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&result);
+        spawn(async move {
+            let value = main.await;
+            *slot.borrow_mut() = Some(value);
+        });
+        loop {
+            reactor.turn();
+            if let Some(value) = result.borrow_mut().take() {
+                return Ok(value);
+            }
+            reactor.wait(&epoll)?;
+            reactor.fire_timers();
+        }
+    })
+}
+
+/// A running task. Dropping the handle leaves it running.
+#[derive(Clone)]
+pub struct Handle {
+    id: u64,
+    done: Once<()>,
+}
+
+impl Handle {
+    /// Ends the task where it stands; all that it owns is dropped.
+    pub fn cancel(&self) {
+        // The future is dropped outside the borrow: its destructors use the reactor.
+        let task = REACTOR.with(|reactor| reactor.tasks.borrow_mut().remove(&self.id));
+        drop(task);
+        self.done.set(());
+    }
+
+    /// Waits until the task ended or was cancelled.
+    pub async fn join(&self) {
+        self.done.wait().await;
+    }
+}
+
+/// Starts a task; it first runs when the current one waits.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Handle {
+    let done = Once::default();
+    let signal = done.clone();
+    REACTOR.with(|reactor| {
+        let id = reactor.id();
+        let future = Box::pin(async move {
+            future.await;
+            signal.set(());
+        });
+        let waker = Waker::from(Arc::new(TaskWaker {
+            id,
+            ready: Arc::clone(&reactor.ready),
+        }));
+        let task = Task { future, waker };
+        reactor.tasks.borrow_mut().insert(id, task);
+        reactor.ready.push(id);
+        Handle { id, done }
+    })
+}
+
+/// Waits for `time`, to the millisecond.
+pub async fn sleep(time: Duration) {
+    let at = Instant::now() + time;
+    let entry = Timer(at, REACTOR.with(Reactor::id));
+    std::future::poll_fn(|cx| {
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        REACTOR.with(|reactor| {
+            reactor
+                .timers
+                .borrow_mut()
+                .insert((entry.0, entry.1), cx.waker().clone())
+        });
+        Poll::Pending
+    })
+    .await;
+}
+
+struct Timer(Instant, u64);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let waker = REACTOR.with(|reactor| reactor.timers.borrow_mut().remove(&(self.0, self.1)));
+        drop(waker);
+    }
+}
+
+/// Which of two futures came first.
+pub enum Either<A, B> {
+    /// The first one.
+    Left(A),
+    /// The second one.
+    Right(B),
+}
+
+/// Waits for the first of two; the other is dropped.
+pub async fn race<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> Either<A, B> {
+    let mut left = pin!(left);
+    let mut right = pin!(right);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = left.as_mut().poll(cx) {
+            return Poll::Ready(Either::Left(value));
+        }
+        right.as_mut().poll(cx).map(Either::Right)
+    })
+    .await
+}
+
+/// Waits for both.
+pub async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
+    let mut left = pin!(left);
+    let mut right = pin!(right);
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(value) = left.as_mut().poll(cx)
+        {
+            first = Some(value);
+        }
+        if second.is_none()
+            && let Poll::Ready(value) = right.as_mut().poll(cx)
+        {
+            second = Some(value);
+        }
+        match (first.take(), second.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            (a, b) => {
+                (first, second) = (a, b);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Waits for `future` at most `limit`; `None` when the time ran out.
+pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    match race(future, sleep(limit)).await {
+        Either::Left(value) => Some(value),
+        Either::Right(()) => None,
+    }
+}
+
+#[derive(Default)]
+struct Edges {
+    count: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Edges {
+    fn fire(&self) {
+        self.count.set(self.count.get() + 1);
+        for waker in self.wakers.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A descriptor made non-blocking and watched for edges. Closed on drop.
+pub struct Watched {
+    fd: OwnedFd,
+    token: u64,
+    edges: Rc<Edges>,
+}
+
+impl Watched {
+    /// Watches `fd`. A regular file cannot be watched and need not be: its calls never say EAGAIN.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let flags = OFlag::from_bits_retain(fcntl(fd.as_raw_fd(), FcntlArg::F_GETFL)?);
+        fcntl(fd.as_raw_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        REACTOR.with(|reactor| {
+            let epoll = reactor.epoll.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
+            let token = reactor.id();
+            let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+            match epoll.add(&fd, EpollEvent::new(interest, token)) {
+                Ok(()) | Err(Errno::EPERM) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let edges = Rc::new(Edges::default());
+            reactor.fds.borrow_mut().insert(token, Rc::clone(&edges));
+            Ok(Self { fd, token, edges })
+        })
+    }
+
+    /// The number of edges so far: read it before the attempt.
+    pub fn edges(&self) -> u64 {
+        self.edges.count.get()
+    }
+
+    /// Waits until there were more edges than `seen`.
+    pub async fn edge_after(&self, seen: u64) {
+        std::future::poll_fn(|cx| {
+            if self.edges.count.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut wakers = self.edges.wakers.borrow_mut();
+            if !wakers.iter().any(|known| known.will_wake(cx.waker())) {
+                wakers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Repeats `attempt` until it says anything but «would block».
+    pub async fn ready<T>(&self, mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let seen = self.edges();
+            match attempt(self.fd.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.edge_after(seen).await,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        REACTOR.with(|reactor| {
+            let edges = reactor.fds.borrow_mut().remove(&self.token);
+            drop(edges);
+            // A child that is between fork and exec may hold the same description: closing alone would leave it in the set.
+            if let Some(epoll) = reactor.epoll.borrow().as_ref() {
+                match epoll.delete(&self.fd) {
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_come_in_order_and_a_race_drops_the_loser() {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let log = Rc::clone(&order);
+        run(async move {
+            let slow = Rc::clone(&log);
+            let handle = spawn(async move {
+                sleep(Duration::from_millis(30)).await;
+                slow.borrow_mut().push("slow");
+            });
+            assert!(
+                within(Duration::from_millis(5), std::future::pending::<()>())
+                    .await
+                    .is_none()
+            );
+            log.borrow_mut().push("fast");
+            handle.join().await;
+        })
+        .unwrap();
+        assert_eq!(*order.borrow(), ["fast", "slow"]);
+        REACTOR.with(|reactor| assert!(reactor.timers.borrow().is_empty()));
+    }
+
+    #[test]
+    fn a_pipe_wakes_its_reader_and_a_cancelled_task_is_dropped() {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        let text = run(async move {
+            let reader = Watched::new(read).unwrap();
+            spawn(async move {
+                sleep(Duration::from_millis(5)).await;
+                nix::unistd::write(&write, b"hello").unwrap();
+            });
+            let held = Rc::new(());
+            let inner = Rc::clone(&held);
+            let stuck = spawn(async move {
+                std::future::pending::<()>().await;
+                drop(inner);
+            });
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(Rc::strong_count(&held), 2);
+            stuck.cancel();
+            assert_eq!(Rc::strong_count(&held), 1);
+            let mut buffer = [0; 8];
+            let count = reader
+                .ready(|fd| Ok(nix::unistd::read(std::os::fd::AsRawFd::as_raw_fd(&fd), &mut buffer)?))
+                .await
+                .unwrap();
+            buffer[..count].to_vec()
+        })
+        .unwrap();
+        assert_eq!(text, b"hello");
+    }
+}
