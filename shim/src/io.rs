@@ -92,6 +92,13 @@ struct Sink {
     _read: Option<OwnedFd>,
 }
 
+impl Sink {
+    /// Copies to it until the source ends; only then is any of it closed.
+    async fn fill(self, from: Watched) {
+        copy(&from, &self.write).await;
+    }
+}
+
 impl Copying {
     /// Opens what `stdio` names and starts the copying; also gives the descriptors for the runtime to start with.
     pub async fn prepare(stdio: &Stdio, owner: &logger::Owner<'_>, exits: &Exits) -> Result<(Self, ChildStdio)> {
@@ -140,7 +147,7 @@ impl Copying {
         };
         let (read, write) = pipe()?;
         let read = watch(read)?;
-        self.outputs.push(spawn(async move { copy(&read, &sink.write).await }));
+        self.outputs.push(spawn(sink.fill(read)));
         Ok(Some(write))
     }
 
@@ -295,7 +302,7 @@ async fn copy(from: &Watched, to: &Watched) {
             },
             // No pipe among the two (a terminal), or a file opened for appending.
             Err(Errno::EINVAL) => return copy_through_memory(from, to).await,
-            Err(_) => return,
+            Err(errno) => return crate::log::debug!("copying ends: {errno}"),
         }
     }
 }

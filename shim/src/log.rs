@@ -41,6 +41,8 @@ pub fn open(bundle: &Path, debug: bool) {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
         .open(bundle.join("log"));
     SINK.set(fifo.ok());
+    // No panic is expected; should there be one, its message must not go to a stderr that is /dev/null.
+    std::panic::set_hook(Box::new(|info| write(Level::Error, format_args!("{info}"))));
 }
 
 /// Writes one line.

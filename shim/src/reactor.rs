@@ -150,6 +150,9 @@ pub fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T>
         loop {
             reactor.turn();
             if let Some(value) = result.borrow_mut().take() {
+                // What is left owns descriptors and timers, whose ends need the reactor: they go before it does.
+                let rest = reactor.tasks.take();
+                drop(rest);
                 return Ok(value);
             }
             reactor.wait(&epoll)?;

@@ -27,8 +27,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves until containerd says `Shutdown` and no container is left.
 pub fn serve(arguments: &Arguments) -> Result<()> {
-    log::open(&arguments.bundle, arguments.debug);
     let listener = detach()?;
+    log::open(&arguments.bundle, arguments.debug);
     let path = listener
         .local_addr()
         .ok()
@@ -52,7 +52,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     result
 }
 
-/// Leaves the caller's session and directory, becomes the reaper of what containers leave, and takes the listener from stdin.
+/// First of all, since it takes descriptors by number. Leaves the caller's session and directory, becomes the reaper of what containers leave, and takes the listener from stdin.
 fn detach() -> Result<UnixListener> {
     let failed = |errno: nix::Error| Error::system("detaching", errno);
     let listener = std::io::stdin()
