@@ -254,17 +254,25 @@ fn check_fifo(path: &Path) -> Result<()> {
 /// lost. Then a read end is held here, so that the FIFO keeps a reader.
 async fn open_fifo(path: &Path) -> Result<Sink> {
     check_fifo(path)?;
-    let has_reader = async {
-        // Opening for writing only fails (ENXIO) while there is no reader.
-        while open(path, OpenOptions::new().write(true)).is_err() {
-            sleep(Duration::from_millis(2)).await;
+    let with_reader = async {
+        loop {
+            // Opening for writing only fails (ENXIO) while there is no reader. Once open it stays so: a client that sees the only
+            // writer leave takes that for the end.
+            match open(path, OpenOptions::new().write(true)) {
+                Ok(write) => return write,
+                Err(_) => sleep(Duration::from_millis(2)).await,
+            }
         }
     };
-    if within(FIRST_READER, has_reader).await.is_none() {
-        crate::log::warning!("{}: nobody reads it yet", path.display());
-    }
+    let early = within(FIRST_READER, with_reader).await;
     let read = open(path, OpenOptions::new().read(true))?;
-    let write = watch(open(path, OpenOptions::new().write(true))?)?;
+    let write = if let Some(write) = early {
+        write
+    } else {
+        crate::log::warning!("{}: nobody reads it yet", path.display());
+        open(path, OpenOptions::new().write(true))?
+    };
+    let write = watch(write)?;
     Ok(Sink {
         write,
         _read: Some(read),
