@@ -16,6 +16,9 @@ use crate::sys;
 /// How long a driver may take until it is ready.
 const READY: Duration = Duration::from_secs(10);
 
+/// What lies between a process's last open file and its end, with room to spare.
+const DEATH: Duration = Duration::from_millis(5);
+
 /// A driver and its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Driver {
@@ -77,11 +80,10 @@ impl Driver {
         let mut byte = [0; 1];
         let closed = ready.ready(|fd| Ok(nix::unistd::read(fd.as_raw_fd(), &mut byte)?));
         let in_time = within(READY, closed).await;
-        // An end of file comes both from a driver that is ready and from one that died.
-        if in_time.is_none() || exit.get().is_some() {
-            return Err(Error::Logger {
-                binary: self.binary.clone(),
-            });
+        // An end of file comes both from a driver that is ready and from one that dies: its end follows at once.
+        let died = within(DEATH, exit.wait()).await.is_some_and(|exit| exit.status != 0);
+        if in_time.is_none() || died {
+            return Err(Error::Logger { binary: self.binary.clone() });
         }
         Ok(())
     }

@@ -15,9 +15,10 @@ use crate::reactor::Watched;
 /// Watches one container's memory cgroup.
 pub struct Watch {
     events: Watched,
-    /// The file that counts kills, and the count so far. On v1 the event alone says less: it comes once more when the cgroup goes.
+    /// The file that counts kills. It goes with the cgroup, and its going is an event as well.
     counter: PathBuf,
-    seen: u64,
+    /// The count so far. Only on v2, where other things change the file too; on v1 the event comes before the count.
+    seen: Option<u64>,
     _control: Option<File>,
 }
 
@@ -62,7 +63,7 @@ impl Watch {
 
     fn counting(fd: OwnedFd, counter: PathBuf, control: Option<File>) -> Result<Self> {
         let events = Watched::new(fd).map_err(|error| Error::system("watching a descriptor", error))?;
-        let seen = kills(&counter).unwrap_or_default();
+        let seen = if control.is_some() { None } else { Some(kills(&counter).unwrap_or_default()) };
         Ok(Self {
             events,
             counter,
@@ -81,9 +82,13 @@ impl Watch {
                 .await;
             read.ok()?;
             let kills = kills(&self.counter)?;
-            if kills > self.seen {
-                self.seen = kills;
-                return Some(());
+            match self.seen {
+                None => return Some(()),
+                Some(seen) if kills > seen => {
+                    self.seen = Some(kills);
+                    return Some(());
+                }
+                Some(_) => {}
             }
         }
     }
