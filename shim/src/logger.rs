@@ -83,7 +83,9 @@ impl Driver {
         // An end of file comes both from a driver that is ready and from one that dies: its end follows at once.
         let died = within(DEATH, exit.wait()).await.is_some_and(|exit| exit.status != 0);
         if in_time.is_none() || died {
-            return Err(Error::Logger { binary: self.binary.clone() });
+            return Err(Error::Logger {
+                binary: self.binary.clone(),
+            });
         }
         Ok(())
     }

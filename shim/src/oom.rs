@@ -63,7 +63,11 @@ impl Watch {
 
     fn counting(fd: OwnedFd, counter: PathBuf, control: Option<File>) -> Result<Self> {
         let events = Watched::new(fd).map_err(|error| Error::system("watching a descriptor", error))?;
-        let seen = if control.is_some() { None } else { Some(kills(&counter).unwrap_or_default()) };
+        let seen = if control.is_some() {
+            None
+        } else {
+            Some(kills(&counter).unwrap_or_default())
+        };
         Ok(Self {
             events,
             counter,

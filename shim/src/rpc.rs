@@ -1,7 +1,7 @@
 //! The ttrpc server: connections to calls, calls to answers. What a call does is the service's business.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -31,17 +31,9 @@ pub async fn serve(listener: UnixListener, service: Rc<Service>) -> Result<()> {
                 continue;
             }
         };
-        // The socket's mode says the same; this also holds if somebody changed it, or was given the descriptor's path.
-        match getsockopt(&stream, PeerCredentials) {
-            Ok(peer) if Uid::from_raw(peer.uid()) == geteuid() => {}
-            Ok(peer) => {
-                log::warning!("refused a connection from uid {}", peer.uid());
-                continue;
-            }
-            Err(errno) => {
-                log::warning!("refused a connection: {errno}");
-                continue;
-            }
+        if !is_ours(&stream) {
+            log::warning!("refused a connection of another user");
+            continue;
         }
         let service = Rc::clone(&service);
         spawn(async move {
@@ -52,6 +44,11 @@ pub async fn serve(listener: UnixListener, service: Rc<Service>) -> Result<()> {
             closed.set(());
         });
     }
+}
+
+/// Whether the peer runs as the shim's own user. The socket's mode says the same; this also holds if somebody changed it.
+fn is_ours(stream: &UnixStream) -> bool {
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| Uid::from_raw(peer.uid()) == geteuid())
 }
 
 async fn converse(stream: OwnedFd, service: &Rc<Service>, closed: &Once<()>) -> Result<()> {
@@ -120,5 +117,36 @@ fn failure(error: &Error) -> Response {
     Response {
         status: MessageField::some(status),
         ..Response::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn only_our_own_user_is_served() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("gabion-shim-peer-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 2";
+        for (uid, expected) in [(0, true), (65534, false)] {
+            let mut command = Command::new("perl");
+            let status = command
+                .args(["-e", script])
+                .arg(&path)
+                .uid(uid)
+                .current_dir("/")
+                .status()
+                .unwrap();
+            assert!(status.success());
+            assert_eq!(is_ours(&listener.accept().unwrap().0), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

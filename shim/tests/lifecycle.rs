@@ -14,16 +14,31 @@ use common::{Node, SOON, run, until};
 #[test]
 fn output_and_exit_codes() {
     let node = Node::start("code");
-    let ran = node.run(&["--rm"], &node.id("echo"), &["sh", "-c", "echo out; echo err >&2"]).ok();
+    let ran = node
+        .run(&["--rm"], &node.id("echo"), &["sh", "-c", "echo out; echo err >&2"])
+        .ok();
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("out\n", "err\n"));
     for code in [1, 7, 255] {
-        let ran = node.run(&["--rm"], &node.id(&format!("c{code}")), &["sh", "-c", &format!("exit {code}")]);
+        let ran = node.run(
+            &["--rm"],
+            &node.id(&format!("c{code}")),
+            &["sh", "-c", &format!("exit {code}")],
+        );
         assert_eq!(ran.code(), Some(code), "{ran:?}");
     }
     let id = node.sleeper("killed");
     node.ctr(&["task", "kill", "-s", "KILL", &id]).ok();
-    until(SOON, "stopped", || (node.status(&id).as_deref() == Some("STOPPED")).then_some(()));
-    assert_eq!(node.ctr(&["task", "rm", &id]).err.lines().filter(|line| line.contains("137")).count(), 1);
+    until(SOON, "stopped", || {
+        (node.status(&id).as_deref() == Some("STOPPED")).then_some(())
+    });
+    assert_eq!(
+        node.ctr(&["task", "rm", &id])
+            .err
+            .lines()
+            .filter(|line| line.contains("137"))
+            .count(),
+        1
+    );
     node.ctr(&["container", "rm", &id]).ok();
     node.assert_clean();
 }
@@ -36,7 +51,9 @@ fn much_output_and_input_pass_unharmed() {
     assert_eq!(ran.out.lines().last(), Some("200000"));
     let input = "0123456789abcde\n".repeat(20_000);
     let arguments = node.run_arguments(&["--rm"], &node.id("in"), &["wc", "-c"]);
-    let ran = node.ctr_with_input(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &input).ok();
+    let ran = node
+        .ctr_with_input(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &input)
+        .ok();
     assert_eq!(ran.out.trim(), "320000");
     node.assert_clean();
 }
@@ -55,10 +72,15 @@ fn exec_has_its_own_stdio_and_code() {
     assert_eq!(exec("b", &["true"]).code(), Some(0));
     // A process that is not there is an error, and the container goes on.
     assert_ne!(exec("c", &["/nonexistent"]).code(), Some(0));
-    let ran = node.ctr_with_input(&["task", "exec", "--exec-id", "d", &id, "cat"], "through\n").ok();
+    let ran = node
+        .ctr_with_input(&["task", "exec", "--exec-id", "d", &id, "cat"], "through\n")
+        .ok();
     assert_eq!(ran.out, "through\n");
     for number in 0..20 {
-        assert_eq!(exec(&format!("q{number}"), &["sh", "-c", &format!("exit {number}")]).code(), Some(number));
+        assert_eq!(
+            exec(&format!("q{number}"), &["sh", "-c", &format!("exit {number}")]).code(),
+            Some(number)
+        );
     }
     assert_eq!(node.status(&id).as_deref(), Some("RUNNING"));
     node.remove(&id);
@@ -92,7 +114,11 @@ fn pause_resume_ps_metrics_update() {
 fn a_terminal_is_one() {
     let node = Node::start("tty");
     for round in 0..10 {
-        let arguments = node.run_arguments(&["-t", "--rm"], &node.id(&format!("t{round}")), &["sh", "-c", "tty; exit 4"]);
+        let arguments = node.run_arguments(
+            &["-t", "--rm"],
+            &node.id(&format!("t{round}")),
+            &["sh", "-c", "tty; exit 4"],
+        );
         let mut command = Command::new("script");
         let line = format!("ctr --address {} {}", node.socket().display(), shell_words(&arguments));
         command.args(["-qec", &line, "/dev/null"]);
@@ -104,7 +130,11 @@ fn a_terminal_is_one() {
 }
 
 fn shell_words(words: &[String]) -> String {
-    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(|word| format!("'{word}'"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -112,7 +142,11 @@ fn what_the_runtime_refuses_reaches_the_user_in_one_line() {
     let node = Node::start("refuse");
     let ran = node.run(&["--rm"], &node.id("no"), &["/nonexistent"]);
     assert_eq!(ran.code(), Some(1));
-    let lines: Vec<_> = ran.err.lines().filter(|line| line.contains("OCI runtime create failed")).collect();
+    let lines: Vec<_> = ran
+        .err
+        .lines()
+        .filter(|line| line.contains("OCI runtime create failed"))
+        .collect();
     assert_eq!(lines.len(), 1, "{ran:?}");
     assert!(lines[0].contains("/nonexistent"), "{ran:?}");
     // Options that cannot be used are said, too.
@@ -127,17 +161,28 @@ fn log_drivers_get_everything() {
     let node = Node::start("logs");
     let file = node.dir.join("file.log");
     let id = node.id("file");
-    node.run(&["-d", "--log-uri", &format!("file://{}", file.display())], &id, &["sh", "-c", "echo a; echo b >&2"]).ok();
-    until(SOON, "the file is written", || (text(&file).lines().count() == 2).then_some(()));
+    node.run(
+        &["-d", "--log-uri", &format!("file://{}", file.display())],
+        &id,
+        &["sh", "-c", "echo a; echo b >&2"],
+    )
+    .ok();
+    until(SOON, "the file is written", || {
+        (text(&file).lines().count() == 2).then_some(())
+    });
     node.remove(&id);
     let driver = node.dir.join("driver");
-    let script = "#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) > \"$2\"\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID\" >> \"$2\"\n";
+    let script =
+        "#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) > \"$2\"\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID\" >> \"$2\"\n";
     fs::write(&driver, script).unwrap();
     fs::set_permissions(&driver, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let (id, file) = (node.id("bin"), node.dir.join("binary.log"));
     let uri = format!("binary://{}?to={}", driver.display(), file.display());
-    node.run(&["-d", "--log-uri", &uri], &id, &["sh", "-c", "echo a; echo b >&2"]).ok();
-    until(SOON, "the driver has ended", || (text(&file) == format!("a\nb\ndefault {id}\n")).then_some(()));
+    node.run(&["-d", "--log-uri", &uri], &id, &["sh", "-c", "echo a; echo b >&2"])
+        .ok();
+    until(SOON, "the driver has ended", || {
+        (text(&file) == format!("a\nb\ndefault {id}\n")).then_some(())
+    });
     node.remove(&id);
     let ran = node.run(&["-d", "--log-uri", "binary:///bin/false"], &node.id("bad"), &["true"]);
     assert_ne!(ran.code(), Some(0), "a driver that dies is an error");
@@ -152,7 +197,11 @@ fn text(file: &Path) -> String {
 fn events_come_in_order_and_once() {
     let node = Node::start("event");
     let log = node.dir.join("events");
-    let mut listener = node.ctr_command(&["events"]).stdout(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut listener = node
+        .ctr_command(&["events"])
+        .stdout(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let id = node.sleeper("s");
     node.ctr(&["task", "exec", "--exec-id", "e", &id, "true"]).ok();
@@ -167,15 +216,32 @@ fn events_come_in_order_and_once() {
     listener.wait().unwrap();
     let text = text(&log);
     let of = |id: &str| -> Vec<String> {
-        let lines = text.lines().filter(|line| line.contains(&format!("\"container_id\":\"{id}\"")));
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(&format!("\"container_id\":\"{id}\"")));
         let topics = lines.flat_map(|line| line.split_whitespace().find(|word| word.starts_with("/tasks/")));
-        topics.map(|topic| topic.trim_start_matches("/tasks/").to_owned()).collect()
+        topics
+            .map(|topic| topic.trim_start_matches("/tasks/").to_owned())
+            .collect()
     };
-    let expected =
-        ["create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit", "delete"];
+    let expected = [
+        "create",
+        "start",
+        "exec-added",
+        "exec-started",
+        "exit",
+        "paused",
+        "resumed",
+        "exit",
+        "delete",
+    ];
     assert_eq!(of(&id), expected, "{text}");
     for round in 0..10 {
-        assert_eq!(of(&node.id(&format!("quick{round}"))), ["create", "start", "exit", "delete"], "{text}");
+        assert_eq!(
+            of(&node.id(&format!("quick{round}"))),
+            ["create", "start", "exit", "delete"],
+            "{text}"
+        );
     }
     node.assert_clean();
 }
@@ -184,13 +250,23 @@ fn events_come_in_order_and_once() {
 fn out_of_memory_is_an_event() {
     let node = Node::start("oom");
     let log = node.dir.join("events");
-    let mut listener = node.ctr_command(&["events"]).stdout(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut listener = node
+        .ctr_command(&["events"])
+        .stdout(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let id = node.id("eats");
     let limit = (16 << 20).to_string();
-    let ran = node.run(&["--rm", "--memory-limit", &limit], &id, &["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"]);
+    let ran = node.run(
+        &["--rm", "--memory-limit", &limit],
+        &id,
+        &["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"],
+    );
     assert_ne!(ran.code(), Some(0));
-    until(SOON, "the event", || text(&log).lines().any(|line| line.contains("/tasks/oom")).then_some(()));
+    until(SOON, "the event", || {
+        text(&log).lines().any(|line| line.contains("/tasks/oom")).then_some(())
+    });
     listener.kill().unwrap();
     listener.wait().unwrap();
     node.assert_clean();

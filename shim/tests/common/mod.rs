@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
 pub const IMAGE: &str = "docker.io/library/gabion-test:1";
 const APPLETS: &[&str] = &[
-    "sh", "true", "false", "echo", "sleep", "cat", "stty", "tty", "dd", "seq", "wc", "head", "yes", "tail", "ls", "kill",
+    "sh", "true", "false", "echo", "sleep", "cat", "stty", "tty", "dd", "seq", "wc", "head", "yes", "tail", "ls",
+    "kill",
 ];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -81,10 +82,18 @@ impl Node {
         let dir = PathBuf::from(format!("/tmp/gst-{}-{number}", std::process::id()));
         fs::create_dir_all(dir.join("bin")).unwrap();
         symlink(SHIM, dir.join("bin/containerd-shim-gabion-v2")).unwrap();
-        let options = format!("binary = \"{}\"\nroot = \"{}\"\n", runtime().display(), dir.join("runtime").display());
+        let options = format!(
+            "binary = \"{}\"\nroot = \"{}\"\n",
+            runtime().display(),
+            dir.join("runtime").display()
+        );
         fs::write(dir.join("options.toml"), options).unwrap();
         fs::write(dir.join("config.toml"), config(&dir)).unwrap();
-        let mut node = Self { dir, containerd: None, name: format!("{name}-{}-{number}", std::process::id()) };
+        let mut node = Self {
+            dir,
+            containerd: None,
+            name: format!("{name}-{}-{number}", std::process::id()),
+        };
         node.up();
         let image = node.make_image();
         node.ctr(&["images", "import", image.to_str().unwrap()]).ok();
@@ -101,7 +110,11 @@ impl Node {
     }
 
     pub fn up(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("containerd.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("containerd.log"))
+            .unwrap();
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display());
         let child = Command::new("containerd")
             .arg("-c")
@@ -113,7 +126,9 @@ impl Node {
             .spawn()
             .unwrap();
         self.containerd = Some(child);
-        until(SOON, "containerd answers", || self.ctr(&["version"]).status.success().then_some(()));
+        until(SOON, "containerd answers", || {
+            self.ctr(&["version"]).status.success().then_some(())
+        });
     }
 
     /// Ends containerd the hard way.
@@ -138,15 +153,30 @@ impl Node {
     }
 
     pub fn ctr_with_input(&self, arguments: &[&str], input: &str) -> Ran {
-        run(self.ctr_command(arguments), &self.dir, Some(input), Duration::from_secs(60))
+        run(
+            self.ctr_command(arguments),
+            &self.dir,
+            Some(input),
+            Duration::from_secs(60),
+        )
     }
 
     /// `ctr run`'s arguments for the shim under test, with `flags` before the image.
     pub fn run_arguments(&self, flags: &[&str], id: &str, program: &[&str]) -> Vec<String> {
         let options = self.dir.join("options.toml");
         let options = options.to_str().unwrap();
-        let fixed = ["run", "--runtime", "io.containerd.gabion.v2", "--runtime-config-path", options];
-        [&fixed, flags, &[IMAGE, id], program].concat().iter().map(ToString::to_string).collect()
+        let fixed = [
+            "run",
+            "--runtime",
+            "io.containerd.gabion.v2",
+            "--runtime-config-path",
+            options,
+        ];
+        [&fixed, flags, &[IMAGE, id], program]
+            .concat()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     pub fn run(&self, flags: &[&str], id: &str, program: &[&str]) -> Ran {
@@ -163,20 +193,28 @@ impl Node {
 
     pub fn status(&self, id: &str) -> Option<String> {
         let list = self.ctr(&["task", "ls"]).out;
-        let line = list.lines().find(|line| line.split_whitespace().next() == Some(id))?.to_owned();
+        let line = list
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(id))?
+            .to_owned();
         line.split_whitespace().nth(2).map(str::to_owned)
     }
 
     pub fn pid(&self, id: &str) -> Pid {
         let list = self.ctr(&["task", "ls"]).out;
-        let line = list.lines().find(|line| line.split_whitespace().next() == Some(id)).expect("task");
+        let line = list
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(id))
+            .expect("task");
         Pid::from_raw(line.split_whitespace().nth(1).unwrap().parse().unwrap())
     }
 
     /// Kills and deletes a container.
     pub fn remove(&self, id: &str) {
         self.ctr(&["task", "kill", "-s", "KILL", id]);
-        until(SOON, "the task stops", || (self.status(id).as_deref() != Some("RUNNING")).then_some(()));
+        until(SOON, "the task stops", || {
+            (self.status(id).as_deref() != Some("RUNNING")).then_some(())
+        });
         // Its exit code is the task's.
         self.ctr(&["task", "rm", id]);
         self.ctr(&["container", "rm", id]).ok();
@@ -187,7 +225,11 @@ impl Node {
         let serves = |words: &[String]| {
             words.last().is_some_and(|word| word == "serve") && words.iter().any(|word| Path::new(word) == address)
         };
-        processes().into_iter().filter(|(_, words)| serves(words)).map(|(pid, _)| pid).collect()
+        processes()
+            .into_iter()
+            .filter(|(_, words)| serves(words))
+            .map(|(pid, _)| pid)
+            .collect()
     }
 
     /// Fails if anything of this node's containers is left.
@@ -277,7 +319,9 @@ fn config(dir: &Path) -> String {
 pub fn run(mut command: Command, dir: &Path, input: Option<&str>, limit: Duration) -> Ran {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let (out, err) = (dir.join(format!("out-{number}")), dir.join(format!("err-{number}")));
-    command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    command
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(fs::File::create(&err).unwrap());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().unwrap();
     let stdin = child.stdin.take();
@@ -299,7 +343,11 @@ pub fn run(mut command: Command, dir: &Path, input: Option<&str>, limit: Duratio
         std::thread::sleep(Duration::from_millis(5));
     };
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-    let ran = Ran { status, out: read(&out), err: read(&err) };
+    let ran = Ran {
+        status,
+        out: read(&out),
+        err: read(&err),
+    };
     fs::remove_file(out).unwrap();
     fs::remove_file(err).unwrap();
     ran
@@ -310,9 +358,14 @@ pub fn processes() -> Vec<(Pid, Vec<String>)> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+        let line = fs::read(format!("/proc/{pid}/cmdline"))
+            .ok()
+            .filter(|line| !line.is_empty())?;
         let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-        Some((Pid::from_raw(pid), words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()))
+        Some((
+            Pid::from_raw(pid),
+            words.map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
+        ))
     })
     .collect()
 }
@@ -320,17 +373,24 @@ pub fn processes() -> Vec<(Pid, Vec<String>)> {
 /// Whether the process exists and is no zombie.
 pub fn alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 pub fn children_of(pid: Pid) -> Vec<Pid> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+    text.split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        .collect()
 }
 
 pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let points = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
     points.filter(|point| point.starts_with(dir)).collect()
 }
 
@@ -352,11 +412,23 @@ pub fn cgroups_with(name: &str) -> Vec<PathBuf> {
 }
 
 fn glob(directory: &Path) -> Vec<PathBuf> {
-    fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path()).collect()
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn tar(file: &Path, directory: &Path, members: &[&str]) {
-    let status = Command::new("tar").arg("-cf").arg(file).arg("-C").arg(directory).args(members).status().unwrap();
+    let status = Command::new("tar")
+        .arg("-cf")
+        .arg(file)
+        .arg("-C")
+        .arg(directory)
+        .args(members)
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
