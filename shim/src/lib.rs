@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod exits;
 pub mod frame;
+pub mod idle;
 pub mod io;
 pub mod log;
 pub mod logger;

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::idle::{Idle, REST};
 use crate::sync::Once;
 
 struct Task {
@@ -38,6 +39,8 @@ struct Reactor {
     fds: RefCell<BTreeMap<u64, Rc<Edges>>>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next: Cell<u64>,
+    /// Whether anything was done since memory was last given back.
+    worked: Cell<bool>,
     ready: Arc<ReadyQueue>,
 }
 
@@ -109,23 +112,34 @@ impl Reactor {
         }
     }
 
+    /// Until the next timer. While there is memory to give back, at most until it is time to.
     fn timeout(&self) -> EpollTimeout {
         let timers = self.timers.borrow();
-        let Some(((at, _), _)) = timers.first_key_value() else {
+        let timer = timers
+            .first_key_value()
+            .map(|((at, _), _)| at.saturating_duration_since(Instant::now()));
+        let rest = self.worked.get().then_some(REST);
+        let Some(wait) = timer.into_iter().chain(rest).min() else {
             return EpollTimeout::NONE;
         };
         // Rounded up, so that a timer is never polled for in a spin of its last millisecond.
-        let wait = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        let wait = wait.as_micros().div_ceil(1000);
         EpollTimeout::try_from(i32::try_from(wait).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
     }
 
-    fn wait(&self, epoll: &Epoll) -> io::Result<()> {
+    fn wait(&self, epoll: &Epoll, idle: &Idle) -> io::Result<()> {
+        let began = Instant::now();
         let mut events = [EpollEvent::empty(); 32];
         let count = match epoll.wait(&mut events, self.timeout()) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
+        // Nothing came, and no timer: the time to rest has passed.
+        if self.worked.replace(true) && count == 0 && began.elapsed() >= REST {
+            idle.rest();
+            self.worked.set(false);
+        }
         for event in events.iter().take(count) {
             let edges = self.fds.borrow().get(&event.data()).cloned();
             if let Some(edges) = edges {
@@ -142,6 +156,7 @@ pub fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T>
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         *reactor.epoll.borrow_mut() = Some(Rc::clone(&epoll));
         let result = Rc::new(RefCell::new(None));
+        let idle = Idle::default();
         let slot = Rc::clone(&result);
         spawn(async move {
             let value = main.await;
@@ -155,7 +170,7 @@ pub fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T>
                 drop(rest);
                 return Ok(value);
             }
-            reactor.wait(&epoll)?;
+            reactor.wait(&epoll, &idle)?;
             reactor.fire_timers();
         }
     })

@@ -38,17 +38,43 @@ impl<T: Clone> Once<T> {
 
     /// Waits for the value.
     pub async fn wait(&self) -> T {
+        let mut place = Place {
+            wakers: &self.0.wakers,
+            waker: None,
+        };
         std::future::poll_fn(|cx| {
-            if let Some(value) = self.get() {
-                return Poll::Ready(value);
+            let value = self.get();
+            if value.is_none() {
+                place.keep(cx.waker());
             }
-            let mut wakers = self.0.wakers.borrow_mut();
-            if !wakers.iter().any(|known| known.will_wake(cx.waker())) {
-                wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
+            value.map_or(Poll::Pending, Poll::Ready)
         })
         .await
+    }
+}
+
+/// A waiting task's place among the wakers. It leaves with the wait, also where the wait is given up: else all who ever waited for
+/// what never comes would be kept.
+struct Place<'a> {
+    wakers: &'a RefCell<Vec<Waker>>,
+    waker: Option<Waker>,
+}
+
+impl Place<'_> {
+    fn keep(&mut self, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.waker.get_or_insert_with(|| waker.clone());
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(waker) = &self.waker {
+            self.wakers.borrow_mut().retain(|known| !known.will_wake(waker));
+        }
     }
 }
 
@@ -92,6 +118,22 @@ mod tests {
     use super::*;
     use crate::reactor::{run, sleep, spawn};
     use std::time::Duration;
+
+    #[test]
+    fn who_gives_up_waiting_is_forgotten() {
+        run(async {
+            let once = Once::<()>::default();
+            for _ in 0..3 {
+                assert!(
+                    crate::reactor::within(Duration::from_millis(1), once.wait())
+                        .await
+                        .is_none()
+                );
+            }
+            assert!(once.0.wakers.borrow().is_empty());
+        })
+        .unwrap();
+    }
 
     #[test]
     fn the_lock_excludes_and_keeps_the_order() {

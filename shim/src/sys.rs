@@ -1,6 +1,7 @@
 //! The only unsafe code of the shim, one operation a block.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -31,6 +32,22 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io:
     // SAFETY: the descriptor is open for the length of the borrow, and TIOCSWINSZ reads one winsize, which outlives the call.
     unsafe { ioctls::set_window_size(terminal.as_raw_fd(), &raw const size) }?;
     Ok(())
+}
+
+/// Unmaps the pages of a part of our own program that is exactly what its file holds; the next access maps them again.
+pub fn unmap_pages(range: &Range<usize>) -> io::Result<()> {
+    let start = std::ptr::without_provenance_mut(range.start);
+    // SAFETY: the caller took the range from our own table of mappings, where it is private, read-only and of a file, and nothing
+    // was written to it before: what the kernel reads again is what is there now.
+    let result = unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Returns free memory of the heap to the kernel.
+pub fn trim_heap() {
+    // SAFETY: malloc_trim takes a number and touches free memory only; this thread, the only one, is in no allocation.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Sends any signal, also the real-time ones, for which nix has no names.
