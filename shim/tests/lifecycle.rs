@@ -219,7 +219,7 @@ fn events_come_in_order_and_once() {
         let lines = text
             .lines()
             .filter(|line| line.contains(&format!("\"container_id\":\"{id}\"")));
-        let topics = lines.flat_map(|line| line.split_whitespace().find(|word| word.starts_with("/tasks/")));
+        let topics = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("/tasks/")));
         topics
             .map(|topic| topic.trim_start_matches("/tasks/").to_owned())
             .collect()

@@ -51,7 +51,7 @@ pub struct Node {
     name: String,
 }
 
-/// The runtime under test: RUNTIME_UNDER_TEST, else a gabion beside the shim, else runc.
+/// The runtime under test: `RUNTIME_UNDER_TEST`, else a gabion beside the shim, else runc.
 pub fn runtime() -> PathBuf {
     let beside = Path::new(SHIM).with_file_name("gabion");
     match std::env::var_os("RUNTIME_UNDER_TEST") {
@@ -149,7 +149,7 @@ impl Node {
     }
 
     pub fn ctr(&self, arguments: &[&str]) -> Ran {
-        run(self.ctr_command(arguments), &self.dir, None, Duration::from_secs(60))
+        run(self.ctr_command(arguments), &self.dir, None, Duration::from_mins(1))
     }
 
     pub fn ctr_with_input(&self, arguments: &[&str], input: &str) -> Ran {
@@ -157,7 +157,7 @@ impl Node {
             self.ctr_command(arguments),
             &self.dir,
             Some(input),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         )
     }
 
@@ -232,25 +232,36 @@ impl Node {
             .collect()
     }
 
-    /// Fails if anything of this node's containers is left.
+    /// Fails if anything of this node's containers is left after a while: containerd itself cleans up behind its answers.
     #[track_caller]
     pub fn assert_clean(&self) {
-        until(SOON, "all shims are gone", || self.shims().is_empty().then_some(()));
-        let mounts = mounts_below(&self.dir.join("state"));
-        assert!(mounts.is_empty(), "mounts left: {mounts:?}");
-        let cgroups = cgroups_with(&self.name);
-        assert!(cgroups.is_empty(), "cgroups left: {cgroups:?}");
+        let end = Instant::now() + SOON;
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "left: {left:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn left(&self) -> Vec<String> {
         let own = self.dir.to_str().unwrap();
-        let bundles = glob(&self.dir.join("state/io.containerd.runtime.v2.task/default"));
-        assert!(bundles.is_empty(), "bundles left: {bundles:?}");
-        let state = glob(&self.dir.join("runtime/default"));
-        assert!(state.is_empty(), "runtime state left: {state:?}");
-        let left: Vec<_> = processes()
-            .into_iter()
-            .filter(|(_, words)| words.iter().any(|word| word.contains(own)))
-            .filter(|(_, words)| !words[0].ends_with("containerd"))
+        let processes = processes().into_iter();
+        let processes = processes.filter(|(_, words)| words.iter().any(|word| word.contains(own)));
+        let processes = processes.filter(|(_, words)| !words[0].ends_with("containerd"));
+        let mut left: Vec<_> = processes
+            .map(|(pid, words)| format!("process {pid}: {words:?}"))
             .collect();
-        assert!(left.is_empty(), "processes left: {left:?}");
+        let paths = [
+            mounts_below(&self.dir.join("state")),
+            cgroups_with(&self.name),
+            glob(&self.dir.join("state/io.containerd.runtime.v2.task/default")),
+            glob(&self.dir.join("runtime/default")),
+        ];
+        left.extend(paths.concat().iter().map(|path| path.display().to_string()));
+        left
     }
 
     fn make_image(&self) -> PathBuf {
@@ -433,7 +444,12 @@ fn tar(file: &Path, directory: &Path, members: &[&str]) {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write;
+    let mut text = String::new();
+    for byte in Sha256::digest(bytes) {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }
 
 pub fn tail(text: &str, lines: usize) -> String {
