@@ -1,30 +1,26 @@
 //! One container: every action on it, in turn, under its own lock.
 
+mod birth;
+mod exec;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use containerd_shim_protos::events::task::{
-    TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
-};
+use containerd_shim_protos::events::task::{TaskDelete, TaskExecStarted, TaskPaused, TaskResumed, TaskStart};
 use containerd_shim_protos::shim::shim::DeleteResponse;
 
-use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::events::{self, Events};
 use crate::exits::{Exit, Exits};
-use crate::io::{Copying, Stdio};
+use crate::io::Stdio;
 use crate::log;
-use crate::logger::Owner;
 use crate::mounts;
-use crate::oom;
 use crate::process::Process;
-use crate::reactor::{Handle, spawn, within};
-use crate::runtime::{Runtime, read_pid};
+use crate::reactor::{Handle, within};
+use crate::runtime::Runtime;
 use crate::sync::{Lock, Once};
 use crate::task_state::Action;
 
@@ -65,13 +61,6 @@ pub struct Container {
 /// An exec, and the JSON of its process until it is started.
 type Exec = (Rc<Process>, Vec<u8>);
 
-/// A process's way into the world: everything that `create` and `exec` have in common.
-struct Birth {
-    copying: Copying,
-    console: Option<Console>,
-    pid_file: PathBuf,
-}
-
 impl Container {
     /// A container in `bundle`, not made yet.
     pub fn new(id: &str, bundle: &Path, stdio: Stdio, runtime: Runtime, context: &Rc<Context>) -> Result<Self> {
@@ -109,125 +98,6 @@ impl Container {
         &self.context.exits
     }
 
-    async fn birth(&self, stdio: &Stdio, pid_file: PathBuf) -> Result<(Birth, crate::runtime::ChildStdio)> {
-        let owner = Owner {
-            id: &self.id,
-            namespace: &self.context.namespace,
-        };
-        let (copying, child) = Copying::prepare(stdio, &owner, self.exits()).await?;
-        let console = if stdio.terminal { Some(Console::bind()?) } else { None };
-        Ok((
-            Birth {
-                copying,
-                console,
-                pid_file,
-            },
-            child,
-        ))
-    }
-
-    /// Makes the container with the runtime.
-    pub async fn create(self: &Rc<Self>) -> Result<()> {
-        let _turn = self.lock.lock().await;
-        let (birth, child) = self.birth(&self.init.stdio, self.bundle.join("init.pid")).await?;
-        let expected = self.exits().expect();
-        let console = birth.console.as_ref().map(Console::path);
-        self.runtime
-            .create(self.exits(), &self.id, &birth.pid_file, console, child)
-            .await?;
-        self.settle(&self.init, birth, &expected)
-    }
-
-    /// The runtime has made the process: takes over its number, its end and its terminal.
-    fn settle(
-        self: &Rc<Self>,
-        process: &Rc<Process>,
-        birth: Birth,
-        expected: &crate::exits::Expectation,
-    ) -> Result<()> {
-        let pid = read_pid(&birth.pid_file)?;
-        let orphan = || Error::Content {
-            path: birth.pid_file.clone(),
-            expected: "the number of a child of this shim",
-        };
-        let reaped = expected.claim(pid).ok_or_else(orphan)?;
-        if let Some(console) = &birth.console {
-            birth.copying.attach(console.receive()?)?;
-        }
-        process.born(pid, reaped, Rc::new(birth.copying))?;
-        let (container, process) = (Rc::clone(self), Rc::clone(process));
-        spawn(async move { container.supervise(&process).await });
-        Ok(())
-    }
-
-    /// Waits for a process's end and publishes it.
-    async fn supervise(&self, process: &Rc<Process>) {
-        let exit = process.reaped().wait().await;
-        if process.id.is_empty() {
-            self.end_the_others().await;
-        }
-        let _turn = self.lock.lock().await;
-        if let Err(error) = process.advance(&self.id, Action::Exit) {
-            log::debug!("{error}");
-        }
-        self.publish_exit(process, exit);
-        process.exited.set(exit);
-    }
-
-    /// The first process has ended. Its execs end before that is told: in a pid namespace of its own the kernel saw to that.
-    async fn end_the_others(&self) {
-        if !self.own_pids
-            && let Err(error) = self.runtime_kill(9, true).await
-        {
-            log::debug!("nothing was left to kill in {}: {error}", self.id);
-        }
-        let running: Vec<_> = self
-            .execs
-            .borrow()
-            .values()
-            .map(|(process, _)| Rc::clone(process))
-            .collect();
-        for process in running.iter().filter(|process| process.pid().is_some()) {
-            if within(DEATH, process.exited.wait()).await.is_none() {
-                log::warning!("exec {} in {} outlives its container", process.id, self.id);
-            }
-        }
-    }
-
-    fn publish_exit(&self, process: &Process, exit: Exit) {
-        let id = if process.id.is_empty() { &self.id } else { &process.id };
-        let event = TaskExit {
-            container_id: self.id.clone(),
-            id: id.clone(),
-            pid: process.raw_pid(),
-            exit_status: exit.status,
-            exited_at: crate::time::timestamp(exit.at),
-            ..TaskExit::default()
-        };
-        self.context.events.publish(&events::EXIT, &event);
-    }
-
-    /// Watches for the OOM killer as long as the container lives.
-    pub fn watch_oom(self: &Rc<Self>) {
-        let Some(pid) = self.init.pid() else { return };
-        let mut watch = match oom::Watch::new(pid) {
-            Ok(watch) => watch,
-            Err(error) => return log::warning!("no OOM events of {}: {error}", self.id),
-        };
-        let container = Rc::downgrade(self);
-        let handle = spawn(async move {
-            while watch.next().await.is_some() {
-                let Some(container) = container.upgrade() else { return };
-                let event = TaskOOM {
-                    container_id: container.id.clone(),
-                    ..TaskOOM::default()
-                };
-                container.context.events.publish(&events::OOM, &event);
-            }
-        });
-        self.oom.replace(Some(handle));
-    }
-
     /// Runs the program of the first process, or of an exec. Gives its number.
     pub async fn start(self: &Rc<Self>, exec: &str) -> Result<u32> {
         let _turn = self.lock.lock().await;
@@ -254,56 +124,6 @@ impl Container {
             self.context.events.publish(&events::EXEC_STARTED, &event);
         }
         Ok(process.raw_pid())
-    }
-
-    async fn start_exec(self: &Rc<Self>, process: &Rc<Process>) -> Result<()> {
-        self.init.check(&self.id, Action::Exec)?;
-        let file = self.bundle.join(format!("{}.process.json", process.id));
-        let spec = self
-            .execs
-            .borrow()
-            .get(&process.id)
-            .map(|(_, spec)| spec.clone())
-            .unwrap_or_default();
-        write_private(&file, &spec)?;
-        let result = self.exec_with(process, &file).await;
-        fs::remove_file(&file).map_err(|error| Error::at("removing", &file, error))?;
-        if result.is_ok()
-            && let Some((_, spec)) = self.execs.borrow_mut().get_mut(&process.id)
-        {
-            *spec = Vec::new();
-        }
-        result
-    }
-
-    async fn exec_with(self: &Rc<Self>, process: &Rc<Process>, file: &Path) -> Result<()> {
-        let pid_file = self.bundle.join(format!("{}.pid", process.id));
-        let (birth, child) = self.birth(&process.stdio, pid_file.clone()).await?;
-        let expected = self.exits().expect();
-        let console = birth.console.as_ref().map(Console::path);
-        self.runtime
-            .exec(self.exits(), &self.id, file, &pid_file, console, child)
-            .await?;
-        let settled = self.settle(process, birth, &expected);
-        fs::remove_file(&pid_file).map_err(|error| Error::at("removing", &pid_file, error))?;
-        settled
-    }
-
-    /// Notes an exec; `start` runs it.
-    pub fn add_exec(&self, exec: &str, stdio: Stdio, spec: Vec<u8>) -> Result<()> {
-        self.init.check(&self.id, Action::Exec)?;
-        if self.execs.borrow().contains_key(exec) {
-            return Err(Error::ExecExists(exec.to_owned()));
-        }
-        let process = Rc::new(Process::new(exec, stdio));
-        self.execs.borrow_mut().insert(exec.to_owned(), (process, spec));
-        let event = TaskExecAdded {
-            container_id: self.id.clone(),
-            exec_id: exec.to_owned(),
-            ..TaskExecAdded::default()
-        };
-        self.context.events.publish(&events::EXEC_ADDED, &event);
-        Ok(())
     }
 
     /// Signals a process, or all of them.
@@ -387,18 +207,6 @@ impl Container {
         crate::stats::of(pid, self.exits()).await
     }
 
-    /// Takes an exec away.
-    pub async fn delete_exec(&self, exec: &str) -> Result<DeleteResponse> {
-        let process = self.process(exec)?;
-        self.catch_up(&process).await;
-        process.check(&self.id, Action::Delete)?;
-        process.finish_copying(DRAIN.1).await;
-        let _turn = self.lock.lock().await;
-        process.advance(&self.id, Action::Delete)?;
-        self.execs.borrow_mut().remove(exec);
-        Ok(process.deleted())
-    }
-
     /// Takes the container away. One that was never started is killed first.
     pub async fn delete(&self) -> Result<DeleteResponse> {
         self.catch_up(&self.init).await;
@@ -446,15 +254,4 @@ impl Container {
         }
         Ok(())
     }
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let open = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    let written = open.and_then(|mut file| std::io::Write::write_all(&mut file, bytes));
-    written.map_err(|error| Error::at("writing", path, error))
 }

@@ -10,8 +10,8 @@ use containerd_shim_protos::ttrpc::proto::{
 };
 
 use crate::error::{Error, Result};
-use crate::reactor::Watched;
 use crate::sync::Lock;
+use crate::watched::Watched;
 
 /// The length up to which a frame is read at once; longer ones grow as they come, so a header alone costs nothing.
 const STEP: usize = 64 * 1024;

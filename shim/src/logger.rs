@@ -9,9 +9,10 @@ use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
 use crate::exits::Exits;
-use crate::reactor::{Watched, within};
-use crate::runtime::pipe;
+use crate::pipe::pipe;
+use crate::reactor::within;
 use crate::sys;
+use crate::watched::Watched;
 
 /// How long a driver may take until it is ready.
 const READY: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
-use crate::reactor::Watched;
+use crate::watched::Watched;
 
 /// Watches one container's memory cgroup.
 pub struct Watch {

@@ -91,6 +91,29 @@ impl Options {
         toml::from_str(text).map_err(|source| Error::OptionsToml { path, source })
     }
 
+    /// The runtime's binary: as the options name it, else beside the shim, else by PATH.
+    pub fn runtime(&self) -> Result<PathBuf> {
+        let why = "the option `binary` is an absolute path or a plain name";
+        if let Some(binary) = &self.binary {
+            let plain = binary.components().count() == 1;
+            if binary.is_absolute() || plain {
+                return Ok(binary.clone());
+            }
+            return Err(Error::BadPath {
+                path: binary.clone(),
+                why,
+            });
+        }
+        let this = std::fs::read_link("/proc/self/exe")
+            .map_err(|error| Error::system("finding the shim's own path", error))?;
+        let beside = this.with_file_name("gabion");
+        Ok(if beside.is_file() {
+            beside
+        } else {
+            PathBuf::from("gabion")
+        })
+    }
+
     /// Keeps the options in `bundle`.
     pub fn keep(&self, bundle: &Path) -> Result<()> {
         let path = bundle.join(KEPT);

@@ -1,26 +1,24 @@
 //! One thread, one epoll: an executor for the handlers, the copying of stdio and the timers.
 //!
-//! A thread pool would cost a stack and an arena a thread; this costs one table. Descriptors are watched edge-triggered, and each
-//! keeps a count of its edges: a task reads the count, tries its system call, and on EAGAIN waits for the count to move. So an edge
-//! that comes between the attempt and the wait is never lost.
+//! A thread pool would cost a stack and an arena a thread; this costs one table. How descriptors are waited for is in `watched`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::idle::{Idle, REST};
-use crate::sync::Once;
+use crate::sync::{Either, Once, race};
+use crate::watched::Edges;
 
 struct Task {
     future: Pin<Box<dyn Future<Output = ()>>>,
@@ -247,52 +245,35 @@ impl Drop for Timer {
     }
 }
 
-/// Which of two futures came first.
-pub enum Either<A, B> {
-    /// The first one.
-    Left(A),
-    /// The second one.
-    Right(B),
-}
-
-/// Waits for the first of two; the other is dropped.
-pub async fn race<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> Either<A, B> {
-    let mut left = pin!(left);
-    let mut right = pin!(right);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(value) = left.as_mut().poll(cx) {
-            return Poll::Ready(Either::Left(value));
+/// Watches a descriptor for edges. Gives the token to end it with.
+pub fn register(fd: BorrowedFd<'_>) -> io::Result<(u64, Rc<Edges>)> {
+    REACTOR.with(|reactor| {
+        let epoll = reactor.epoll.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
+        let token = reactor.id();
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        match epoll.add(fd, EpollEvent::new(interest, token)) {
+            // A regular file cannot be watched, and need not be.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        right.as_mut().poll(cx).map(Either::Right)
+        let edges = Rc::new(Edges::default());
+        reactor.fds.borrow_mut().insert(token, Rc::clone(&edges));
+        Ok((token, edges))
     })
-    .await
 }
 
-/// Waits for both.
-pub async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
-    let mut left = pin!(left);
-    let mut right = pin!(right);
-    let (mut first, mut second) = (None, None);
-    std::future::poll_fn(|cx| {
-        if first.is_none()
-            && let Poll::Ready(value) = left.as_mut().poll(cx)
-        {
-            first = Some(value);
-        }
-        if second.is_none()
-            && let Poll::Ready(value) = right.as_mut().poll(cx)
-        {
-            second = Some(value);
-        }
-        match (first.take(), second.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (first, second) = (a, b);
-                Poll::Pending
+/// Ends the watching.
+pub fn unregister(token: u64, fd: BorrowedFd<'_>) {
+    REACTOR.with(|reactor| {
+        let edges = reactor.fds.borrow_mut().remove(&token);
+        drop(edges);
+        // A child that is between fork and exec may hold the same description: closing alone would leave it in the set.
+        if let Some(epoll) = reactor.epoll.borrow().as_ref() {
+            match epoll.delete(fd) {
+                Ok(()) | Err(_) => {}
             }
         }
-    })
-    .await
+    });
 }
 
 /// Waits for `future` at most `limit`; `None` when the time ran out.
@@ -303,105 +284,11 @@ pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Opti
     }
 }
 
-#[derive(Default)]
-struct Edges {
-    count: Cell<u64>,
-    wakers: RefCell<Vec<Waker>>,
-}
-
-impl Edges {
-    fn fire(&self) {
-        self.count.set(self.count.get() + 1);
-        for waker in self.wakers.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A descriptor made non-blocking and watched for edges. Closed on drop.
-pub struct Watched {
-    fd: OwnedFd,
-    token: u64,
-    edges: Rc<Edges>,
-}
-
-impl Watched {
-    /// Watches `fd`. A regular file cannot be watched and need not be: its calls never say EAGAIN.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        use std::os::fd::AsRawFd;
-        let flags = OFlag::from_bits_retain(fcntl(fd.as_raw_fd(), FcntlArg::F_GETFL)?);
-        fcntl(fd.as_raw_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        REACTOR.with(|reactor| {
-            let epoll = reactor.epoll.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
-            let token = reactor.id();
-            let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-            match epoll.add(&fd, EpollEvent::new(interest, token)) {
-                Ok(()) | Err(Errno::EPERM) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let edges = Rc::new(Edges::default());
-            reactor.fds.borrow_mut().insert(token, Rc::clone(&edges));
-            Ok(Self { fd, token, edges })
-        })
-    }
-
-    /// The number of edges so far: read it before the attempt.
-    pub fn edges(&self) -> u64 {
-        self.edges.count.get()
-    }
-
-    /// Waits until there were more edges than `seen`.
-    pub async fn edge_after(&self, seen: u64) {
-        std::future::poll_fn(|cx| {
-            if self.edges.count.get() != seen {
-                return Poll::Ready(());
-            }
-            let mut wakers = self.edges.wakers.borrow_mut();
-            if !wakers.iter().any(|known| known.will_wake(cx.waker())) {
-                wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Repeats `attempt` until it says anything but «would block».
-    pub async fn ready<T>(&self, mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            let seen = self.edges();
-            match attempt(self.fd.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.edge_after(seen).await,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl AsFd for Watched {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        REACTOR.with(|reactor| {
-            let edges = reactor.fds.borrow_mut().remove(&self.token);
-            drop(edges);
-            // A child that is between fork and exec may hold the same description: closing alone would leave it in the set.
-            if let Some(epoll) = reactor.epoll.borrow().as_ref() {
-                match epoll.delete(&self.fd) {
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watched::Watched;
+    use nix::fcntl::OFlag;
 
     #[test]
     fn timers_come_in_order_and_a_race_drops_the_loser() {

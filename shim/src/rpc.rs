@@ -12,9 +12,10 @@ use nix::unistd::{Uid, geteuid};
 use crate::error::{Error, Result};
 use crate::frame::{Connection, Frame};
 use crate::log;
-use crate::reactor::{Watched, race, spawn};
+use crate::reactor::spawn;
 use crate::service::Service;
-use crate::sync::Once;
+use crate::sync::{Either, Once, race};
+use crate::watched::Watched;
 
 /// Accepts connections for ever.
 pub async fn serve(listener: UnixListener, service: Rc<Service>) -> Result<()> {
@@ -83,8 +84,8 @@ async fn answer(connection: &Connection, service: &Rc<Service>, stream: u32, byt
     let call = service.call(&request.service, &request.method, &request.payload);
     let result = if request.method == "Wait" {
         match race(call, closed.wait()).await {
-            crate::reactor::Either::Left(result) => result,
-            crate::reactor::Either::Right(()) => return,
+            Either::Left(result) => result,
+            Either::Right(()) => return,
         }
     } else {
         call.await

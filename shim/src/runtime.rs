@@ -3,27 +3,26 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use crate::error::{Error, Result, one_line};
 use crate::exits::Exits;
 use crate::options::Options;
-use crate::reactor::{Watched, both, within};
+use crate::pipe::{OUTPUT_LIMIT, pipe, read_all};
+use crate::reactor::within;
+use crate::sync::both;
 
 /// A runtime that takes longer than this is killed: a hook that hangs must not hold a container's lock for ever.
 const LIMIT: Duration = Duration::from_mins(4);
 /// A pipe holds this much, so a document up to this size needs no task that feeds it.
 const STDIN_LIMIT: usize = 60 * 1024;
-/// The most that is read of a runtime's output or log.
-const OUTPUT_LIMIT: usize = 1 << 20;
 /// Where runtimes keep their state by default; the namespace is added.
 const DEFAULT_ROOT: &str = "/run/containerd/gabion";
 
@@ -54,7 +53,7 @@ impl Runtime {
             .unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT))
             .join(namespace);
         Ok(Self {
-            binary: find(options)?,
+            binary: options.runtime()?,
             root,
             options: options.clone(),
             bundle: bundle.to_owned(),
@@ -260,7 +259,7 @@ impl Runtime {
 
 /// What `features` of the runtime prints, for `-info`.
 pub fn features_blocking(options: &Options) -> Result<Vec<u8>> {
-    let binary = find(options)?;
+    let binary = options.runtime()?;
     let output = Command::new(&binary)
         .arg("features")
         .stdin(Stdio::null())
@@ -280,50 +279,6 @@ fn push_console(arguments: &mut Vec<OsString>, console: Option<&Path>) {
     if let Some(console) = console {
         arguments.extend(["--console-socket".into(), console.into()]);
     }
-}
-
-/// A pipe that no child inherits by accident: its read end and its write end.
-pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::system("making a pipe", errno))
-}
-
-/// Reads to the end, at most `OUTPUT_LIMIT`.
-pub async fn read_all(fd: OwnedFd) -> Result<Vec<u8>> {
-    let failed = |error: io::Error| Error::system("reading the runtime's output", error);
-    let watched = Watched::new(fd).map_err(failed)?;
-    let (mut text, mut buffer) = (Vec::new(), vec![0; 4096]);
-    loop {
-        let read = watched
-            .ready(|fd| Ok(nix::unistd::read(fd.as_raw_fd(), &mut buffer)?))
-            .await
-            .map_err(failed)?;
-        text.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        if read == 0 || text.len() > OUTPUT_LIMIT {
-            return Ok(text);
-        }
-    }
-}
-
-/// The runtime's binary: as the options name it, else beside the shim, else by PATH.
-fn find(options: &Options) -> Result<PathBuf> {
-    let why = "the option `binary` is an absolute path or a plain name";
-    if let Some(binary) = &options.binary {
-        let plain = binary.components().count() == 1;
-        if binary.is_absolute() || plain {
-            return Ok(binary.clone());
-        }
-        return Err(Error::BadPath {
-            path: binary.clone(),
-            why,
-        });
-    }
-    let this = fs::read_link("/proc/self/exe").map_err(|error| Error::system("finding the shim's own path", error))?;
-    let beside = this.with_file_name("gabion");
-    Ok(if beside.is_file() {
-        beside
-    } else {
-        PathBuf::from("gabion")
-    })
 }
 
 /// The process number in a pid file.

@@ -18,8 +18,10 @@ use crate::container::Context;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exits::Exits;
-use crate::reactor::{self, Watched, spawn};
+use crate::reactor::{self, spawn};
 use crate::service::Service;
+use crate::sync::{Either, race};
+use crate::watched::Watched;
 use crate::{log, rpc, socket, sys};
 
 /// How long containerd may take over the last events.
@@ -102,9 +104,9 @@ async fn live(listener: UnixListener, context: Rc<Context>) -> Result<()> {
     let events = Rc::clone(&context);
     spawn(async move { events.events.send().await });
     let server = rpc::serve(listener, Rc::clone(&service));
-    match reactor::race(service.stopped.wait(), server).await {
-        reactor::Either::Left(()) => context.events.drain(FAREWELL).await,
-        reactor::Either::Right(result) => return result,
+    match race(service.stopped.wait(), server).await {
+        Either::Left(()) => context.events.drain(FAREWELL).await,
+        Either::Right(result) => return result,
     }
     Ok(())
 }
