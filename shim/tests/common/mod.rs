@@ -301,6 +301,10 @@ impl Drop for Node {
             }
             let _gone = kill(shim, Signal::SIGKILL);
         }
+        for bundle in glob(&self.dir.join("state/io.containerd.runtime.v2.task/default")) {
+            let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+            let _gone = fs::remove_file(address.trim_start_matches("unix://"));
+        }
         if let Some(mut child) = self.containerd.take() {
             let _gone = child.kill();
             let _gone = child.wait();
