@@ -8,7 +8,7 @@ use libcgroups::common::{
 };
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
@@ -18,6 +18,8 @@ use crate::executor::verify;
 use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
 use crate::observed::Observed;
+
+pub mod members;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +91,24 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
-    pub fn verify(&self, hardened: &Hardened) -> Result<()> {
+    /// Nobody is in it yet.
+    pub fn unoccupied(&self) -> Result<()> {
+        members::unoccupied(&self.record.path, &self.directories()?)
+    }
+
+    /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
+    pub fn verify(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
         let seen = Observed { cgroup: crate::observed::cgroup::read(&self.record.path)?, ..Observed::default() };
+        self.verify_member(hardened, pid)?;
+        // A limit that nobody can see is not one that holds, here where its files are known.
+        let unseen = |d: &Decided| d.files.iter().all(|f| !seen.cgroup.contains_key(*f)) && !d.files.is_empty();
+        if let Some(lost) = decided(hardened).iter().find(|d| self.record.driver == CgroupDriver::Cgroupfs && unseen(d)) {
+            return Err(Error::Mismatch {
+                control: lost.control,
+                expected: format!("a limit in {}", lost.files.join(" or ")),
+                observed: "no such file".to_owned(),
+            });
+        }
         for control in CONTROLS.iter().filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices)) {
             if hardened.enforces(control.id()) {
                 let facts = control.facts(hardened, &seen).into_iter().filter(|f| f.control == control.id());
@@ -99,6 +116,18 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// The process is where what was decided holds.
+    pub fn verify_member(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
+        // systemd's own name for the path is not known here.
+        if self.record.driver == CgroupDriver::Systemd {
+            return Ok(());
+        }
+        let controllers: Vec<_> = decided(hardened).into_iter().map(|d| (d.control, d.controller)).collect();
+        let path = format!("/proc/{pid}/cgroup");
+        let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
+        members::verify(&self.record.path, &controllers, &listing)
     }
 
     pub fn pids(&self) -> Result<Vec<i32>> {
@@ -151,6 +180,32 @@ impl Cgroup {
     }
 }
 
+/// A controller that something was decided for, and the files that one of must show it.
+struct Decided {
+    control: ControlId,
+    controller: &'static str,
+    files: &'static [&'static str],
+}
+
+fn decided(hardened: &Hardened) -> Vec<Decided> {
+    let Some(resources) = hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref()) else { return Vec::new() };
+    let limited = |limit: Option<i64>| limit.is_some_and(|l| l > 0);
+    let mut all = Vec::new();
+    let mut add = |control, controller, files| all.push(Decided { control, controller, files });
+    if limited(resources.pids().as_ref().map(LinuxPids::limit)) {
+        add(ControlId::Cgroup, "pids", &["pids.max"] as &[_]);
+    }
+    if limited(resources.memory().as_ref().and_then(LinuxMemory::limit)) {
+        add(ControlId::Cgroup, "memory", &["memory.max", "memory.limit_in_bytes"]);
+    }
+    if resources.devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        // v2 has no file for it.
+        add(ControlId::Devices, "devices", &[]);
+    }
+    all.retain(|d| hardened.enforces(d.control));
+    all
+}
+
 fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::failed(Step::Cgroup, error.to_string())
 }
@@ -176,13 +231,7 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
     if freezer.exists() {
         std::fs::write(freezer, "THAWED").map_err(|e| errno(&e))?;
     }
-    let procs = std::fs::read_to_string(directory.join("cgroup.procs")).map_err(|e| errno(&e))?;
-    for pid in procs.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0) {
-        match nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(e),
-        }
-    }
+    members::signal(directory, libc::SIGKILL)?;
     match std::fs::remove_dir(directory) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(errno(&e)),
         _ => Ok(()),

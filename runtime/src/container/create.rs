@@ -60,6 +60,8 @@ pub fn create_on(
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
+        // Before anything is written down: what clears up after a failure kills whoever is in there.
+        Cgroup::open(&record.cgroup)?.unoccupied()?;
         dir.write(&record)?;
         make(options, &dir, &record, handles, Ready { filters, console, preserved })
     });
@@ -273,7 +275,7 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
-    cgroup.verify(&record.hardened)
+    cgroup.verify(&record.hardened, pid)
 }
 
 /// By libcontainer, which knows newuidmap for those who may not write the files themselves.
