@@ -191,7 +191,10 @@ pub enum Error {
         message: String,
     },
     /// The program that the workload names cannot be run. runc's words: engines tell exit code 127 and 126 by them.
-    NoProgram { name: String, why: &'static str },
+    NoProgram {
+        name: String,
+        why: &'static str,
+    },
     /// State of a container that cannot be read.
     State {
         path: PathBuf,

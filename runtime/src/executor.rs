@@ -54,7 +54,14 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
-        Ok(Self { program, args, env, ruleset, privileges, probe: prepared.landlock_probe })
+        Ok(Self {
+            program,
+            args,
+            env,
+            ruleset,
+            privileges,
+            probe: prepared.landlock_probe,
+        })
     }
 
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
@@ -87,7 +94,11 @@ impl Workload {
             Ok(never) => match never {},
             Err(errno) => errno,
         };
-        Err(Error::Step { step: Step::Execve, doing: format!("exec {}", self.program.to_string_lossy()), errno })
+        Err(Error::Step {
+            step: Step::Execve,
+            doing: format!("exec {}", self.program.to_string_lossy()),
+            errno,
+        })
     }
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
@@ -122,6 +133,10 @@ fn clear_signals() -> Result<()> {
 fn filter(setup: &Setup<'_>) -> Result<()> {
     let skipped = !setup.applies(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
+    let helper = match (&setup.filters.notify, skipped) {
+        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        _ => None,
+    };
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
             seccomp::install(floor, Flags::NONE).map_err(refused)?;
@@ -132,19 +147,26 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
             observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
         })?;
     }
-    let Some(profile) = &setup.filters.profile else { return Ok(()) };
+    let Some(profile) = &setup.filters.profile else {
+        return Ok(());
+    };
     if skipped {
         return Ok(());
     }
-    match &setup.filters.notify {
-        Some(target) => notify::install(setup, profile, target),
-        None => seccomp::install(&profile.program, profile.flags).map(drop).map_err(refused),
+    match helper {
+        Some(helper) => helper.install(profile),
+        None => seccomp::install(&profile.program, profile.flags)
+            .map(drop)
+            .map_err(refused),
     }
 }
 
 /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
 fn start_hooks(setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-    let Some(list) = hooks.and_then(|h| h.start_container().as_ref()).filter(|l| !l.is_empty()) else {
+    let Some(list) = hooks
+        .and_then(|h| h.start_container().as_ref())
+        .filter(|l| !l.is_empty())
+    else {
         return Ok(());
     };
     match crate::sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {

@@ -2,7 +2,7 @@
 //!
 //! Every function is a thin, safe wrapper: arguments are typed and owned, results are `nix::Result`.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -286,7 +286,13 @@ pub fn cloexec_from(first: c_uint) -> Result<()> {
 pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>()) })
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    })
 }
 
 /// The serial number of this process's session keyring (keyctl(2) KEYCTL_GET_KEYRING_ID); none is made.
@@ -525,7 +531,9 @@ pub fn prctl_ambient_clear() -> Result<()> {
 
 fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.
-    done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
+    done(c_long::from(unsafe {
+        libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
+    }))
 }
 
 /// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
@@ -543,3 +551,34 @@ pub fn landlock_abi() -> u32 {
     u32::try_from(result).unwrap_or(0)
 }
 
+/// Sets an interface's flags to UP and RUNNING (netdevice(7) SIOCSIFFLAGS), in the caller's network namespace.
+pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let bytes = name.to_bytes_with_nul();
+    let mut request = IfReq {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; 22],
+    };
+    request
+        .name
+        .get_mut(..bytes.len())
+        .ok_or(Errno::ENAMETOOLONG)?
+        .copy_from_slice(bytes);
+    request.flags = c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the ioctl reads one ifreq, which request is, through a pointer that is valid for the call.
+    done(c_long::from(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            std::ptr::from_ref(&request),
+        )
+    }))
+}
+
+/// `struct ifreq` with its flags (netdevice(7)).
+#[repr(C)]
+struct IfReq {
+    name: [u8; libc::IFNAMSIZ],
+    flags: c_short,
+    rest: [u8; 22],
+}

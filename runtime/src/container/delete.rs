@@ -30,7 +30,11 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
         // runc lets a container go that was created and never started.
         (Status::Created, Force::Refuse) => {}
         (status, Force::Refuse) => {
-            return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "stopped" });
+            return Err(Error::WrongState {
+                id: id.to_string(),
+                status: status.as_str(),
+                wanted: "stopped",
+            });
         }
     }
     let record = dir.record();
@@ -44,7 +48,7 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
 pub fn clear(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
-        end(init)?;
+        end(dir, init)?;
     }
     match dir.record() {
         Ok(record) => remove_cgroup(&record)?,
@@ -56,19 +60,28 @@ pub fn clear(dir: &StateDir) -> Result<()> {
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     // Frozen processes cannot die.
     cgroup.remove()
 }
 
-fn end(init: Init) -> Result<()> {
+fn end(dir: &StateDir, init: Init) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
         Err(error) => return Err(error),
     }
     let mut pause = Duration::from_micros(100);
+    let mut looked = false;
     while init.lives() {
+        // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
+        if pause > Duration::from_millis(2) && !looked {
+            looked = true;
+            let record = dir.record()?;
+            if query::frozen(&record)? {
+                Cgroup::open(&record.cgroup).thaw()?;
+            }
+        }
         if Instant::now() > deadline {
             return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
         }
@@ -79,9 +92,18 @@ fn end(init: Init) -> Result<()> {
 }
 
 fn poststop(record: &Record) -> Result<()> {
-    let hooks = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststop().as_ref());
+    let hooks = record
+        .hardened
+        .spec()
+        .hooks()
+        .as_ref()
+        .and_then(|h| h.poststop().as_ref());
     if hooks.is_none() {
         return Ok(());
     }
-    hooks::run(hooks, Some(&hooks::state_for(record, ContainerStatus::Stopped, None)), None)
+    hooks::run(
+        hooks,
+        Some(&hooks::state_for(record, ContainerStatus::Stopped, None)),
+        None,
+    )
 }

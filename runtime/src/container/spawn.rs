@@ -42,7 +42,10 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     faults::at(Step::Clone)?;
     if entry.new.contains(&NsType::Time) {
-        return Err(Error::failed(Step::Namespaces, "a new time namespace is not supported: join one by path"));
+        return Err(Error::failed(
+            Step::Namespaces,
+            "a new time namespace is not supported: join one by path",
+        ));
     }
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
@@ -102,7 +105,10 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
             match first {
                 Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
                 Some((Message::Failed(report), _)) => Err(report.into()),
-                _ => Err(Error::failed(Step::Clone, "the intermediate process ended without a word")),
+                _ => Err(Error::failed(
+                    Step::Clone,
+                    "the intermediate process ended without a word",
+                )),
             }
         }
     }

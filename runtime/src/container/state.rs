@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -20,10 +21,14 @@ use crate::hardened::Hardened;
 use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
+/// How long one update waits for another.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The format of `state.json`. Another number is not read.
 const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const PID: &str = "pid";
+/// Locked by whoever changes `state.json` of a container that is there.
+const TURN: &str = "update.lock";
 /// The socket on which the created process waits for `start`; its absence means that it was started.
 pub const START_SOCKET: &str = "start.sock";
 
@@ -54,7 +59,25 @@ impl Record {
         hardened: Hardened,
     ) -> Self {
         let owner = nix::unistd::geteuid().as_raw();
-        Self { version: VERSION, id, bundle, rootfs, created, owner, user_ns, cgroup, hardened }
+        Self {
+            version: VERSION,
+            id,
+            bundle,
+            rootfs,
+            created,
+            owner,
+            user_ns,
+            cgroup,
+            hardened,
+        }
+    }
+
+    /// The same container under new decisions.
+    pub fn with(&self, hardened: Hardened) -> Self {
+        Self {
+            hardened,
+            ..self.clone()
+        }
     }
 }
 
@@ -71,7 +94,10 @@ impl Init {
     pub fn now(pid: i32) -> Result<Self> {
         match stat(pid) {
             Some(Stat { start, .. }) => Ok(Self { pid, start }),
-            None => Err(Error::failed(Step::Clone, format!("process {pid} is gone before it was set up"))),
+            None => Err(Error::failed(
+                Step::Clone,
+                format!("process {pid} is gone before it was set up"),
+            )),
         }
     }
 
@@ -103,7 +129,11 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let flags = fields.nth(5)?.parse().ok()?;
-    Some(Stat { state, flags, start: fields.nth(12)?.parse().ok()? })
+    Some(Stat {
+        state,
+        flags,
+        start: fields.nth(12)?.parse().ok()?,
+    })
 }
 
 /// OCI status (runtime-spec, runtime.md#state), with runc's `paused`.
@@ -142,6 +172,12 @@ pub struct CreateLock {
     _lock: Flock<File>,
 }
 
+/// Held while `state.json` is read, changed and written back.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: Flock<File>,
+}
+
 impl StateDir {
     /// Takes the id: makes its directory, which must not be there.
     pub fn claim(root: &Path, id: &ContainerId) -> Result<(Self, CreateLock)> {
@@ -153,7 +189,13 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists { id: id.to_string() });
             }
-            Err(e) => return Err(Error::File { doing: "make", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "make",
+                    path,
+                    source: e,
+                });
+            }
         }
         let dir = open_dir(&path)?;
         let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
@@ -175,7 +217,10 @@ impl StateDir {
                 Ok(Self { path, dir })
             }
             Err(Error::File { source, .. })
-                if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
             {
                 Err(Error::NotFound { id: id.to_string() })
             }
@@ -185,8 +230,10 @@ impl StateDir {
 
     /// Writes `state.json`.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::State { path: self.path.join(STATE), why: e.to_string() })?;
+        let text = serde_json::to_vec(record).map_err(|e| Error::State {
+            path: self.path.join(STATE),
+            why: e.to_string(),
+        })?;
         self.write_file(STATE, &text)
     }
 
@@ -215,10 +262,15 @@ impl StateDir {
     pub fn record(&self) -> Result<Record> {
         let path = self.path.join(STATE);
         let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|e| Error::State { path: path.clone(), why: e.to_string() })?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::State {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
         if record.version != VERSION {
-            let why = format!("written by another version of gabion (format {}, ours is {VERSION})", record.version);
+            let why = format!(
+                "written by another version of gabion (format {}, ours is {VERSION})",
+                record.version
+            );
             return Err(Error::State { path, why });
         }
         Ok(record)
@@ -230,12 +282,24 @@ impl StateDir {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::File { doing: "read", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "read",
+                    path,
+                    source: e,
+                });
+            }
         };
         let parsed = text.split_once(' ').and_then(|(pid, start)| {
-            Some(Init { pid: pid.parse().ok()?, start: start.trim_end().parse().ok()? })
+            Some(Init {
+                pid: pid.parse().ok()?,
+                start: start.trim_end().parse().ok()?,
+            })
         });
-        parsed.map(Some).ok_or_else(|| Error::State { path, why: "not a pid and a start time".to_owned() })
+        parsed.map(Some).ok_or_else(|| Error::State {
+            path,
+            why: "not a pid and a start time".to_owned(),
+        })
     }
 
     /// Whether somebody is making this container right now.
@@ -245,7 +309,41 @@ impl StateDir {
         match lock(&dir, FlockArg::LockSharedNonblock) {
             Ok(_unlocks_when_dropped) => Ok(false),
             Err(Errno::EWOULDBLOCK) => Ok(true),
-            Err(e) => Err(Error::step(Step::StateDir, "look at the lock of the state directory", e)),
+            Err(e) => Err(Error::step(
+                Step::StateDir,
+                "look at the lock of the state directory",
+                e,
+            )),
+        }
+    }
+
+    /// Waits, in bounds, until nobody else changes the state. Not the directory's own lock: that one says «being created».
+    pub fn turn(&self) -> Result<Turn> {
+        let path = self.path.join(TURN);
+        let deadline = Instant::now() + PATIENCE;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(Error::file("open", &path))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Turn { _lock: lock }),
+                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    file = back;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err((_, e)) => {
+                    return Err(Error::step(
+                        Step::StateDir,
+                        "wait for another update of this container",
+                        e,
+                    ));
+                }
+            }
         }
     }
 
@@ -266,16 +364,20 @@ impl StateDir {
 
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::File { doing: "remove", path: self.path.clone(), source: e })
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File {
+                doing: "remove",
+                path: self.path.clone(),
+                source: e,
+            }),
             _ => Ok(()),
         }
     }
 }
 
 fn lock(dir: &File, how: FlockArg) -> std::result::Result<Flock<File>, Errno> {
-    let dir = dir.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let dir = dir
+        .try_clone()
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
     Flock::lock(dir, how).map_err(|(_, errno)| errno)
 }
 
@@ -295,13 +397,21 @@ fn make_root(root: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_owner(&open_root(root)?, root),
-        Err(e) => Err(Error::File { doing: "make", path: root.to_path_buf(), source: e }),
+        Err(e) => Err(Error::File {
+            doing: "make",
+            path: root.to_path_buf(),
+            source: e,
+        }),
     }
 }
 
 /// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.
 fn open_root(root: &Path) -> Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(root).map_err(Error::file("open", root))
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(root)
+        .map_err(Error::file("open", root))
 }
 
 fn check_owner(dir: &File, path: &Path) -> Result<()> {
@@ -313,7 +423,10 @@ fn check_owner(dir: &File, path: &Path) -> Result<()> {
             meta.uid(),
             meta.mode() & 0o7777
         );
-        return Err(Error::State { path: path.to_path_buf(), why });
+        return Err(Error::State {
+            path: path.to_path_buf(),
+            why,
+        });
     }
     Ok(())
 }
@@ -323,15 +436,23 @@ pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::File { doing: "list", path: root.to_path_buf(), source: e }),
+        Err(e) => {
+            return Err(Error::File {
+                doing: "list",
+                path: root.to_path_buf(),
+                source: e,
+            });
+        }
     };
     let mut ids = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::file("list", root))?;
         let is_dir = entry.file_type().map_err(Error::file("list", root))?.is_dir();
         // Anything else (a seccomp cache, a stray file) is not a container.
-        if let (true, Ok(name)) = (is_dir && entry.path().join(STATE).exists(), entry.file_name().into_string())
-            && let Ok(id) = ContainerId::try_from(name)
+        if let (true, Ok(name)) = (
+            is_dir && entry.path().join(STATE).exists(),
+            entry.file_name().into_string(),
+        ) && let Ok(id) = ContainerId::try_from(name)
         {
             ids.push(id);
         }

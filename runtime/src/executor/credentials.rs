@@ -25,7 +25,11 @@ impl Privileges {
         let confined = setup.hardened.plan().landlock.is_some()
             || setup.filters.floor.is_some()
             || setup.filters.profile.is_some();
-        if nnp || !confined { Self::DropNow } else { Self::DropAfterConfinement }
+        if nnp || !confined {
+            Self::DropNow
+        } else {
+            Self::DropAfterConfinement
+        }
     }
 }
 
@@ -53,8 +57,12 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
     let effective = convert(wanted.effective())?;
     let permitted = convert(wanted.permitted())?;
-    caps::set(None, CapSet::Effective, &effective.intersection(&permitted).copied().collect())
-        .map_err(failed("set the effective set"))?;
+    caps::set(
+        None,
+        CapSet::Effective,
+        &effective.intersection(&permitted).copied().collect(),
+    )
+    .map_err(failed("set the effective set"))?;
     caps::set(None, CapSet::Permitted, &permitted).map_err(failed("set the permitted set"))?;
     let inheritable = convert(wanted.inheritable())?;
     caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;

@@ -32,7 +32,9 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the terminal and puts it on stdio, if the process wants one.
 pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
-    let Some(socket) = &setup.console_socket else { return Ok(()) };
+    let Some(socket) = &setup.console_socket else {
+        return Ok(());
+    };
     faults::at(Step::Console)?;
     // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -69,7 +71,10 @@ fn is_terminal_master(master: &OwnedFd) -> Result<()> {
     if is_ptmx && fs.filesystem_type().0 == DEVPTS_SUPER_MAGIC {
         return Ok(());
     }
-    Err(Error::failed(Step::Console, "/dev/pts/ptmx is not a devpts's: a terminal needs a mount of type devpts at /dev/pts"))
+    Err(Error::failed(
+        Step::Console,
+        "/dev/pts/ptmx is not a devpts's: a terminal needs a mount of type devpts at /dev/pts",
+    ))
 }
 
 /// The terminal belongs to the user that will run (group stays devpts's).

@@ -1,0 +1,53 @@
+//! Peak resident memory, by GNU time: a child started from this program would be charged with this program's own pages.
+
+use crate::measure::{command, with_acts};
+use integration::Bundle;
+use std::path::Path;
+use std::process::Command;
+
+const GNU_TIME: &str = "/usr/bin/time";
+
+/// KiB in the order of `OPS`, the largest of five; None without GNU time.
+pub(crate) fn peaks(runtime: &Path, bundle: &Bundle) -> Option<[u64; 4]> {
+    Path::new(GNU_TIME).exists().then(|| {
+        let mut most = [0; 4];
+        for _ in 0..5 {
+            for (peak, now) in most.iter_mut().zip(once(runtime, bundle)) {
+                *peak = now.max(*peak);
+            }
+        }
+        most
+    })
+}
+
+fn once(runtime: &Path, bundle: &Bundle) -> [u64; 4] {
+    let path = with_acts(bundle, &["exit=0"]);
+    let run = peak(runtime, bundle, &["run", "--bundle", &path, &bundle.name]);
+    let path = with_acts(bundle, &["sleep"]);
+    let create = peak(runtime, bundle, &["create", "--bundle", &path, &bundle.name]);
+    let start = peak(runtime, bundle, &["start", &bundle.name]);
+    let kill = command(runtime, bundle, &["kill", &bundle.name, "KILL"])
+        .status()
+        .expect("kill");
+    assert!(kill.success());
+    while nix::sys::wait::waitpid(None, None).is_ok() {}
+    [run, create, start, peak(runtime, bundle, &["delete", &bundle.name])]
+}
+
+fn peak(runtime: &Path, bundle: &Bundle, words: &[&str]) -> u64 {
+    let out = bundle.dir.join("peak");
+    let inner = command(runtime, bundle, words);
+    let mut time = Command::new(GNU_TIME);
+    time.args(["-f", "%M", "-o"])
+        .arg(&out)
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let status = time
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("time");
+    assert!(status.success(), "{time:?}");
+    let text = std::fs::read_to_string(&out).expect("what time wrote");
+    text.trim().parse().expect("KiB")
+}

@@ -1,0 +1,143 @@
+//! Attacks on the runtime itself, from inside. Permissive: nothing else may stand in for the runtime's own protection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is how a test fails"
+)]
+
+use integration::command::Running;
+use integration::{Bundle, Container, Policy, Runtime};
+use std::fs;
+
+/// A copy of the runtime, since a test that fails has destroyed it.
+fn copied(bundle: &Bundle) -> Runtime {
+    let original = Runtime::under_test();
+    let program = bundle.dir.join(original.program.file_name().unwrap());
+    fs::copy(&original.program, &program).unwrap();
+    Runtime {
+        program,
+        hardens: original.hardens,
+    }
+}
+
+fn attacker(test: &str) -> (Container, Vec<u8>) {
+    let mut bundle = Bundle::new(test);
+    // As a privileged container has: with SYS_ADMIN a read-only flag could be cleared, with SYS_PTRACE a process that
+    // is not dumpable can be looked into. Without the latter nothing could be held, and the test would prove nothing.
+    bundle
+        .config
+        .acts(&["overwrite-exe=15"])
+        .add_capability("CAP_SYS_ADMIN")
+        .add_capability("CAP_SYS_PTRACE");
+    std::os::unix::fs::symlink("/proc/self/exe", bundle.rootfs().join("usr/bin/self")).unwrap();
+    let runtime = copied(&bundle);
+    let before = fs::read(&runtime.program).unwrap();
+    (Container::of(&runtime, bundle).policy(&Policy::permissive()), before)
+}
+
+/// Created and started, not run in the foreground: a `run` that stays would execute the binary all the time, which gives
+/// ETXTBSY without any protection.
+fn hunting(container: &Container) -> Running {
+    let create = container.spawn(&["create", "--bundle", &container.path(), container.id()]);
+    container.wait_status("created");
+    container.start().ok();
+    create.wait_for("hunting");
+    create
+}
+
+/// Ends the hunt: with the hunter's answer where it held something.
+fn unharmed(container: &Container, hunter: &Running, before: &[u8]) {
+    if hunter.out().contains("held") {
+        hunter.wait_for("overwrite-exe=15: ");
+    }
+    let said = hunter.out();
+    eprintln!("the hunter said: {}", said.replace('\n', " / "));
+    assert!(
+        fs::read(&container.runtime.program).unwrap() == before,
+        "the runtime was overwritten: {said}"
+    );
+    assert!(!said.contains("overwrite-exe=15: ok"), "{said}");
+    assert!(
+        !said.contains("ETXTBSY"),
+        "it was in use until the end, which proves nothing: {said}"
+    );
+}
+
+/// CVE-2019-5736 by way of exec: the runtime is visible in the container's pid namespace before it executes the program.
+#[test]
+fn the_runtimes_binary_is_not_overwritten_on_exec() {
+    let (container, before) = attacker("attack-exec");
+    let hunter = hunting(&container);
+    for _ in 0..50 {
+        if hunter.out().contains("held") {
+            break;
+        }
+        drop(container.exec(&["/usr/bin/probe", "cwd"]));
+        // The way of the first exploit: the program to execute is the runtime itself, which is dumpable again.
+        drop(container.exec(&["/usr/bin/self", "--help"]));
+    }
+    unharmed(&container, &hunter, &before);
+}
+
+/// The same on create, from a container that shares its pid namespace with the next.
+#[test]
+fn the_runtimes_binary_is_not_overwritten_on_create() {
+    let (first, before) = attacker("attack-create");
+    let hunter = hunting(&first);
+    let mut bundle = Bundle::new("attack-create-second");
+    // The second's own program would be held too if it were another file than the hunter's.
+    let same = first.bundle.rootfs();
+    bundle.config.set("/root/path", same.to_str().unwrap().into());
+    bundle
+        .config
+        .namespace_path("pid", &format!("/proc/{}/ns/pid", first.pid()))
+        .acts(&["cwd"]);
+    let second = Container::of(&first.runtime, bundle).policy(&Policy::permissive());
+    for _ in 0..20 {
+        if hunter.out().contains("held") {
+            break;
+        }
+        second.create().ok();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        second.op(&["delete", "--force", second.id()]).ok();
+    }
+    unharmed(&first, &hunter, &before);
+}
+
+/// An image whose program is the runtime: `/proc/self/exe` is resolved inside, where it must not be the runtime.
+#[test]
+fn an_image_cannot_make_the_runtime_its_program() {
+    for args in [
+        ["/proc/self/exe", "--version"],
+        ["/proc/1/exe", "--version"],
+        ["/usr/bin/self", "--version"],
+    ] {
+        let mut bundle = Bundle::new("attack-self");
+        std::os::unix::fs::symlink("/proc/self/exe", bundle.rootfs().join("usr/bin/self")).unwrap();
+        bundle.config.args(&args);
+        let container = Container::new(bundle).policy(&Policy::permissive());
+        let done = container.run();
+        if Runtime::under_test().hardens {
+            assert!(done.code != 0 && !done.out.contains("version"), "{done}");
+        }
+        container.nothing_left();
+    }
+}
+
+/// The id, the bundle and the pid file are paths of the caller's; the image's content decides none of them.
+#[test]
+fn a_mount_target_that_is_a_symlink_stays_inside() {
+    let mut bundle = Bundle::new("attack-target");
+    let outside = bundle.host_dir("outside");
+    let data = bundle.host_dir("data");
+    std::os::unix::fs::symlink(&outside, bundle.rootfs().join("target")).unwrap();
+    bundle.config.bind(data.to_str().unwrap(), "/target/below", &["rw"]);
+    let mut container = Container::new(bundle).policy(&Policy::permissive());
+    drop(container.acts(&["cwd"]));
+    assert!(
+        fs::read_dir(&outside).unwrap().next().is_none(),
+        "made outside of the root file system"
+    );
+    container.nothing_left();
+}

@@ -1,0 +1,77 @@
+//! `cgroup`: nothing of the machine can be used up.
+
+use crate::{check, errno, hardens};
+use integration::{Bundle, Case, Container, Policy};
+use serde_json::json;
+
+pub(crate) const CASES: &[Case] = &[Case {
+    control: "cgroup",
+    name: "fork-bomb",
+    prepare: |_| {},
+    act: "fork-bomb=4200",
+    expect: errno("EAGAIN"),
+    covered_by: &[],
+}];
+
+#[test]
+fn each_alone() {
+    check(CASES);
+}
+
+#[test]
+fn memory_is_finite_where_the_spec_is_silent() {
+    if !hardens() {
+        return;
+    }
+    let container = Container::new(Bundle::new("cgroup-memory")).policy(&Policy::hardened());
+    container.run_detached().ok();
+    let limit = container
+        .cgroup("memory", "memory.limit_in_bytes")
+        .or_else(|| container.cgroup("memory", "memory.max"));
+    let limit: u64 = limit.expect("a memory cgroup").parse().expect("a number, not max");
+    assert!(limit < 1 << 48, "{limit}");
+}
+
+#[test]
+fn an_explicit_limit_is_kept_and_bites() {
+    let mut bundle = Bundle::new("cgroup-explicit");
+    bundle
+        .config
+        .set("/linux/resources/memory", json!({ "limit": 64 << 20 }));
+    bundle.config.set("/linux/resources/pids", json!({ "limit": 20 }));
+    let acts = ["fork-bomb=30", "alloc-memory=16", "alloc-memory=100"];
+    let outcome = Container::new(bundle).policy(&Policy::hardened()).acts(&acts);
+    outcome.denied("fork-bomb=30", "EAGAIN");
+    outcome.ok("alloc-memory=16");
+    outcome.denied("alloc-memory=100", "ENOMEM");
+}
+
+#[test]
+fn unlimited_is_not_an_explicit_limit() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("cgroup-unlimited");
+    bundle.config.set("/linux/resources/memory", json!({ "limit": -1 }));
+    bundle.config.set("/linux/resources/pids", json!({ "limit": -1 }));
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    container.run_detached().ok();
+    assert_eq!(container.cgroup("pids", "pids.max").as_deref(), Some("4096"));
+}
+
+#[test]
+fn the_cgroup_mount_cannot_be_written() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("cgroup-mount");
+    bundle
+        .config
+        .mount_options("/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "rw"]);
+    let only = Policy::permissive().enforce("cgroup");
+    let outcome = Container::new(bundle)
+        .policy(&only)
+        .acts(&["create-file=/sys/fs/cgroup/pids/escape"]);
+    let answer = outcome.answer("create-file=/sys/fs/cgroup/pids/escape");
+    assert!(answer.starts_with("EROFS") || answer.starts_with("ENOENT"), "{answer}");
+}

@@ -1,0 +1,138 @@
+//! `mounts`: what is writable is not executable, and the host's own places stay the host's.
+
+use crate::{check, errno, hardens, refused};
+use integration::{Bundle, Case, Container, Policy};
+
+fn data(bundle: &mut Bundle, options: &[&str]) {
+    let host = bundle.host_dir("data");
+    std::fs::create_dir_all(bundle.rootfs().join("data")).unwrap();
+    bundle.config.bind(host.to_str().unwrap(), "/data", options);
+}
+
+fn host_path(bundle: &mut Bundle, path: &str) {
+    std::fs::create_dir_all(bundle.rootfs().join("host")).unwrap();
+    bundle.config.bind(path, "/host", &["ro"]);
+}
+
+const fn sensitive(name: &'static str, prepare: fn(&mut Bundle)) -> Case {
+    Case {
+        control: "mounts",
+        name,
+        prepare,
+        act: "cwd",
+        expect: refused("mounts."),
+        covered_by: &[],
+    }
+}
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        control: "mounts",
+        name: "noexec-on-writable",
+        prepare: |b| data(b, &["rw"]),
+        act: "exec-file=/data/dropped",
+        expect: errno("EACCES at exec"),
+        covered_by: &["landlock"],
+    },
+    Case {
+        control: "mounts",
+        name: "nodev",
+        prepare: |b| {
+            data(b, &["rw"]);
+            let node = nix::sys::stat::makedev(1, 5);
+            let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+            let path = b.dir.join("data/zero");
+            nix::sys::stat::mknod(&path, nix::sys::stat::SFlag::S_IFCHR, mode, node).unwrap();
+        },
+        act: "open-device=/data/zero",
+        expect: errno("EACCES"),
+        covered_by: &[],
+    },
+    Case {
+        control: "mounts",
+        name: "noexec-on-shm",
+        prepare: |b| {
+            b.config
+                .mount_options("/dev/shm", &["nosuid", "nodev", "mode=1777", "size=65536k"]);
+        },
+        act: "exec-file=/dev/shm/dropped",
+        expect: errno("EACCES at exec"),
+        covered_by: &["landlock"],
+    },
+    sensitive("host-root", |b| host_path(b, "/")),
+    sensitive("host-etc", |b| host_path(b, "/etc")),
+    sensitive("host-proc", |b| host_path(b, "/proc")),
+    sensitive("host-dev", |b| host_path(b, "/dev")),
+    sensitive("host-var-run", |b| host_path(b, "/var/run")),
+    sensitive("symlink-to-etc", |b| {
+        let link = b.dir.join("innocent");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        host_path(b, link.to_str().unwrap());
+    }),
+    sensitive("etc-by-dots", |b| host_path(b, "/usr/../etc")),
+];
+
+#[test]
+fn each_alone() {
+    check(CASES);
+}
+
+/// Not a row of the table: with the control off this would mount the host's disk.
+#[test]
+fn a_block_device_file_system_is_refused() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("mounts-ext4");
+    bundle.config.mount("/host", "ext4", "/dev/vda", &["ro"]);
+    Container::new(bundle)
+        .policy(&Policy::hardened())
+        .run()
+        .fails_with(1)
+        .says(&["mounts."]);
+}
+
+#[test]
+fn the_operators_exec_is_kept() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("mounts-exec");
+    data(&mut bundle, &["rw", "exec"]);
+    let only = Policy::permissive().enforce("mounts");
+    Container::new(bundle)
+        .policy(&only)
+        .acts(&["exec-file=/data/x"])
+        .ok("exec-file=/data/x");
+}
+
+#[test]
+fn a_workload_on_a_noexec_mount_is_refused_at_create_with_the_remedy() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("mounts-args0");
+    data(&mut bundle, &["rw"]);
+    std::fs::copy(integration::binaries::probe(), bundle.dir.join("data/app")).unwrap();
+    bundle.config.args(&["/data/app", "cwd"]);
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    container.create().fails_with(1).says(&["mounts.", "/data", "remedy"]);
+    container.nothing_left();
+}
+
+#[test]
+fn dev_null_opens_in_a_hardened_container() {
+    if !hardens() {
+        return;
+    }
+    let acts = [
+        "open-device=/dev/null",
+        "write-file=/dev/null",
+        "open-device=/dev/zero",
+        "open-device=/dev/urandom",
+    ];
+    let outcome = Container::new(Bundle::new("mounts-dev"))
+        .policy(&Policy::hardened())
+        .acts(&acts);
+    outcome.all_ok(&acts);
+}

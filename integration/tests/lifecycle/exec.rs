@@ -1,0 +1,134 @@
+//! exec: its options and exit codes.
+
+use crate::container;
+use integration::{Bundle, Container, Policy};
+
+fn shell(test: &str) -> Container {
+    let container = Container::new(Bundle::with_busybox(test)).policy(&Policy::hardened());
+    container.run_detached().ok();
+    container
+}
+
+#[test]
+fn exit_codes() {
+    let container = shell("exec-codes");
+    for code in [0, 3, 255] {
+        container
+            .exec(&["/bin/sh", "-c", &format!("exit {code}")])
+            .fails_with(code);
+    }
+    container.exec(&["/bin/sh", "-c", "kill -9 $$"]).fails_with(137);
+}
+
+#[test]
+fn what_cannot_be_started_is_255() {
+    let container = container("exec-255");
+    container.run_detached().ok();
+    container.exec(&["/no/such/program"]).fails_with(255);
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn environment_directory_and_user() {
+    let container = container("exec-options");
+    container.run_detached().ok();
+    let args = [
+        "exec",
+        "-e",
+        "A=1",
+        "-e",
+        "B=2",
+        "--cwd",
+        "/var/tmp",
+        "-u",
+        "1000:1000",
+        container.id(),
+        "/usr/bin/probe",
+    ];
+    let done = container.op(&[&args[..], &["env", "cwd", "id"]].concat()).ok();
+    let answers = integration::outcome::answers(&done.out);
+    assert!(
+        answers["env"].contains("A=1") && answers["env"].contains("B=2"),
+        "{answers:?}"
+    );
+    assert_eq!(answers["cwd"], "ok /var/tmp");
+    assert!(
+        answers["id"].starts_with("ok Uid=1000,1000,1000,1000 Gid=1000,1000"),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn options_of_the_program_are_the_programs() {
+    let container = shell("exec-dashes");
+    let done = container.exec(&["echo", "-e", "--detach", "x"]).ok();
+    assert!(done.out.contains("--detach"), "{done}");
+}
+
+#[test]
+fn detach_and_pid_file() {
+    let container = container("exec-detach");
+    container.run_detached().ok();
+    let pid_file = container.bundle.dir.join("exec.pid");
+    let file = pid_file.display().to_string();
+    container
+        .op(&[
+            "exec",
+            "--detach",
+            "--pid-file",
+            &file,
+            container.id(),
+            "/usr/bin/probe",
+            "sleep",
+        ])
+        .ok();
+    let pid: u32 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+    assert!(integration::leaks::is_alive(pid));
+    let done = container.op(&["ps", "--format", "json", container.id()]).ok();
+    let pids: Vec<u32> = serde_json::from_str(&done.out).unwrap();
+    assert!(
+        pids.contains(&pid) && pids.contains(&container.pid().unsigned_abs()),
+        "{pids:?}"
+    );
+}
+
+#[test]
+fn into_a_stopped_or_absent_container_is_an_error() {
+    let container = container("exec-stopped");
+    let done = container.exec(&["/usr/bin/probe", "cwd"]);
+    assert!(done.code != 0 && done.err.contains("does not exist"), "{done}");
+    container.run_detached().ok();
+    container.kill("9").ok();
+    container.wait_status("stopped");
+    assert!(container.exec(&["/usr/bin/probe", "cwd"]).code != 0);
+}
+
+#[test]
+fn the_exec_is_in_the_containers_cgroup_and_namespaces() {
+    let container = container("exec-inside");
+    container.run_detached().ok();
+    let pid = container.pid();
+    let host = |kind: &str| {
+        std::fs::read_link(format!("/proc/{pid}/ns/{kind}"))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    for kind in ["pid", "net", "ipc", "uts", "mnt"] {
+        let act = format!("namespace={kind}");
+        assert_eq!(
+            container.exec_acts(&[&act])[&act],
+            format!("ok {}", host(kind)),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_an_exec_is_left() {
+    let container = shell("exec-nothing");
+    container.exec(&["true"]).ok();
+    let done = container.op(&["ps", "--format", "json", container.id()]).ok();
+    let pids: Vec<i32> = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(pids, [container.pid()]);
+}
