@@ -106,9 +106,8 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
         name: options.id.to_string(),
     };
     let mut hardened = hardened;
-    if options.keyring == Keyring::Inherit {
-        hardened.plan.new_keyring = false;
-    }
+    // A new one is every runtime's rule (runc), not only the control's; that one is not given up for a flag.
+    hardened.plan.new_keyring = options.keyring == Keyring::New || hardened.enforces(ControlId::Fds);
     Ok(Record::new(
         options.id.clone(),
         bundle,

@@ -91,6 +91,10 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Resu
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.
     match ours.receive()? {
+        None if Init::now(pid.as_raw())?.never_executed() => Err(Error::failed(
+            Step::Execve,
+            "the process ended before it ran its program",
+        )),
         None => Ok(()),
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
