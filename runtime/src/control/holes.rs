@@ -132,7 +132,7 @@ fn declared(cx: &Context<'_>, findings: &mut Findings) -> Vec<Hole> {
                 "annotation",
                 ANNOTATION,
                 format!("{ANNOTATION}: {why}"),
-                "write PATH, PATH:size=16m or PATH:size=16m:mode=0755, joined by commas",
+                "write PATH, PATH:size=16m or PATH:size=16m:mode=0755, parted by commas or blanks",
             ),
             Ok(asked) => {
                 if let Some(hole) = vet(asked, cx, findings).filter(|h| holes.iter().all(|o| o.target != h.target)) {
