@@ -132,6 +132,20 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
+/// Every signal back to its default (signal(2)): ignored ones would stay ignored in the next program. std ignores SIGPIPE.
+pub fn default_signals() -> Result<()> {
+    // 32 and 33 are the C library's own, and it does not let anybody touch them: EINVAL.
+    let ours = |n: &c_int| !matches!(*n, libc::SIGKILL | libc::SIGSTOP | 32 | 33);
+    for number in (1..=64).filter(ours) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
+
 /// `struct open_how` (openat2(2)).
 #[repr(C)]
 struct OpenHow {

@@ -17,9 +17,10 @@ use oci_spec::runtime::{Hooks, LinuxSeccomp, Process};
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
+use crate::container::precheck::Preserved;
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
-use crate::container::{delete, hooks};
+use crate::container::{delete, hooks, precheck};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -53,12 +54,24 @@ pub fn create_on(
     handles: &Handles,
     console: Option<OwnedFd>,
 ) -> Result<i32> {
+    precheck::own_mounts(&hardened)?;
+    let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         dir.write(&record)?;
-        make(options, &dir, &record, handles, filters, console)
+        make(
+            options,
+            &dir,
+            &record,
+            handles,
+            Ready {
+                filters,
+                console,
+                preserved,
+            },
+        )
     });
     match made {
         Ok(pid) => {
@@ -165,14 +178,19 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     }))
 }
 
-fn make(
-    options: &CreateOptions,
-    dir: &StateDir,
-    record: &Record,
-    handles: &Handles,
-    mut filters: Filters,
-    console_socket: Option<OwnedFd>,
-) -> Result<i32> {
+/// What was looked at, compiled or connected before anything of the container existed.
+struct Ready {
+    filters: Filters,
+    console: Option<OwnedFd>,
+    preserved: Preserved,
+}
+
+fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
+    let Ready {
+        mut filters,
+        console: console_socket,
+        preserved,
+    } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
     let process = spec
@@ -204,7 +222,7 @@ fn make(
         proc: Proc::open()?,
         joins,
         console_socket,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserved,
         filters,
         annotations_state: spec
             .hooks()
@@ -315,14 +333,6 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
         )),
         (None, false) => Ok(None),
     }
-}
-
-/// Descriptors passed by socket activation (sd_listen_fds(3)) are preserved too, as runc does.
-fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0)
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.

@@ -14,7 +14,7 @@ use crate::container::options::{
 };
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{create, query};
+use crate::container::{create, precheck, query};
 use crate::control::exec::{self as vet, ExecRequest, Widening};
 use crate::error::{Error, Result, Step};
 use crate::hardened::ExecPlan;
@@ -42,6 +42,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     let process = vet::intersect(&asked, &record.hardened, record.user_ns)?.process;
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
+    let preserved = precheck::preserved(options.preserve_fds, None)?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
@@ -53,7 +54,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         proc: Proc::open()?,
         joins,
         console_socket: terminal.socket_for_child()?,
-        preserve_fds: options.preserve_fds,
+        preserved,
         filters,
         annotations_state: None,
     };

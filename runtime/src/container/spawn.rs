@@ -61,6 +61,7 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     };
     let cloned = sys::clone3(entry.flags(), None);
     if let Ok(Cloned::Child) = cloned {
+        alone(ours);
         init::run(&setup);
     }
     // Hooks and helpers that we fork later belong to the host's pid namespace again.
@@ -70,6 +71,14 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     match cloned.map_err(failed("clone the first process"))? {
         Cloned::Parent(pid) => Ok(pid),
         Cloned::Child => Err(Error::failed(Step::Clone, "the child came back")),
+    }
+}
+
+/// In the child: lets go of the runtime's end. While we held it ourselves we would never hear that the runtime has died, and
+/// wait for it for ever, privileged.
+fn alone(ours: &Channel) {
+    if let Err(error) = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) {
+        tracing::debug!(%error, "closing the runtime's end of the channel");
     }
 }
 
@@ -85,7 +94,10 @@ fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
 /// A user namespace is joined by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
 fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     match sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
-        Cloned::Child => intermediate(&entry, &setup),
+        Cloned::Child => {
+            alone(ours);
+            intermediate(&entry, &setup)
+        }
         Cloned::Parent(middle) => {
             drop(setup);
             let first = ours.receive()?;

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use crate::control::capabilities::Capabilities;
-use crate::control::{CONTROLS, Control, ControlId};
+use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
 use crate::executor::credentials::Privileges;
 use crate::fact::{Fact, Holds};
@@ -16,7 +15,7 @@ use crate::observed::{self, Observed};
 /// read by the runtime, which sees its files.
 pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
-    let first_free = i32::try_from(setup.preserve_fds).unwrap_or(0).saturating_add(3);
+    let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
     let later = |control: ControlId| match control {
         ControlId::Landlock | ControlId::Seccomp | ControlId::Cgroup => true,
@@ -31,28 +30,37 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     Ok(())
 }
 
-/// Our own status, opened before Landlock closes the host's procfs to us.
-pub fn open_status(setup: &Setup<'_>) -> Result<File> {
-    setup
-        .proc
-        .open_file("self/status", libc::O_RDONLY)
-        .map_err(|e| Error::step(Step::Verify, "open our status", e))
+/// Our /proc/self/status, open: it shows what holds when it is read.
+#[derive(Debug)]
+pub struct Status(File);
+
+impl Status {
+    pub fn open(setup: &Setup<'_>) -> Result<Self> {
+        let open = setup.proc.open_file("self/status", libc::O_RDONLY);
+        open.map(Self)
+            .map_err(|e| Error::step(Step::Verify, "open our status", e))
+    }
 }
 
 /// The capabilities alone, where they went last.
-pub fn capabilities(setup: &Setup<'_>, mut status: &File) -> Result<()> {
+pub fn capabilities(setup: &Setup<'_>, mut status: Status) -> Result<()> {
     if !setup.hardened.enforces(ControlId::Capabilities) {
         return Ok(());
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(4096);
     status
+        .0
         .read_to_string(&mut text)
-        .map_err(Error::file("read back", "/proc/self/status"))?;
+        .map_err(|e| Error::failed(Step::Verify, format!("cannot read our status back: {e}")))?;
     let seen = Observed {
         status: observed::read::parse_status(&text),
         ..Observed::default()
     };
-    all_hold(Capabilities.facts(setup.hardened, &seen))
+    all_hold(crate::control::Control::facts(
+        &crate::control::capabilities::Capabilities,
+        setup.hardened,
+        &seen,
+    ))
 }
 
 /// The first fact that does not hold is an error. What cannot be seen from here is not a mismatch: it is probed, or seen by

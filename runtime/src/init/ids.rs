@@ -123,7 +123,7 @@ pub fn close_inherited(setup: &Setup<'_>) -> Result<()> {
     if !setup.applies(ControlId::Fds) {
         return Ok(());
     }
-    sys::cloexec_from(3 + setup.preserve_fds).map_err(failed("mark descriptors close-on-exec"))
+    sys::cloexec_from(setup.preserved.count.saturating_add(3)).map_err(failed("mark descriptors close-on-exec"))
 }
 
 /// Groups, then group, then user, keeping the capabilities until they are set by name.
