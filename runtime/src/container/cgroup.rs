@@ -8,7 +8,7 @@ use libcgroups::common::{
 };
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
@@ -19,12 +19,36 @@ use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
 use crate::observed::Observed;
 
+mod v1;
+
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupRecord {
     pub path: PathBuf,
     pub driver: CgroupDriver,
     pub name: String,
+}
+
+impl CgroupRecord {
+    /// Where it lies below each hierarchy's mount. Under systemd on v2 the name is made of `slice:prefix:name` as systemd
+    /// makes it (systemd.slice(5)); on v1 libcontainer takes it as it is.
+    pub fn place(&self) -> PathBuf {
+        let text = self.path.to_string_lossy();
+        let mut parts = text.splitn(3, ':');
+        let (Some(slice), Some(prefix), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            return self.path.clone();
+        };
+        if self.driver != CgroupDriver::Systemd || !unified() {
+            return self.path.clone();
+        }
+        let slice = if slice.is_empty() { "system.slice" } else { slice };
+        let unit = if name.ends_with(".slice") {
+            name.to_owned()
+        } else {
+            format!("{prefix}-{name}.scope")
+        };
+        crate::host::slice_path(slice).join(unit)
+    }
 }
 
 /// The cgroup of one container.
@@ -53,10 +77,15 @@ impl Cgroup {
         self.manager.add_task(pid).map_err(|e| failed(&e))
     }
 
-    /// Sets limits.
+    /// Sets limits. Devices are create's alone: see `limit`.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        if let Some(v1) = self.v1() {
+            return v1.write(resources);
+        }
+        let mut resources = resources.clone();
+        resources.set_devices(None);
         let options = ControllerOpt {
-            resources,
+            resources: &resources,
             freezer_state: None,
             oom_score_adj: None,
             disable_oom_killer: false,
@@ -67,39 +96,31 @@ impl Cgroup {
     /// Sets the limits of a vetted container.
     pub fn limit(&self, resources: &LinuxResources, hardened: &Hardened) -> Result<()> {
         let skip = |control| hardened.enforces(control) && faults::enforcement(control) != Enforcement::Do;
-        let mut resources = resources.clone();
+        let mut limits = resources.clone();
         if skip(ControlId::Cgroup) {
-            resources.set_pids(None).set_memory(None);
+            limits.set_pids(None).set_memory(None);
         }
-        self.apply(&resources)?;
+        self.apply(&limits)?;
+        let Some(v1) = self.v1() else { return Ok(()) };
+        let rules = resources.devices().as_deref().unwrap_or_default();
         if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
-            self.close_devices(resources.devices().as_deref().unwrap_or_default())?;
+            v1.devices_as_vetted(rules)
+        } else {
+            v1.devices_as_asked(rules)
         }
-        Ok(())
     }
 
-    /// libcontainer's v1 code lets every container make device nodes of any number (`c *:* m`): the vetted list is written
-    /// again, from nothing, after it.
-    fn close_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
-        if !matches!(self.manager, AnyCgroupManager::V1(_)) {
-            return Ok(());
-        }
-        let directory = Path::new(ROOT).join("devices").join(relative(&self.record.path));
-        let write = |file: &str, text: &str| {
-            let path = directory.join(file);
-            std::fs::write(&path, text).map_err(Error::file("write", path))
-        };
-        write("devices.deny", "a")?;
-        for rule in rules.iter().filter(|r| r.allow()) {
-            write("devices.allow", &rule.to_string())?;
-        }
-        Ok(())
+    fn v1(&self) -> Option<v1::Directories> {
+        matches!(self.manager, AnyCgroupManager::V1(_)).then(|| v1::Directories {
+            place: relative(&self.record.place()).to_path_buf(),
+            root: PathBuf::from(ROOT),
+        })
     }
 
     /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
     pub fn verify(&self, hardened: &Hardened) -> Result<()> {
         let seen = Observed {
-            cgroup: crate::observed::cgroup::read(&self.record.path)?,
+            cgroup: crate::observed::cgroup::read(&self.record.place())?,
             ..Observed::default()
         };
         for control in CONTROLS
@@ -112,6 +133,21 @@ impl Cgroup {
                     .into_iter()
                     .filter(|f| f.control == control.id());
                 verify::all_hold(facts.collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was just written, read back: at every level, since an update that did nothing must not look like one that did.
+    pub fn shows(&self, written: &LinuxResources) -> Result<()> {
+        let seen = crate::observed::cgroup::read(&self.record.place())?;
+        for (files, wanted) in expected(written) {
+            let Some((file, shown)) = files.iter().find_map(|f| seen.get(*f).map(|v| (*f, v.trim()))) else {
+                continue;
+            };
+            if !same(shown, wanted) {
+                let why = format!("{wanted} was written and {file} shows {shown}");
+                return Err(Error::failed(Step::Cgroup, why));
             }
         }
         Ok(())
@@ -137,7 +173,7 @@ impl Cgroup {
 
     /// Where the cgroup's files are: one directory on v2, one for each controller on v1.
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
-        directories(&self.record.path)
+        directories(&self.record.place())
     }
 
     /// Kills what is left in it and removes it. A cgroup that is not there is removed.
@@ -185,6 +221,34 @@ impl Cgroup {
     }
 }
 
+/// The files in which these limits show as plain numbers.
+fn expected(written: &LinuxResources) -> Vec<(&'static [&'static str], i64)> {
+    let memory = written.memory().unwrap_or_default();
+    let cpu = written.cpu().clone().unwrap_or_default();
+    let whole = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+    let all: [(&'static [&'static str], Option<i64>); 6] = [
+        (&["pids.max"], written.pids().map(|p| p.limit())),
+        (&["memory.limit_in_bytes", "memory.max"], memory.limit()),
+        (&["memory.soft_limit_in_bytes", "memory.low"], memory.reservation()),
+        (&["cpu.shares"], whole(cpu.shares()).map(|n| n.clamp(2, 262_144))),
+        (&["cpu.cfs_quota_us"], cpu.quota()),
+        (&["cpu.cfs_period_us"], whole(cpu.period())),
+    ];
+    all.into_iter()
+        .filter_map(|(files, wanted)| Some((files, wanted?)))
+        .collect()
+}
+
+/// A limit as the kernel shows it: rounded to pages, and «unlimited» in its own words.
+fn same(shown: &str, wanted: i64) -> bool {
+    const LARGEST_PAGE: i64 = 64 << 10;
+    match shown.parse::<i64>() {
+        Ok(shown) if wanted < 0 => shown == wanted || shown > i64::MAX / 2,
+        Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
+        Err(_) => wanted < 0 && shown == "max",
+    }
+}
+
 fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::failed(Step::Cgroup, error.to_string())
 }
@@ -226,20 +290,30 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
 /// Where cgroups are mounted (cgroups(7); systemd and all engines agree).
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Whether v2 alone is mounted. Hybrid counts as v1: the controllers are there.
+pub fn unified() -> bool {
+    nix::sys::statfs::statfs(ROOT).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+}
+
 fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Where the freezer of the cgroup at `path` is looked at: v1's file, and v2's. One of them at most is there.
+pub fn freezer_files(path: &Path) -> (PathBuf, PathBuf) {
+    let root = Path::new(ROOT);
+    let relative = relative(path);
+    (
+        root.join("freezer").join(relative).join("freezer.state"),
+        root.join(relative).join("cgroup.freeze"),
+    )
 }
 
 /// The directories that hold the cgroup at `path` (relative to each hierarchy's mount).
 pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
     let root = Path::new(ROOT);
     let relative = relative(path);
-    let statfs = nix::sys::statfs::statfs(root).map_err(|e| Error::File {
-        doing: "look at",
-        path: root.to_path_buf(),
-        source: e.into(),
-    })?;
-    if statfs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC {
+    if unified() {
         return Ok(vec![root.join(relative)]);
     }
     let mut found = Vec::new();
