@@ -149,14 +149,13 @@ pub fn delete(arguments: &Arguments) -> Result<()> {
     };
     let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
     let pid = read_pid(&bundle.join("init.pid")).map_or(0, |pid| u32::try_from(pid.as_raw()).unwrap_or(0));
-    // Without kept options `create` was never called, and the runtime knows nothing of it.
-    if let Some(options) = Options::kept(&bundle)? {
-        Runtime::new(&options, &arguments.namespace, &bundle)?.delete_blocking(&arguments.id)?;
-    }
+    let deleted = delete_by_runtime(arguments, &bundle);
+    // Whatever the runtime says, these can be done.
     mounts::unmount_all(&bundle.join("rootfs"))?;
     if let Some(path) = address.trim().strip_prefix("unix://") {
         socket::remove_if_dead(Path::new(path))?;
     }
+    deleted?;
     let response = DeleteResponse {
         pid,
         exit_status: KILLED,
@@ -164,6 +163,14 @@ pub fn delete(arguments: &Arguments) -> Result<()> {
         ..DeleteResponse::default()
     };
     write_stdout(&response.write_to_bytes()?)
+}
+
+/// Without kept options `create` was never called, and the runtime knows nothing of the container.
+fn delete_by_runtime(arguments: &Arguments, bundle: &Path) -> Result<()> {
+    match Options::kept(bundle)? {
+        Some(options) => Runtime::new(&options, &arguments.namespace, bundle)?.delete_blocking(&arguments.id),
+        None => Ok(()),
+    }
 }
 
 /// `-info`: the runtime's version and features. Options come on stdin, or nothing does.

@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Connection, Frame};
 use crate::log;
 use crate::reactor::{sleep, within};
+use crate::socket::connect;
 use crate::sync::Once;
 use crate::time::timestamp;
 
@@ -53,7 +53,7 @@ pub const RESUMED: Kind = Kind("/tasks/resumed", "containerd.events.TaskResumed"
 /// The queue of events.
 pub struct Events {
     namespace: String,
-    address: String,
+    address: PathBuf,
     queue: RefCell<VecDeque<Rc<Request>>>,
     /// Replaced when the sender empties the queue.
     news: RefCell<Once<()>>,
@@ -63,7 +63,7 @@ pub struct Events {
 impl Events {
     /// Events of `namespace`, for containerd's ttrpc socket at `address`.
     pub fn new(namespace: &str, address: &str) -> Self {
-        let address = address.strip_prefix("unix://").unwrap_or(address).to_owned();
+        let address = address.strip_prefix("unix://").unwrap_or(address).into();
         let drained = RefCell::default();
         Self {
             namespace: namespace.to_owned(),
@@ -150,10 +150,8 @@ impl Events {
             open
         } else {
             *stream = 1;
-            let socket = UnixStream::connect(&self.address);
-            Connection::new(OwnedFd::from(
-                socket.map_err(|error| Error::system("connecting to containerd", error))?,
-            ))?
+            let socket = connect(&self.address).map_err(|error| Error::system("connecting to containerd", error))?;
+            Connection::new(socket)?
         };
         let this = *stream;
         // Streams that a client opens are odd.

@@ -1,11 +1,14 @@
 //! The shim's socket: one a pod, by name from what the pod is called, in a directory that only root can change.
 
 use std::fs::{DirBuilder, File};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
@@ -64,10 +67,23 @@ fn lock() -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::at("locking", directory, errno))
 }
 
+/// Connects without ever waiting: a peer that accepts no more (EAGAIN) must not hold up whoever asks.
+pub fn connect(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
+/// Whether somebody listens there. One whose queue is full does.
+fn is_served(path: &Path) -> bool {
+    matches!(connect(path), Ok(_) | Err(Errno::EAGAIN))
+}
+
 /// Binds the socket, unless a shim lives behind it.
 pub fn bind_or_find(path: &Path) -> Result<Socket> {
     let _lock = lock()?;
-    if UnixStream::connect(path).is_ok() {
+    if is_served(path) {
         return Ok(Socket::Served);
     }
     remove(path)?;
@@ -78,7 +94,7 @@ pub fn bind_or_find(path: &Path) -> Result<Socket> {
 /// Removes the socket of a shim that is dead.
 pub fn remove_if_dead(path: &Path) -> Result<()> {
     let _lock = lock()?;
-    if path.parent() == Some(Path::new(DIRECTORY)) && UnixStream::connect(path).is_err() {
+    if path.parent() == Some(Path::new(DIRECTORY)) && !is_served(path) {
         remove(path)?;
     }
     Ok(())
@@ -94,7 +110,8 @@ pub fn remove(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::*;
+    use nix::sys::socket::{Backlog, listen};
 
     #[test]
     fn names_differ_and_fit() {
@@ -102,5 +119,23 @@ mod tests {
         assert_ne!(one, path("/run/c.sock", "n", "spod"));
         assert_eq!(one, path("/run/c.sock", "ns", "pod"));
         assert!(one.as_os_str().len() < 108);
+    }
+
+    #[test]
+    fn a_full_queue_is_served_and_a_dead_socket_is_not() {
+        let path = std::env::temp_dir().join(format!("gabion-shim-socket-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let queued: Vec<_> = std::iter::from_fn(|| connect(&path).ok()).collect();
+        assert!(!queued.is_empty());
+        assert!(matches!(connect(&path), Err(Errno::EAGAIN)));
+        assert!(is_served(&path));
+        drop(listener);
+        // A child that another test is just spawning may hold it until its exec.
+        while is_served(&path) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_served(&path));
     }
 }

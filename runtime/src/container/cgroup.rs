@@ -1,24 +1,19 @@
-//! The container's cgroup: written by libcontainer's cgroup code, kept small here so that it can be looked through.
+//! The container's cgroup: written by libcontainer's cgroup code (v2, systemd) and by `v1`, kept small here so that it can be
+//! looked through.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, FreezerState, create_cgroup_manager,
-};
-use nix::errno::Errno;
+use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager};
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
-use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
-use crate::executor::verify;
-use crate::faults::{self, Enforcement};
-use crate::hardened::Hardened;
-use crate::observed::Observed;
 
+mod limits;
+pub mod members;
+mod remove;
 mod v1;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
@@ -53,238 +48,75 @@ impl CgroupRecord {
 
 /// The cgroup of one container.
 pub struct Cgroup {
-    manager: AnyCgroupManager,
     record: CgroupRecord,
+    /// libcontainer's, made when it is needed: on v1 it reads the mount table for each of twelve controllers, some 600 calls.
+    manager: OnceCell<AnyCgroupManager>,
 }
 
 impl Cgroup {
     /// Opens what the record names; nothing is made yet.
-    pub fn open(record: &CgroupRecord) -> Result<Self> {
-        let config = CgroupConfig {
-            cgroup_path: record.path.clone(),
-            systemd_cgroup: record.driver == CgroupDriver::Systemd,
-            container_name: record.name.clone(),
-        };
-        let manager = create_cgroup_manager(config).map_err(|e| failed(&e))?;
-        Ok(Self {
-            manager,
+    pub fn open(record: &CgroupRecord) -> Self {
+        Self {
             record: record.clone(),
-        })
+            manager: OnceCell::new(),
+        }
+    }
+
+    fn manager(&self) -> Result<&AnyCgroupManager> {
+        if let Some(manager) = self.manager.get() {
+            return Ok(manager);
+        }
+        let config = CgroupConfig {
+            cgroup_path: self.record.path.clone(),
+            systemd_cgroup: self.record.driver == CgroupDriver::Systemd,
+            container_name: self.record.name.clone(),
+        };
+        let made = create_cgroup_manager(config).map_err(|e| failed(&e))?;
+        Ok(self.manager.get_or_init(|| made))
     }
 
     /// Makes the cgroup and puts the process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        self.manager.add_task(pid).map_err(|e| failed(&e))
-    }
-
-    /// Sets limits. Devices are create's alone: see `limit`.
-    pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        if let Some(v1) = self.v1() {
-            return v1.write(resources);
-        }
-        let mut resources = resources.clone();
-        resources.set_devices(None);
-        let options = ControllerOpt {
-            resources: &resources,
-            freezer_state: None,
-            oom_score_adj: None,
-            disable_oom_killer: false,
-        };
-        self.manager.apply(&options).map_err(|e| failed(&e))
-    }
-
-    /// Sets the limits of a vetted container.
-    pub fn limit(&self, resources: &LinuxResources, hardened: &Hardened) -> Result<()> {
-        let skip = |control| hardened.enforces(control) && faults::enforcement(control) != Enforcement::Do;
-        let mut limits = resources.clone();
-        if skip(ControlId::Cgroup) {
-            limits.set_pids(None).set_memory(None);
-        }
-        self.apply(&limits)?;
-        let Some(v1) = self.v1() else { return Ok(()) };
-        let rules = resources.devices().as_deref().unwrap_or_default();
-        if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
-            v1.devices_as_vetted(rules)
-        } else {
-            v1.devices_as_asked(rules)
+        match self.v1() {
+            Some(v1) => v1.add(pid),
+            None => self.manager()?.add_task(pid).map_err(|e| failed(&e)),
         }
     }
 
     fn v1(&self) -> Option<v1::Directories> {
-        matches!(self.manager, AnyCgroupManager::V1(_)).then(|| v1::Directories {
+        (self.record.driver == CgroupDriver::Cgroupfs && !unified()).then(|| v1::Directories {
             place: relative(&self.record.place()).to_path_buf(),
             root: PathBuf::from(ROOT),
         })
     }
 
-    /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
-    pub fn verify(&self, hardened: &Hardened) -> Result<()> {
-        let seen = Observed {
-            cgroup: crate::observed::cgroup::read(&self.record.place())?,
-            ..Observed::default()
-        };
-        for control in CONTROLS
-            .iter()
-            .filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices))
-        {
-            if hardened.enforces(control.id()) {
-                let facts = control
-                    .facts(hardened, &seen)
-                    .into_iter()
-                    .filter(|f| f.control == control.id());
-                verify::all_hold(facts.collect())?;
-            }
-        }
-        Ok(())
+    /// Nobody is in it yet.
+    pub fn unoccupied(&self) -> Result<()> {
+        members::unoccupied(&self.record.path, &self.directories()?)
     }
 
-    /// What was just written, read back: at every level, since an update that did nothing must not look like one that did.
-    pub fn shows(&self, written: &LinuxResources) -> Result<()> {
-        let seen = crate::observed::cgroup::read(&self.record.place())?;
-        for (files, wanted) in expected(written) {
-            let Some((file, shown)) = files.iter().find_map(|f| seen.get(*f).map(|v| (*f, v.trim()))) else {
-                continue;
-            };
-            if !same(shown, wanted) {
-                let why = format!("{wanted} was written and {file} shows {shown}");
-                return Err(Error::failed(Step::Cgroup, why));
-            }
-        }
-        Ok(())
-    }
-
+    /// Its processes, as the host numbers them.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        Ok(self
-            .manager
-            .get_all_pids()
-            .map_err(|e| failed(&e))?
-            .into_iter()
-            .map(Pid::as_raw)
-            .collect())
+        let pids = self.manager()?.get_all_pids().map_err(|e| failed(&e))?;
+        Ok(pids.into_iter().map(Pid::as_raw).collect())
     }
 
     pub fn freeze(&self) -> Result<()> {
-        self.manager.freeze(FreezerState::Frozen).map_err(|e| failed(&e))
+        self.manager()?.freeze(FreezerState::Frozen).map_err(|e| failed(&e))
     }
 
     pub fn thaw(&self) -> Result<()> {
-        self.manager.freeze(FreezerState::Thawed).map_err(|e| failed(&e))
+        self.manager()?.freeze(FreezerState::Thawed).map_err(|e| failed(&e))
     }
 
     /// Where the cgroup's files are: one directory on v2, one for each controller on v1.
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
         directories(&self.record.place())
     }
-
-    /// Kills what is left in it and removes it. A cgroup that is not there is removed.
-    pub fn remove(&self) -> Result<()> {
-        // The root of a hierarchy, or a path that climbs, is never ours to clear.
-        let ours = |c: std::path::Component<'_>| !matches!(c, std::path::Component::ParentDir);
-        if self
-            .record
-            .path
-            .components()
-            .all(|c| c == std::path::Component::RootDir)
-            || !self.record.path.components().all(ours)
-        {
-            return Ok(());
-        }
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let directories = self.directories()?;
-        loop {
-            let mut busy = None;
-            for directory in &directories {
-                if let Err(errno) = remove_tree(directory) {
-                    busy = Some((directory.clone(), errno));
-                }
-            }
-            let Some((path, errno)) = busy else {
-                return self.remove_unit();
-            };
-            if errno != Errno::EBUSY || Instant::now() > deadline {
-                return Err(Error::File {
-                    doing: "remove cgroup",
-                    path,
-                    source: errno.into(),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Under systemd the scope must go too; elsewhere there is nothing more.
-    fn remove_unit(&self) -> Result<()> {
-        match &self.manager {
-            AnyCgroupManager::Systemd(_) => self.manager.remove().map_err(|e| failed(&e)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The files in which these limits show as plain numbers.
-fn expected(written: &LinuxResources) -> Vec<(&'static [&'static str], i64)> {
-    let memory = written.memory().unwrap_or_default();
-    let cpu = written.cpu().clone().unwrap_or_default();
-    let whole = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-    let all: [(&'static [&'static str], Option<i64>); 6] = [
-        (&["pids.max"], written.pids().map(|p| p.limit())),
-        (&["memory.limit_in_bytes", "memory.max"], memory.limit()),
-        (&["memory.soft_limit_in_bytes", "memory.low"], memory.reservation()),
-        (&["cpu.shares"], whole(cpu.shares()).map(|n| n.clamp(2, 262_144))),
-        (&["cpu.cfs_quota_us"], cpu.quota()),
-        (&["cpu.cfs_period_us"], whole(cpu.period())),
-    ];
-    all.into_iter()
-        .filter_map(|(files, wanted)| Some((files, wanted?)))
-        .collect()
-}
-
-/// A limit as the kernel shows it: rounded to pages, and «unlimited» in its own words.
-fn same(shown: &str, wanted: i64) -> bool {
-    const LARGEST_PAGE: i64 = 64 << 10;
-    match shown.parse::<i64>() {
-        Ok(shown) if wanted < 0 => shown == wanted || shown > i64::MAX / 2,
-        Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
-        Err(_) => wanted < 0 && shown == "max",
-    }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::failed(Step::Cgroup, error.to_string())
-}
-
-/// Removes a cgroup directory and those below it, killing their processes.
-fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
-    let errno = |e: &std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
-    // Most often it is empty and without children: one call.
-    match std::fs::remove_dir(directory) {
-        Ok(()) => return Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) if errno(&e) != Errno::EBUSY && errno(&e) != Errno::ENOTEMPTY => return Err(errno(&e)),
-        Err(_) => {}
-    }
-    for entry in std::fs::read_dir(directory).map_err(|e| errno(&e))? {
-        let entry = entry.map_err(|e| errno(&e))?;
-        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    // A frozen process cannot die (v1 freezer).
-    let freezer = directory.join("freezer.state");
-    if freezer.exists() {
-        std::fs::write(freezer, "THAWED").map_err(|e| errno(&e))?;
-    }
-    let procs = std::fs::read_to_string(directory.join("cgroup.procs")).map_err(|e| errno(&e))?;
-    for pid in procs.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0) {
-        match nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    match std::fs::remove_dir(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(errno(&e)),
-        _ => Ok(()),
-    }
 }
 
 /// Where cgroups are mounted (cgroups(7); systemd and all engines agree).

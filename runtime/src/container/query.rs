@@ -131,5 +131,5 @@ pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     if status(&dir)? == Status::Stopped {
         return Err(Error::NotRunning { id: id.to_string() });
     }
-    Cgroup::open(&dir.record()?.cgroup)?.pids()
+    Cgroup::open(&dir.record()?.cgroup).pids()
 }

@@ -1,5 +1,6 @@
 //! `update`: new limits for a container that runs, through the door that create went through.
 
+use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use crate::container::cgroup::Cgroup;
@@ -22,13 +23,16 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
         return Err(Error::NotRunning { id: id.to_string() });
     }
     let record = dir.record()?;
+    let Some(init) = dir.init()? else {
+        return Err(Error::NotRunning { id: id.to_string() });
+    };
     let vetted = vet::vet(id, asked, &record.hardened)?;
     tracing::debug!(%id, verdict = vetted.decision.verdict.as_str(), "update decided");
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     let new = record.with(vetted.hardened);
     let done = cgroup
         .apply(&vetted.apply)
-        .and_then(|()| cgroup.verify(&new.hardened))
+        .and_then(|()| cgroup.verify(&new.hardened, Pid::from_raw(init.pid)))
         .and_then(|()| cgroup.shows(&vetted.apply))
         .and_then(|()| dir.write(&new));
     done.inspect_err(|_| put_back(&cgroup, &record))

@@ -301,6 +301,10 @@ impl Drop for Node {
             }
             let _gone = kill(shim, Signal::SIGKILL);
         }
+        for bundle in glob(&self.dir.join("state/io.containerd.runtime.v2.task/default")) {
+            let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+            let _gone = fs::remove_file(address.trim_start_matches("unix://"));
+        }
         if let Some(mut child) = self.containerd.take() {
             let _gone = child.kill();
             let _gone = child.wait();
@@ -308,8 +312,13 @@ impl Drop for Node {
         for mount in mounts_below(&self.dir).into_iter().rev() {
             let _gone = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
         }
-        for cgroup in cgroups_with(&self.name).into_iter().rev() {
-            let _gone = fs::remove_dir(cgroup);
+        // What was killed takes a moment to leave its cgroups.
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && !cgroups_with(&self.name).is_empty() {
+            for cgroup in cgroups_with(&self.name).into_iter().rev() {
+                let _gone = fs::remove_dir(cgroup);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         let _gone = fs::remove_dir_all(&self.dir);
     }

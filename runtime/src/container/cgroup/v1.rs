@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
     LinuxResources, LinuxThrottleDevice,
@@ -49,6 +50,43 @@ impl Directories {
         }
         let why = format!("a limit of the {controller} controller is asked for, and it is not there");
         Err(Error::failed(Step::Cgroup, why))
+    }
+
+    /// Makes the directory in every hierarchy and puts the process there.
+    pub(super) fn add(&self, pid: Pid) -> Result<()> {
+        for entry in fs::read_dir(&self.root).map_err(Error::file("list", &self.root))? {
+            let entry = entry.map_err(Error::file("list", &self.root))?;
+            // Co-mounted controllers are there once more as symlinks; v2 beside v1 has no limits of ours.
+            let kind = entry.file_type().map_err(Error::file("list", &self.root))?;
+            if !kind.is_dir() || entry.file_name() == "unified" {
+                continue;
+            }
+            let directory = entry.path().join(&self.place);
+            make(&directory)?;
+            if entry.file_name() == "cpuset" {
+                self.inherit_cpuset(&entry.path())?;
+            }
+            put(&directory.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// A cpuset without processors and memory nodes takes no process: each level gets its parent's (cpuset(7)).
+    fn inherit_cpuset(&self, top: &Path) -> Result<()> {
+        let mut at = top.to_path_buf();
+        for part in &self.place {
+            let parent = at.clone();
+            at.push(part);
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(at.join(file)).map_err(Error::file("read", at.join(file)))?;
+                if own.trim().is_empty() {
+                    let theirs =
+                        fs::read_to_string(parent.join(file)).map_err(Error::file("read", parent.join(file)))?;
+                    put(&at.join(file), theirs.trim())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sets everything that is said. Devices are left alone: see `devices`.
@@ -277,4 +315,19 @@ fn put(path: &Path, text: &str) -> Result<()> {
 fn get(path: &Path) -> Result<i64> {
     let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
     Ok(text.trim().parse().unwrap_or(i64::MAX))
+}
+
+/// Most often only the last level is missing.
+fn make(directory: &Path) -> Result<()> {
+    match fs::create_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory).map_err(Error::file("make", directory))
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::File {
+            doing: "make",
+            path: directory.to_path_buf(),
+            source: e,
+        }),
+        _ => Ok(()),
+    }
 }
