@@ -58,6 +58,7 @@ pub fn create_on(
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         dir.write(&record)?;
+        options.audit.save(&dir)?;
         make(options, &dir, &record, handles, filters, console)
     });
     match made {

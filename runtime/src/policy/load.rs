@@ -9,9 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::{Level, Lock, Policy};
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::host::OwnUserNs;
 
@@ -101,7 +100,7 @@ impl Loaded {
         // The test below holds the text and `Policy::default()` together, so nothing is parsed here.
         Self {
             policy: Policy::default(),
-            digest: digest(BUILT_IN.as_bytes()),
+            digest: sha256_hex(BUILT_IN.as_bytes()),
             source: Source::BuiltIn,
         }
     }
@@ -134,7 +133,7 @@ fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
     let policy = parse(&text).map_err(bad)?;
     Ok(Some(Loaded {
         policy,
-        digest: digest(text.as_bytes()),
+        digest: sha256_hex(text.as_bytes()),
         source: Source::File(path.to_owned()),
     }))
 }
@@ -186,22 +185,15 @@ pub fn parse(text: &str) -> std::result::Result<Policy, String> {
             return Err(format!("[capabilities] allow: unknown capability {name:?}"));
         }
     }
+    if policy.audit.file.as_ref().is_some_and(|file| !file.is_absolute()) {
+        return Err("[audit] file: give an absolute path".to_owned());
+    }
     for (i, exception) in policy.exceptions.iter().enumerate() {
         if exception.reason.trim().is_empty() {
             return Err(format!("exception {}: `reason` is empty", i + 1));
         }
     }
     Ok(policy)
-}
-
-fn digest(text: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text) {
-        for nibble in [byte >> 4, byte & 15] {
-            hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-        }
-    }
-    hex
 }
 
 #[cfg(test)]

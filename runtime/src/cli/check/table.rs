@@ -75,7 +75,7 @@ const INDENT: usize = 2;
 
 /// One change: what, then why, then what to do about it.
 fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &Style) {
-    let verdict = paint(word(change.verdict, mode), change.verdict, style);
+    let verdict = paint(change.verdict.word(mode), change.verdict, style);
     text.push_str(control);
     text.push_str(&" ".repeat(CONTROL.saturating_sub(control.len())));
     text.push_str(&verdict);
@@ -134,17 +134,6 @@ fn clean(words: &str) -> String {
             }
         })
         .collect()
-}
-
-const fn word(verdict: Verdict, mode: Mode) -> &'static str {
-    match (mode, verdict) {
-        (Mode::Enforce, verdict) => verdict.as_str(),
-        (Mode::Observe, Verdict::Kept) => "kept",
-        (Mode::Observe, Verdict::Added) => "would add",
-        (Mode::Observe, Verdict::Tightened) => "would tighten",
-        (Mode::Observe, Verdict::Warned) => "would warn",
-        (Mode::Observe, Verdict::Refused) => "would refuse",
-    }
 }
 
 /// Padded first: the escapes have no width.
