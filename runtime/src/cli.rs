@@ -12,8 +12,8 @@ use crate::host::OwnUserNs;
 use crate::host::collect;
 use crate::policy::{Level, Lock};
 use crate::policy::load::{self, Loaded};
-use crate::selfprotect;
 use crate::request::ContainerId;
+use crate::selfprotect;
 
 mod audit;
 mod check;

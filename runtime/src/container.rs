@@ -9,6 +9,7 @@ pub mod foreground;
 pub mod hooks;
 pub mod kill;
 pub mod options;
+pub mod precheck;
 pub mod query;
 pub mod spawn;
 pub mod start;

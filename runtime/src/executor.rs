@@ -54,7 +54,14 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
-        Ok(Self { program, args, env, ruleset, privileges, probe: prepared.landlock_probe })
+        Ok(Self {
+            program,
+            args,
+            env,
+            ruleset,
+            privileges,
+            probe: prepared.landlock_probe,
+        })
     }
 
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
@@ -78,6 +85,7 @@ impl Workload {
             // These come from the image: they run confined as the workload, which is why they fork off below.
             start_hooks(setup, create.hooks.as_ref())?;
         }
+        clear_signals()?;
         let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
         let env: Vec<&CStr> = self.env.iter().map(CString::as_c_str).collect();
         self.confine(setup)?;
@@ -86,30 +94,49 @@ impl Workload {
             Ok(never) => match never {},
             Err(errno) => errno,
         };
-        Err(Error::Step { step: Step::Execve, doing: format!("exec {}", self.program.to_string_lossy()), errno })
+        Err(Error::Step {
+            step: Step::Execve,
+            doing: format!("exec {}", self.program.to_string_lossy()),
+            errno,
+        })
     }
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
     fn confine(&self, setup: &Setup<'_>) -> Result<()> {
+        // Opened before Landlock, which does not let us at the host's procfs.
+        let status = match self.privileges {
+            Privileges::DropNow => None,
+            Privileges::DropAfterConfinement => {
+                credentials::raise()?;
+                Some(verify::Status::open(setup)?)
+            }
+        };
         faults::at(Step::Landlock)?;
         if let Some(ruleset) = &self.ruleset {
             landlock::enforce(setup, ruleset, self.probe.as_ref())?;
         }
         faults::at(Step::Seccomp)?;
         filter(setup)?;
-        match self.privileges {
-            Privileges::DropNow => Ok(()),
-            Privileges::DropAfterConfinement => {
-                credentials::drop_capabilities(setup)?;
-                verify::capabilities(setup)
-            }
-        }
+        let Some(status) = status else { return Ok(()) };
+        credentials::drop_capabilities(setup)?;
+        verify::capabilities(setup, status)
     }
+}
+
+/// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
+fn clear_signals() -> Result<()> {
+    let failed = |e| Error::step(Step::Execve, "reset signals", e);
+    crate::sys::default_signals().map_err(failed)?;
+    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
 }
 
 fn filter(setup: &Setup<'_>) -> Result<()> {
     let skipped = !setup.applies(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
+    let helper = match (&setup.filters.notify, skipped) {
+        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        _ => None,
+    };
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
             seccomp::install(floor, Flags::NONE).map_err(refused)?;
@@ -120,19 +147,26 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
             observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
         })?;
     }
-    let Some(profile) = &setup.filters.profile else { return Ok(()) };
+    let Some(profile) = &setup.filters.profile else {
+        return Ok(());
+    };
     if skipped {
         return Ok(());
     }
-    match &setup.filters.notify {
-        Some(target) => notify::install(setup, profile, target),
-        None => seccomp::install(&profile.program, profile.flags).map(drop).map_err(refused),
+    match helper {
+        Some(helper) => helper.install(profile),
+        None => seccomp::install(&profile.program, profile.flags)
+            .map(drop)
+            .map_err(refused),
     }
 }
 
 /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
 fn start_hooks(setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-    let Some(list) = hooks.and_then(|h| h.start_container().as_ref()).filter(|l| !l.is_empty()) else {
+    let Some(list) = hooks
+        .and_then(|h| h.start_container().as_ref())
+        .filter(|l| !l.is_empty())
+    else {
         return Ok(());
     };
     match crate::sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
 use crate::container::channel::{Channel, Message, Report};
+use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::executor::Workload;
@@ -54,7 +55,8 @@ pub struct Setup<'a> {
     /// Namespaces to join, in the order of `namespaces::JOIN_ORDER`.
     pub joins: Vec<(NsType, OwnedFd)>,
     pub console_socket: Option<OwnedFd>,
-    pub preserve_fds: u32,
+    /// Descriptors above stdio that outlive execve.
+    pub preserved: Preserved,
     pub filters: Filters,
     pub annotations_state: Option<libcontainer::container::State>,
 }
@@ -83,7 +85,9 @@ pub struct NotifyTarget {
 impl NotifyTarget {
     /// What is sent beside the descriptor (runtime-spec, config-linux.md, containerProcessState).
     pub fn state_of(&self, pid: &str) -> Result<Vec<u8>> {
-        let number: i64 = pid.parse().map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
+        let number: i64 = pid
+            .parse()
+            .map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
         let mut state = self.state.clone();
         state["pid"] = number.into();
         let whole = serde_json::json!({
@@ -148,6 +152,8 @@ fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
     // Until the parent has put us into the cgroup and mapped our ids, nothing is charged or owned rightly.
     setup.channel.expect(&Message::Go)?;
     namespaces::become_root(setup)?;
+    // Mount points are for every user of the container, whatever our caller's umask; the workload's is runc's.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let prepared = match &setup.kind {
         Kind::Create(create) => prepare_create(setup, create)?,
         Kind::Exec => prepare_exec(setup)?,
@@ -179,6 +185,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     // Others in a joined pid namespace must not look into us while we hold the host's descriptors (CVE-2016-9962).
     namespaces::enter(setup)?;
     namespaces::set_names(setup)?;
+    namespaces::loopback(setup)?;
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create)?;
@@ -223,7 +230,11 @@ fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> 
     faults::at(Step::Hooks)?;
     setup.channel.send(&Message::RunHooks)?;
     setup.channel.expect(&Message::HooksRan)?;
-    crate::container::hooks::run(hooks.create_container().as_ref(), setup.annotations_state.as_ref(), None)
+    crate::container::hooks::run(
+        hooks.create_container().as_ref(),
+        setup.annotations_state.as_ref(),
+        None,
+    )
 }
 
 /// Waits for `start`: it connects, and stays connected until execve closes our end.

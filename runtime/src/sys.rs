@@ -2,7 +2,7 @@
 //!
 //! Every function is a thin, safe wrapper: arguments are typed and owned, results are `nix::Result`.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -130,6 +130,20 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     const FSMOUNT_CLOEXEC: c_uint = 1;
     // SAFETY: fs is open for the call.
     owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// Every signal back to its default (signal(2)): ignored ones would stay ignored in the next program. std ignores SIGPIPE.
+pub fn default_signals() -> Result<()> {
+    // 32 and 33 are the C library's own, and it does not let anybody touch them: EINVAL.
+    let ours = |n: &c_int| !matches!(*n, libc::SIGKILL | libc::SIGSTOP | 32 | 33);
+    for number in (1..=64).filter(ours) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
 }
 
 /// `struct open_how` (openat2(2)).
@@ -273,6 +287,28 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
     // SAFETY: name is a valid C string.
     done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+}
+
+/// The name of this process's session keyring (keyctl(2) KEYCTL_DESCRIBE). None where there is none, or no keyrings.
+pub fn session_keyring_name() -> Option<String> {
+    const KEYCTL_DESCRIBE: c_int = 6;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    let mut text = [0_u8; 512];
+    let size = text.len();
+    // SAFETY: text is writable for the size given.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_DESCRIBE,
+            KEY_SPEC_SESSION_KEYRING,
+            text.as_mut_ptr(),
+            size,
+        )
+    };
+    // `type;uid;gid;permissions;description`, with a NUL.
+    let length = usize::try_from(length).ok().filter(|n| *n <= size)?;
+    let text = std::str::from_utf8(&text[..length]).ok()?.trim_end_matches('\0');
+    text.splitn(5, ';').nth(4).map(str::to_owned)
 }
 
 /// The kind of namespace behind a descriptor, as a CLONE_NEW* flag (ioctl_ns(2) NS_GET_NSTYPE).
@@ -503,7 +539,9 @@ pub fn prctl_ambient_clear() -> Result<()> {
 
 fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.
-    done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
+    done(c_long::from(unsafe {
+        libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
+    }))
 }
 
 /// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
@@ -521,3 +559,34 @@ pub fn landlock_abi() -> u32 {
     u32::try_from(result).unwrap_or(0)
 }
 
+/// Sets an interface's flags to UP and RUNNING (netdevice(7) SIOCSIFFLAGS), in the caller's network namespace.
+pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let bytes = name.to_bytes_with_nul();
+    let mut request = IfReq {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; 22],
+    };
+    request
+        .name
+        .get_mut(..bytes.len())
+        .ok_or(Errno::ENAMETOOLONG)?
+        .copy_from_slice(bytes);
+    request.flags = c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the ioctl reads one ifreq, which request is, through a pointer that is valid for the call.
+    done(c_long::from(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            std::ptr::from_ref(&request),
+        )
+    }))
+}
+
+/// `struct ifreq` with its flags (netdevice(7)).
+#[repr(C)]
+struct IfReq {
+    name: [u8; libc::IFNAMSIZ],
+    flags: c_short,
+    rest: [u8; 22],
+}

@@ -147,7 +147,10 @@ fn style() -> table::Style {
         } else {
             table::Colour::None
         },
-        width: crate::sys::window_size(out.as_fd()).ok().map(|(_, columns)| columns).filter(|c| *c > 0)
+        width: crate::sys::window_size(out.as_fd())
+            .ok()
+            .map(|(_, columns)| columns)
+            .filter(|c| *c > 0)
             .map_or(100, usize::from)
             .clamp(80, 120),
     }

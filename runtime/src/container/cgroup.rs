@@ -42,7 +42,10 @@ impl Cgroup {
             container_name: record.name.clone(),
         };
         let manager = create_cgroup_manager(config).map_err(|e| failed(&e))?;
-        Ok(Self { manager, record: record.clone() })
+        Ok(Self {
+            manager,
+            record: record.clone(),
+        })
     }
 
     /// Makes the cgroup and puts the process into it.
@@ -52,8 +55,12 @@ impl Cgroup {
 
     /// Sets limits.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        let options =
-            ControllerOpt { resources, freezer_state: None, oom_score_adj: None, disable_oom_killer: false };
+        let options = ControllerOpt {
+            resources,
+            freezer_state: None,
+            oom_score_adj: None,
+            disable_oom_killer: false,
+        };
         self.manager.apply(&options).map_err(|e| failed(&e))
     }
 
@@ -91,10 +98,19 @@ impl Cgroup {
 
     /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
     pub fn verify(&self, hardened: &Hardened) -> Result<()> {
-        let seen = Observed { cgroup: crate::observed::cgroup::read(&self.record.path)?, ..Observed::default() };
-        for control in CONTROLS.iter().filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices)) {
+        let seen = Observed {
+            cgroup: crate::observed::cgroup::read(&self.record.path)?,
+            ..Observed::default()
+        };
+        for control in CONTROLS
+            .iter()
+            .filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices))
+        {
             if hardened.enforces(control.id()) {
-                let facts = control.facts(hardened, &seen).into_iter().filter(|f| f.control == control.id());
+                let facts = control
+                    .facts(hardened, &seen)
+                    .into_iter()
+                    .filter(|f| f.control == control.id());
                 verify::all_hold(facts.collect())?;
             }
         }
@@ -102,7 +118,13 @@ impl Cgroup {
     }
 
     pub fn pids(&self) -> Result<Vec<i32>> {
-        Ok(self.manager.get_all_pids().map_err(|e| failed(&e))?.into_iter().map(Pid::as_raw).collect())
+        Ok(self
+            .manager
+            .get_all_pids()
+            .map_err(|e| failed(&e))?
+            .into_iter()
+            .map(Pid::as_raw)
+            .collect())
     }
 
     pub fn freeze(&self) -> Result<()> {
@@ -122,7 +144,13 @@ impl Cgroup {
     pub fn remove(&self) -> Result<()> {
         // The root of a hierarchy, or a path that climbs, is never ours to clear.
         let ours = |c: std::path::Component<'_>| !matches!(c, std::path::Component::ParentDir);
-        if self.record.path.components().all(|c| c == std::path::Component::RootDir) || !self.record.path.components().all(ours) {
+        if self
+            .record
+            .path
+            .components()
+            .all(|c| c == std::path::Component::RootDir)
+            || !self.record.path.components().all(ours)
+        {
             return Ok(());
         }
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -134,9 +162,15 @@ impl Cgroup {
                     busy = Some((directory.clone(), errno));
                 }
             }
-            let Some((path, errno)) = busy else { return self.remove_unit() };
+            let Some((path, errno)) = busy else {
+                return self.remove_unit();
+            };
             if errno != Errno::EBUSY || Instant::now() > deadline {
-                return Err(Error::File { doing: "remove cgroup", path, source: errno.into() });
+                return Err(Error::File {
+                    doing: "remove cgroup",
+                    path,
+                    source: errno.into(),
+                });
             }
             std::thread::sleep(Duration::from_millis(2));
         }

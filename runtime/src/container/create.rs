@@ -17,9 +17,10 @@ use oci_spec::runtime::{Hooks, LinuxSeccomp, Process};
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
+use crate::container::precheck::Preserved;
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
-use crate::container::{delete, hooks};
+use crate::container::{delete, hooks, precheck};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -53,13 +54,25 @@ pub fn create_on(
     handles: &Handles,
     console: Option<OwnedFd>,
 ) -> Result<i32> {
+    precheck::own_mounts(&hardened)?;
+    let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         dir.write(&record)?;
         options.audit.save(&dir)?;
-        make(options, &dir, &record, handles, filters, console)
+        make(
+            options,
+            &dir,
+            &record,
+            handles,
+            Ready {
+                filters,
+                console,
+                preserved,
+            },
+        )
     });
     match made {
         Ok(pid) => {
@@ -95,7 +108,15 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
     if options.keyring == Keyring::Inherit {
         hardened.plan.new_keyring = false;
     }
-    Ok(Record::new(options.id.clone(), bundle, rootfs, rfc3339_nanos(std::time::SystemTime::now()), collect::user_ns(), cgroup, hardened))
+    Ok(Record::new(
+        options.id.clone(),
+        bundle,
+        rootfs,
+        rfc3339_nanos(std::time::SystemTime::now()),
+        collect::user_ns(),
+        cgroup,
+        hardened,
+    ))
 }
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
@@ -109,7 +130,10 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
         SeccompPlan::ProfileAndFloor => Some(Program::floor()),
     };
     let Some(profile) = profile.filter(|_| plan != SeccompPlan::Default) else {
-        return Ok(Filters { floor, ..Filters::default() });
+        return Ok(Filters {
+            floor,
+            ..Filters::default()
+        });
     };
     let cache = settings.root.join(".seccomp-cache");
     let parent = settings.root.parent().filter(|_| !settings.root.exists());
@@ -119,7 +143,11 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     StateDir::root(&settings.root)?;
     let compiled =
         seccomp::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
-    Ok(Filters { floor, profile: Some(compiled), notify: None })
+    Ok(Filters {
+        floor,
+        profile: Some(compiled),
+        notify: None,
+    })
 }
 
 /// Where the notify descriptor goes, for a profile that has one.
@@ -127,9 +155,15 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     if !filters.profile.as_ref().is_some_and(|p| p.listener) {
         return Ok(None);
     }
-    let profile: Option<&LinuxSeccomp> = record.hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let profile: Option<&LinuxSeccomp> = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.seccomp().as_ref());
     let path = profile.and_then(|p| p.listener_path().as_ref());
-    let path = path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
+    let path =
+        path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
     let state = serde_json::json!({
         "ociVersion": record.hardened.spec().version(),
         "id": record.id.as_str(),
@@ -138,29 +172,45 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
         "annotations": record.hardened.spec().annotations(),
     });
     let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
-    Ok(Some(NotifyTarget { socket: crate::executor::notify::connect(path)?, state, metadata }))
+    Ok(Some(NotifyTarget {
+        socket: crate::executor::notify::connect(path)?,
+        state,
+        metadata,
+    }))
 }
 
-fn make(
-    options: &CreateOptions,
-    dir: &StateDir,
-    record: &Record,
-    handles: &Handles,
-    mut filters: Filters,
-    console_socket: Option<OwnedFd>,
-) -> Result<i32> {
+/// What was looked at, compiled or connected before anything of the container existed.
+struct Ready {
+    filters: Filters,
+    console: Option<OwnedFd>,
+    preserved: Preserved,
+}
+
+fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
+    let Ready {
+        mut filters,
+        console: console_socket,
+        preserved,
+    } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
-    let process = spec.process().as_ref().ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
-    let listener = UnixListener::bind(dir.socket_path(START_SOCKET))
-        .map_err(Error::file("make", dir.path.join(START_SOCKET)))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
+    let listener =
+        UnixListener::bind(dir.socket_path(START_SOCKET)).map_err(Error::file("make", dir.path.join(START_SOCKET)))?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&record.hardened, handles)?;
     let create = Create {
         rootfs_tree: clone_tree(&handles.rootfs, sys::Reach::Tree)?,
         rootfs: record.rootfs.clone(),
         trees: trees(record, handles)?,
-        leave: if options.pivot == Pivot::Pivot { Leave::PivotRoot } else { Leave::MoveRoot },
+        leave: if options.pivot == Pivot::Pivot {
+            Leave::PivotRoot
+        } else {
+            Leave::MoveRoot
+        },
         listener: listener.into(),
         hooks: spec.hooks(),
         memory_cgroup: None,
@@ -173,9 +223,12 @@ fn make(
         proc: Proc::open()?,
         joins,
         console_socket,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserved,
         filters,
-        annotations_state: spec.hooks().as_ref().map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
+        annotations_state: spec
+            .hooks()
+            .as_ref()
+            .map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
     };
     let new_user = entry.new.contains(&NsType::User);
     let pid = spawn::spawn(entry, setup, &ours)?;
@@ -193,19 +246,26 @@ fn make(
 
 /// What clone makes, and what the child joins.
 fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
-    let mut entry = Entry { new: namespaces::new_types(hardened), ..Entry::default() };
+    let mut entry = Entry {
+        new: namespaces::new_types(hardened),
+        ..Entry::default()
+    };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
         entry.new.retain(|t| *t == NsType::Mount);
     }
     let wanted = namespaces::joined_types(hardened);
     let mut joins = Vec::new();
     for typ in namespaces::JOIN_ORDER {
-        let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else { continue };
+        let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else {
+            continue;
+        };
         // The descriptor that was vetted, never the path again.
-        let fd = handles
-            .ns
-            .get(path)
-            .ok_or_else(|| Error::failed(Step::Namespaces, format!("cannot open the namespace {}", path.display())))?;
+        let fd = handles.ns.get(path).ok_or_else(|| {
+            Error::failed(
+                Step::Namespaces,
+                format!("cannot open the namespace {}", path.display()),
+            )
+        })?;
         let fd = fd.try_clone().map_err(Error::file("keep", path))?;
         match typ {
             NsType::User => entry.user = Some(fd),
@@ -234,14 +294,25 @@ fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize, Tree>> {
         let shown = mount.source().clone().unwrap_or_default();
         let fd = handles.sources.get(&index).ok_or_else(|| Error::Bundle {
             path: shown.clone(),
-            why: format!("the source of the mount at {} does not exist", mount.destination().display()),
+            why: format!(
+                "the source of the mount at {} does not exist",
+                mount.destination().display()
+            ),
         })?;
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;
-        let point =
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { PointKind::Directory } else { PointKind::File };
+        let point = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            PointKind::Directory
+        } else {
+            PointKind::File
+        };
         let tree = match clone_tree(fd, mounts::reach(mount))? {
             Some(fd) => Tree::Detached { fd, point },
-            None => Tree::Reopen { path: shown, dev: stat.st_dev, ino: stat.st_ino, point },
+            None => Tree::Reopen {
+                path: shown,
+                dev: stat.st_dev,
+                ino: stat.st_ino,
+                point,
+            },
         };
         trees.insert(index, tree);
     }
@@ -255,15 +326,14 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
             let stream = UnixStream::connect(path).map_err(Error::file("connect to the console socket", path))?;
             Ok(Some(stream.into()))
         }
-        (None, true) => Err(Error::Usage("the process wants a terminal: give --console-socket".to_owned())),
-        (Some(_), false) => Err(Error::Usage("--console-socket needs a process with terminal: true".to_owned())),
+        (None, true) => Err(Error::Usage(
+            "the process wants a terminal: give --console-socket".to_owned(),
+        )),
+        (Some(_), false) => Err(Error::Usage(
+            "--console-socket needs a process with terminal: true".to_owned(),
+        )),
         (None, false) => Ok(None),
     }
-}
-
-/// Descriptors passed by socket activation (sd_listen_fds(3)) are preserved too, as runc does.
-fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
@@ -271,7 +341,12 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     faults::at(Step::Cgroup)?;
     let cgroup = Cgroup::open(&record.cgroup)?;
     cgroup.add(pid)?;
-    let resources = record.hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.resources().as_ref());
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
@@ -305,13 +380,20 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
                 hooks::run(prestart, Some(&state), Some(pid.as_raw()))?;
-                hooks::run(hooks.and_then(|h| h.create_runtime().as_ref()), Some(&state), Some(pid.as_raw()))?;
+                hooks::run(
+                    hooks.and_then(|h| h.create_runtime().as_ref()),
+                    Some(&state),
+                    Some(pid.as_raw()),
+                )?;
                 channel.send(&Message::HooksRan)?;
             }
             Some((Message::Failed(report), _)) => return Err(report.into()),
             Some((other, _)) => return Err(Error::failed(Step::Ready, format!("unexpected message {other:?}"))),
             None => {
-                return Err(Error::failed(Step::Ready, "the container's first process died before it was ready"));
+                return Err(Error::failed(
+                    Step::Ready,
+                    "the container's first process died before it was ready",
+                ));
             }
         }
     }

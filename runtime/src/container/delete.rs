@@ -30,7 +30,11 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
         // runc lets a container go that was created and never started.
         (Status::Created, Force::Refuse) => {}
         (status, Force::Refuse) => {
-            return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "stopped" });
+            return Err(Error::WrongState {
+                id: id.to_string(),
+                status: status.as_str(),
+                wanted: "stopped",
+            });
         }
     }
     let record = dir.record();
@@ -79,9 +83,18 @@ fn end(init: Init) -> Result<()> {
 }
 
 fn poststop(record: &Record) -> Result<()> {
-    let hooks = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststop().as_ref());
+    let hooks = record
+        .hardened
+        .spec()
+        .hooks()
+        .as_ref()
+        .and_then(|h| h.poststop().as_ref());
     if hooks.is_none() {
         return Ok(());
     }
-    hooks::run(hooks, Some(&hooks::state_for(record, ContainerStatus::Stopped, None)), None)
+    hooks::run(
+        hooks,
+        Some(&hooks::state_for(record, ContainerStatus::Stopped, None)),
+        None,
+    )
 }

@@ -10,13 +10,15 @@ use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
 use crate::container::channel::{Channel, Message};
 use crate::container::foreground::{self, Terminal};
-use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
+use crate::container::options::{
+    AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
+};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{create, query};
+use crate::container::{create, precheck, query};
 use crate::control::exec::{self as vet, ExecRequest, Widening};
-use crate::hardened::ExecPlan;
 use crate::error::{Error, Result, Step};
+use crate::hardened::ExecPlan;
 use crate::host::NsType;
 use crate::init::{Kind, Proc, Setup, namespaces};
 use crate::request::ContainerId;
@@ -46,6 +48,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
+    let preserved = precheck::preserved(options.preserve_fds, None)?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
@@ -57,7 +60,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         proc: Proc::open()?,
         joins,
         console_socket: terminal.socket_for_child()?,
-        preserve_fds: options.preserve_fds,
+        preserved,
         filters,
         annotations_state: None,
     };
@@ -77,9 +80,13 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
 fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Result<()> {
     let mut place = record.cgroup.clone();
     if let Some(below) = below {
-        let climbs = std::path::Path::new(below).components().any(|c| c == std::path::Component::ParentDir);
+        let climbs = std::path::Path::new(below)
+            .components()
+            .any(|c| c == std::path::Component::ParentDir);
         if climbs {
-            return Err(Error::Usage(format!("--cgroup {below} leads out of the container's cgroup")));
+            return Err(Error::Usage(format!(
+                "--cgroup {below} leads out of the container's cgroup"
+            )));
         }
         place.path = place.path.join(below.trim_start_matches('/'));
     }
@@ -109,7 +116,11 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
     match (status, dir.init()?) {
         (Status::Running | Status::Created, Some(init)) => Ok(init),
         (Status::Paused, Some(init)) if paused == Paused::Ignore => Ok(init),
-        (Status::Paused, _) => Err(Error::WrongState { id: id(), status: "paused", wanted: "running" }),
+        (Status::Paused, _) => Err(Error::WrongState {
+            id: id(),
+            status: "paused",
+            wanted: "running",
+        }),
         _ => Err(Error::NotRunning { id: id() }),
     }
 }
@@ -117,12 +128,18 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 /// The process that was asked for, and the flags that would widen it.
 fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
     match process {
-        ExecProcess::File(process) => Ok(ExecRequest { process: *process, widening: Vec::new() }),
+        ExecProcess::File(process) => Ok(ExecRequest {
+            process: *process,
+            widening: Vec::new(),
+        }),
         ExecProcess::Line(line) => {
             let base = record.hardened.spec().process().clone();
             let base = base.ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
             let widening = widening(&line);
-            Ok(ExecRequest { process: from_line(base, &line), widening })
+            Ok(ExecRequest {
+                process: from_line(base, &line),
+                widening,
+            })
         }
     }
 }
@@ -131,12 +148,16 @@ fn widening(line: &ExecLine) -> Vec<Widening> {
     let caps = line.caps.iter().cloned().map(Widening::Capability);
     let profile = line.apparmor.iter().cloned().map(Widening::AppArmor);
     let label = line.process_label.iter().cloned().map(Widening::ProcessLabel);
-    caps.chain(profile).chain(label).collect()
+    let all = (line.privileged == AskPrivileged::All).then_some(Widening::Privileged);
+    caps.chain(profile).chain(label).chain(all).collect()
 }
 
 /// The container's own process, with what the command line changes (runc exec).
 fn from_line(mut process: Process, line: &ExecLine) -> Process {
-    process.set_args(Some(line.args.clone())).set_terminal(Some(line.terminal == Tty::Tty)).set_console_size(None);
+    process
+        .set_args(Some(line.args.clone()))
+        .set_terminal(Some(line.terminal == Tty::Tty))
+        .set_console_size(None);
     if let Some(cwd) = &line.cwd {
         process.set_cwd(cwd.clone());
     }
@@ -145,7 +166,9 @@ fn from_line(mut process: Process, line: &ExecLine) -> Process {
     process.set_env(Some(env));
     if let Some(user) = line.user {
         let mut new = SpecUser::default();
-        new.set_uid(user.uid).set_gid(user.gid.unwrap_or(0)).set_umask(process.user().umask());
+        new.set_uid(user.uid)
+            .set_gid(user.gid.unwrap_or(0))
+            .set_umask(process.user().umask());
         process.set_user(new);
     }
     if !line.additional_gids.is_empty() {
@@ -166,7 +189,9 @@ fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> 
     let mut entry = Entry::default();
     let mut joins = Vec::new();
     for typ in namespaces::JOIN_ORDER {
-        let Some(fd) = other_namespace(init.pid, typ)? else { continue };
+        let Some(fd) = other_namespace(init.pid, typ)? else {
+            continue;
+        };
         match typ {
             NsType::User => entry.user = Some(fd),
             NsType::Pid => entry.pid = Some(fd),
@@ -193,7 +218,9 @@ fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
             Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),
         }
     };
-    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else { return Ok(None) };
+    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else {
+        return Ok(None);
+    };
     let id = |fd: &OwnedFd| {
         nix::sys::stat::fstat(fd.as_raw_fd())
             .map(|s| (s.st_dev, s.st_ino))

@@ -40,7 +40,9 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
 
 /// To this very process, not to another one with its number.
 pub fn one(init: Init, signal: i32) -> Result<()> {
-    let gone = || Error::NotRunning { id: format!("process {}", init.pid) };
+    let gone = || Error::NotRunning {
+        id: format!("process {}", init.pid),
+    };
     let pidfd = match sys::pidfd_open(Pid::from_raw(init.pid)) {
         Err(Errno::ESRCH) => return Err(gone()),
         other => other.map_err(|e| Error::step(Step::Start, "open the process", e))?,

@@ -154,7 +154,16 @@ pub struct ExecLine {
     pub caps: Vec<String>,
     pub apparmor: Option<String>,
     pub process_label: Option<String>,
+    pub privileged: AskPrivileged,
     pub no_new_privs: AskNoNewPrivs,
+}
+
+/// `--privileged`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AskPrivileged {
+    #[default]
+    AsContainer,
+    All,
 }
 
 /// `--no-new-privs`. It can only be asked for, never taken away.

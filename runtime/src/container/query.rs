@@ -13,15 +13,27 @@ use crate::request::ContainerId;
 /// The status, read off the kernel.
 pub fn status(dir: &StateDir) -> Result<Status> {
     let Some(init) = dir.init()? else {
-        return Ok(if dir.being_created()? { Status::Creating } else { Status::Stopped });
+        return Ok(if dir.being_created()? {
+            Status::Creating
+        } else {
+            Status::Stopped
+        });
     };
     if !init.lives() {
         return Ok(Status::Stopped);
     }
     if dir.awaits_start() {
-        return Ok(if dir.being_created()? { Status::Creating } else { Status::Created });
+        return Ok(if dir.being_created()? {
+            Status::Creating
+        } else {
+            Status::Created
+        });
     }
-    Ok(if frozen(&dir.record()?)? { Status::Paused } else { Status::Running })
+    Ok(if frozen(&dir.record()?)? {
+        Status::Paused
+    } else {
+        Status::Running
+    })
 }
 
 fn frozen(record: &Record) -> Result<bool> {
@@ -65,7 +77,11 @@ fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
         other => other?,
     };
     let alive = !matches!(status, Status::Stopped | Status::Creating);
-    let pid = if alive { dir.init()?.map_or(0, |init| init.pid) } else { 0 };
+    let pid = if alive {
+        dir.init()?.map_or(0, |init| init.pid)
+    } else {
+        0
+    };
     let spec = record.hardened.spec();
     Ok(ListEntry {
         oci_version: spec.version().clone(),

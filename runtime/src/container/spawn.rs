@@ -42,7 +42,10 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     faults::at(Step::Clone)?;
     if entry.new.contains(&NsType::Time) {
-        return Err(Error::failed(Step::Namespaces, "a new time namespace is not supported: join one by path"));
+        return Err(Error::failed(
+            Step::Namespaces,
+            "a new time namespace is not supported: join one by path",
+        ));
     }
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
@@ -58,6 +61,7 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     };
     let cloned = sys::clone3(entry.flags(), None);
     if let Ok(Cloned::Child) = cloned {
+        alone(ours);
         init::run(&setup);
     }
     // Hooks and helpers that we fork later belong to the host's pid namespace again.
@@ -67,6 +71,14 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     match cloned.map_err(failed("clone the first process"))? {
         Cloned::Parent(pid) => Ok(pid),
         Cloned::Child => Err(Error::failed(Step::Clone, "the child came back")),
+    }
+}
+
+/// In the child: lets go of the runtime's end. While we held it ourselves we would never hear that the runtime has died, and
+/// wait for it for ever, privileged.
+fn alone(ours: &Channel) {
+    if let Err(error) = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) {
+        tracing::debug!(%error, "closing the runtime's end of the channel");
     }
 }
 
@@ -82,7 +94,10 @@ fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
 /// A user namespace is joined by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
 fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     match sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
-        Cloned::Child => intermediate(&entry, &setup),
+        Cloned::Child => {
+            alone(ours);
+            intermediate(&entry, &setup)
+        }
         Cloned::Parent(middle) => {
             drop(setup);
             let first = ours.receive()?;
@@ -90,7 +105,10 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
             match first {
                 Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
                 Some((Message::Failed(report), _)) => Err(report.into()),
-                _ => Err(Error::failed(Step::Clone, "the intermediate process ended without a word")),
+                _ => Err(Error::failed(
+                    Step::Clone,
+                    "the intermediate process ended without a word",
+                )),
             }
         }
     }

@@ -21,23 +21,41 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
     let status = query::status(&dir)?;
     if status != Status::Created {
-        return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "created" });
+        return Err(Error::WrongState {
+            id: id.to_string(),
+            status: status.as_str(),
+            wanted: "created",
+        });
     }
-    let mut stream =
-        UnixStream::connect(dir.socket_path(START_SOCKET)).map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
+    let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
+        .map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
     let mut said = Vec::new();
-    stream.read_to_end(&mut said).map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
+    stream
+        .read_to_end(&mut said)
+        .map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
     if !said.is_empty() {
-        let report: Report = serde_json::from_slice(&said)
-            .map_err(|e| Error::State { path: dir.path.join(START_SOCKET), why: e.to_string() })?;
+        let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
+            path: dir.path.join(START_SOCKET),
+            why: e.to_string(),
+        })?;
         return Err(report.into());
     }
     // The end of the stream without a word is execve's doing.
     dir.started()?;
     let record = dir.record()?;
-    let Some(list) = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststart().as_ref()) else {
+    let Some(list) = record
+        .hardened
+        .spec()
+        .hooks()
+        .as_ref()
+        .and_then(|h| h.poststart().as_ref())
+    else {
         return Ok(());
     };
     let pid = dir.init()?.map(|init| init.pid);
-    hooks::run(Some(list), Some(&hooks::state_for(&record, ContainerStatus::Running, pid)), pid)
+    hooks::run(
+        Some(list),
+        Some(&hooks::state_for(&record, ContainerStatus::Running, pid)),
+        pid,
+    )
 }

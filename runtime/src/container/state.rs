@@ -54,7 +54,17 @@ impl Record {
         hardened: Hardened,
     ) -> Self {
         let owner = nix::unistd::geteuid().as_raw();
-        Self { version: VERSION, id, bundle, rootfs, created, owner, user_ns, cgroup, hardened }
+        Self {
+            version: VERSION,
+            id,
+            bundle,
+            rootfs,
+            created,
+            owner,
+            user_ns,
+            cgroup,
+            hardened,
+        }
     }
 }
 
@@ -71,7 +81,10 @@ impl Init {
     pub fn now(pid: i32) -> Result<Self> {
         match stat(pid) {
             Some((_, start)) => Ok(Self { pid, start }),
-            None => Err(Error::failed(Step::Clone, format!("process {pid} is gone before it was set up"))),
+            None => Err(Error::failed(
+                Step::Clone,
+                format!("process {pid} is gone before it was set up"),
+            )),
         }
     }
 
@@ -138,7 +151,13 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists { id: id.to_string() });
             }
-            Err(e) => return Err(Error::File { doing: "make", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "make",
+                    path,
+                    source: e,
+                });
+            }
         }
         let dir = open_dir(&path)?;
         let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
@@ -160,7 +179,10 @@ impl StateDir {
                 Ok(Self { path, dir })
             }
             Err(Error::File { source, .. })
-                if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
             {
                 Err(Error::NotFound { id: id.to_string() })
             }
@@ -170,8 +192,10 @@ impl StateDir {
 
     /// Writes `state.json`.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::State { path: self.path.join(STATE), why: e.to_string() })?;
+        let text = serde_json::to_vec(record).map_err(|e| Error::State {
+            path: self.path.join(STATE),
+            why: e.to_string(),
+        })?;
         self.write_file(STATE, &text)
     }
 
@@ -200,10 +224,15 @@ impl StateDir {
     pub fn record(&self) -> Result<Record> {
         let path = self.path.join(STATE);
         let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|e| Error::State { path: path.clone(), why: e.to_string() })?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::State {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
         if record.version != VERSION {
-            let why = format!("written by another version of gabion (format {}, ours is {VERSION})", record.version);
+            let why = format!(
+                "written by another version of gabion (format {}, ours is {VERSION})",
+                record.version
+            );
             return Err(Error::State { path, why });
         }
         Ok(record)
@@ -215,12 +244,24 @@ impl StateDir {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::File { doing: "read", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "read",
+                    path,
+                    source: e,
+                });
+            }
         };
         let parsed = text.split_once(' ').and_then(|(pid, start)| {
-            Some(Init { pid: pid.parse().ok()?, start: start.trim_end().parse().ok()? })
+            Some(Init {
+                pid: pid.parse().ok()?,
+                start: start.trim_end().parse().ok()?,
+            })
         });
-        parsed.map(Some).ok_or_else(|| Error::State { path, why: "not a pid and a start time".to_owned() })
+        parsed.map(Some).ok_or_else(|| Error::State {
+            path,
+            why: "not a pid and a start time".to_owned(),
+        })
     }
 
     /// Whether somebody is making this container right now.
@@ -230,7 +271,11 @@ impl StateDir {
         match lock(&dir, FlockArg::LockSharedNonblock) {
             Ok(_unlocks_when_dropped) => Ok(false),
             Err(Errno::EWOULDBLOCK) => Ok(true),
-            Err(e) => Err(Error::step(Step::StateDir, "look at the lock of the state directory", e)),
+            Err(e) => Err(Error::step(
+                Step::StateDir,
+                "look at the lock of the state directory",
+                e,
+            )),
         }
     }
 
@@ -251,16 +296,20 @@ impl StateDir {
 
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::File { doing: "remove", path: self.path.clone(), source: e })
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File {
+                doing: "remove",
+                path: self.path.clone(),
+                source: e,
+            }),
             _ => Ok(()),
         }
     }
 }
 
 fn lock(dir: &File, how: FlockArg) -> std::result::Result<Flock<File>, Errno> {
-    let dir = dir.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let dir = dir
+        .try_clone()
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
     Flock::lock(dir, how).map_err(|(_, errno)| errno)
 }
 
@@ -280,13 +329,21 @@ fn make_root(root: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_owner(&open_root(root)?, root),
-        Err(e) => Err(Error::File { doing: "make", path: root.to_path_buf(), source: e }),
+        Err(e) => Err(Error::File {
+            doing: "make",
+            path: root.to_path_buf(),
+            source: e,
+        }),
     }
 }
 
 /// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.
 fn open_root(root: &Path) -> Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(root).map_err(Error::file("open", root))
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(root)
+        .map_err(Error::file("open", root))
 }
 
 fn check_owner(dir: &File, path: &Path) -> Result<()> {
@@ -298,7 +355,10 @@ fn check_owner(dir: &File, path: &Path) -> Result<()> {
             meta.uid(),
             meta.mode() & 0o7777
         );
-        return Err(Error::State { path: path.to_path_buf(), why });
+        return Err(Error::State {
+            path: path.to_path_buf(),
+            why,
+        });
     }
     Ok(())
 }
@@ -308,15 +368,23 @@ pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::File { doing: "list", path: root.to_path_buf(), source: e }),
+        Err(e) => {
+            return Err(Error::File {
+                doing: "list",
+                path: root.to_path_buf(),
+                source: e,
+            });
+        }
     };
     let mut ids = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::file("list", root))?;
         let is_dir = entry.file_type().map_err(Error::file("list", root))?.is_dir();
         // Anything else (a seccomp cache, a stray file) is not a container.
-        if let (true, Ok(name)) = (is_dir && entry.path().join(STATE).exists(), entry.file_name().into_string())
-            && let Ok(id) = ContainerId::try_from(name)
+        if let (true, Ok(name)) = (
+            is_dir && entry.path().join(STATE).exists(),
+            entry.file_name().into_string(),
+        ) && let Ok(id) = ContainerId::try_from(name)
         {
             ids.push(id);
         }

@@ -12,6 +12,9 @@ use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
 
+/// The name that a container's session keyring gets.
+pub const KEYRING: &str = "_ses.gabion";
+
 pub struct Fds;
 
 static ABOUT: About = About {
@@ -52,7 +55,7 @@ impl Control for Fds {
         }
     }
 
-    fn facts(&self, _hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         let directories: Vec<String> = seen
             .inherited_fds
             .iter()
@@ -64,12 +67,16 @@ impl Control for Fds {
         } else {
             (directories.join(", "), Holds::No)
         };
-        vec![Fact::judged(
+        let mut facts = vec![Fact::judged(
             ControlId::Fds,
             "no directory among the inherited descriptors",
             observed,
             holds,
-        )]
+        )];
+        if hardened.plan.new_keyring {
+            facts.push(keyring(seen));
+        }
+        facts
     }
 }
 
@@ -101,6 +108,21 @@ pub fn bad_cwd(cwd: &Path) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// A session keyring of the container's own. From outside it cannot be seen: only the process itself can ask.
+fn keyring(seen: &Observed) -> Fact {
+    let expected = format!("session keyring {KEYRING}");
+    match seen.session_keyring.as_deref() {
+        None => Fact::unknown(ControlId::Fds, expected, "session keyring not shown"),
+        Some(KEYRING) => Fact::judged(
+            ControlId::Fds,
+            expected,
+            format!("session keyring {KEYRING}"),
+            Holds::Yes,
+        ),
+        Some(other) => Fact::judged(ControlId::Fds, expected, format!("session keyring {other}"), Holds::No),
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,10 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 /// Mounts the container's view of its cgroups and gives the top of it.
 pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: MsFlags) -> Result<OwnedFd> {
     let place = target::open(Step::Mounts, root, mount.destination(), Point::Directory)?;
-    let listing = setup.proc.read("self/cgroup").map_err(failed("read /proc/self/cgroup"))?;
+    let listing = setup
+        .proc
+        .read("self/cgroup")
+        .map_err(failed("read /proc/self/cgroup"))?;
     let hierarchies: Vec<Hierarchy<'_>> = listing.lines().filter_map(Hierarchy::parse).collect();
     let own_view = setup.enters_new(NsType::Cgroup);
     if hierarchies.iter().all(|h| h.controllers.is_empty()) {
@@ -49,9 +52,15 @@ fn unified() -> Result<OwnedFd> {
 fn host_view(name: &str, path: &str) -> Result<OwnedFd> {
     let full = Path::new(HOST).join(name).join(path.trim_start_matches('/'));
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(&full, flags, Mode::empty()).and_then(sys::adopt).map_err(failed("open our cgroup"))?;
+    let fd = nix::fcntl::open(&full, flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open our cgroup"))?;
     let tree = sys::open_tree_clone(fd.as_fd(), Reach::One).map_err(failed("clone our cgroup's mount"))?;
-    let attr = MountAttr { set: ATTRIBUTES, propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+    let attr = MountAttr {
+        set: ATTRIBUTES,
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::One, &attr).map_err(failed("set the attributes of our cgroup's mount"))?;
     Ok(tree)
 }
@@ -66,7 +75,10 @@ struct Hierarchy<'a> {
 impl<'a> Hierarchy<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(3, ':').skip(1);
-        Some(Self { controllers: parts.next()?, path: parts.next()? })
+        Some(Self {
+            controllers: parts.next()?,
+            path: parts.next()?,
+        })
     }
 
     /// Its directory's name: `systemd` for `name=systemd`.
@@ -76,10 +88,18 @@ impl<'a> Hierarchy<'a> {
 
     fn attach(&self, top: BorrowedFd<'_>, own_view: bool) -> Result<()> {
         let name = self.name();
-        nix::sys::stat::mkdirat(Some(std::os::fd::AsRawFd::as_raw_fd(&top)), name, Mode::from_bits_retain(0o755))
-            .map_err(failed("make a cgroup directory"))?;
+        nix::sys::stat::mkdirat(
+            Some(std::os::fd::AsRawFd::as_raw_fd(&top)),
+            name,
+            Mode::from_bits_retain(0o755),
+        )
+        .map_err(failed("make a cgroup directory"))?;
         let place = target::resolve(top, Path::new(name)).map_err(failed("open a cgroup directory"))?;
-        let made = if own_view { self.own()? } else { host_view(name, self.path)? };
+        let made = if own_view {
+            self.own()?
+        } else {
+            host_view(name, self.path)?
+        };
         sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach a cgroup hierarchy"))?;
         if name.contains(',') {
             for alias in name.split(',') {

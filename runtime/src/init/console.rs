@@ -29,7 +29,9 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the terminal and puts it on stdio, if the process wants one.
 pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
-    let Some(socket) = &setup.console_socket else { return Ok(()) };
+    let Some(socket) = &setup.console_socket else {
+        return Ok(());
+    };
     faults::at(Step::Console)?;
     // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;

@@ -14,8 +14,12 @@ use crate::init::target;
 use crate::init::{Create, Setup};
 
 /// What a runtime puts into /dev (runtime-spec, config-linux.md#default-devices, and runc's links).
-const LINKS: [(&str, &str); 4] =
-    [("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")];
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+];
 
 /// Makes the nodes of the spec and the default ones.
 pub fn make(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd) -> Result<()> {
@@ -26,9 +30,7 @@ pub fn make(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd) -> Result<()
     let missing = defaults.iter().filter(|d| asked.iter().all(|a| a.path() != d.path()));
     // mknod is not for user namespaces (user_namespaces(7)): the host's nodes are bound.
     let bind = setup.hardened.spec().linux().is_some()
-        && (setup.enters_new(NsType::User)
-            || setup.joins.iter().any(|(t, _)| *t == NsType::User)
-            || nested(setup)?);
+        && (setup.enters_new(NsType::User) || setup.joins.iter().any(|(t, _)| *t == NsType::User) || nested(setup)?);
     Device::new()
         .create_devices(&create.rootfs, asked.iter().chain(missing), bind)
         .map_err(|e| Error::failed(Step::Devices, chain(&e)))?;
@@ -48,7 +50,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Whether gabion itself runs in a user namespace that is not the host's (rootless podman).
 fn nested(setup: &Setup<'_>) -> Result<bool> {
-    let map = setup.proc.read("self/uid_map").map_err(|e| Error::step(Step::Devices, "read our uid map", e))?;
+    let map = setup
+        .proc
+        .read("self/uid_map")
+        .map_err(|e| Error::step(Step::Devices, "read our uid map", e))?;
     Ok(!map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 

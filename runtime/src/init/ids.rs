@@ -13,6 +13,9 @@ use crate::faults;
 use crate::init::Setup;
 use crate::sys;
 
+/// The name of the session keyring that a container gets.
+pub const SESSION_KEYRING: &std::ffi::CStr = c"_ses.gabion"; // control::fds::KEYRING
+
 fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let doing = doing.into();
     move |e| Error::step(Step::Ids, doing, e)
@@ -24,7 +27,7 @@ pub fn keyring(setup: &Setup<'_>) -> Result<()> {
     if !setup.hardened.plan().new_keyring || !setup.applies(ControlId::Fds) {
         return Ok(());
     }
-    match sys::join_session_keyring(c"_ses.gabion") {
+    match sys::join_session_keyring(SESSION_KEYRING) {
         // A kernel without keyrings has none to inherit.
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(e) => Err(Error::step(Step::Keyring, "join a new session keyring", e)),
@@ -89,17 +92,27 @@ pub fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
         e => failed("look at the working directory")(e),
     })?;
     if !cwd.is_absolute() {
-        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+        return Err(Error::failed(
+            Step::Ids,
+            "the working directory lies outside the container",
+        ));
     }
     // What is open must be a directory of our own mounts, too: /proc/self/fd/N could pass through a preserved descriptor.
-    let raw = nix::fcntl::open(".", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-        .and_then(sys::adopt)
-        .map_err(failed("open the working directory"))?;
+    let raw = nix::fcntl::open(
+        ".",
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .and_then(sys::adopt)
+    .map_err(failed("open the working directory"))?;
     let there = format!("self/fd/{}", raw.as_raw_fd());
     let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
         .map_err(failed("look at the working directory"))?;
     if Path::new(&target) != cwd {
-        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+        return Err(Error::failed(
+            Step::Ids,
+            "the working directory lies outside the container",
+        ));
     }
     Ok(())
 }
@@ -110,7 +123,7 @@ pub fn close_inherited(setup: &Setup<'_>) -> Result<()> {
     if !setup.applies(ControlId::Fds) {
         return Ok(());
     }
-    sys::cloexec_from(3 + setup.preserve_fds).map_err(failed("mark descriptors close-on-exec"))
+    sys::cloexec_from(setup.preserved.count.saturating_add(3)).map_err(failed("mark descriptors close-on-exec"))
 }
 
 /// Groups, then group, then user, keeping the capabilities until they are set by name.
@@ -120,25 +133,30 @@ pub fn become_user(setup: &Setup<'_>) -> Result<()> {
     if let Some(umask) = user.umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
-    let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|g| Gid::from_raw(*g)).collect();
+    let groups: Vec<Gid> = user
+        .additional_gids()
+        .iter()
+        .flatten()
+        .map(|g| Gid::from_raw(*g))
+        .collect();
     set_groups(setup, &groups)?;
     sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(failed("keep capabilities over the change of user"))?;
     let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
     nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
-    sys::prctl(libc::PR_SET_KEEPCAPS, 0).map(drop).map_err(failed("keep capabilities no longer"))
+    sys::prctl(libc::PR_SET_KEEPCAPS, 0)
+        .map(drop)
+        .map_err(failed("keep capabilities no longer"))
 }
 
 fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {
     match nix::unistd::setgroups(groups) {
         Ok(()) => Ok(()),
         // A user namespace made by an ordinary user (user_namespaces(7), setgroups): there is nothing to drop by this call.
-        Err(Errno::EPERM) if groups.is_empty() => {
-            match setup.proc.read("self/setgroups") {
-                Ok(state) if state.trim() == "deny" => Ok(()),
-                _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
-            }
-        }
+        Err(Errno::EPERM) if groups.is_empty() => match setup.proc.read("self/setgroups") {
+            Ok(state) if state.trim() == "deny" => Ok(()),
+            _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
+        },
         Err(e) => Err(failed("set supplementary groups")(e)),
     }
 }

@@ -26,7 +26,8 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
         if let Ok(value) = proc.read(&path) {
-            seen.sysctls.insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+            seen.sysctls
+                .insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
     let masked = hardened.spec().linux().as_ref().and_then(|l| l.masked_paths().as_ref());
@@ -34,6 +35,7 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;
+    seen.session_keyring = sys::session_keyring_name();
     Ok(seen)
 }
 
@@ -46,7 +48,11 @@ pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
         namespaces: namespaces(proc, who)?,
         limits: read("limits")?.lines().filter_map(parse_limit).collect(),
         label: proc.read(&format!("{who}/attr/current")).ok().map(clean_label),
-        label_on_exec: proc.read(&format!("{who}/attr/exec")).ok().map(clean_label).filter(|l| !l.is_empty()),
+        label_on_exec: proc
+            .read(&format!("{who}/attr/exec"))
+            .ok()
+            .map(clean_label)
+            .filter(|l| !l.is_empty()),
         ..Observed::default()
     })
 }
@@ -82,7 +88,14 @@ pub fn parse_mount(line: &str) -> Option<MountPoint> {
     let mut fields = after.split(' ');
     let fstype = fields.next()?.to_owned();
     let super_options = fields.nth(1).map(set).unwrap_or_default();
-    Some(MountPoint { target, root, fstype, options, super_options, propagation })
+    Some(MountPoint {
+        target,
+        root,
+        fstype,
+        options,
+        super_options,
+        propagation,
+    })
 }
 
 fn set(options: &str) -> BTreeSet<String> {
@@ -94,7 +107,10 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        let octal = tail
+            .get(..3)
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
         match (first, octal) {
             (b'\\', Some(byte)) => {
                 bytes.push(byte);
@@ -113,11 +129,18 @@ fn unescape(text: &str) -> PathBuf {
 fn parse_limit(line: &str) -> Option<(String, (Option<u64>, Option<u64>))> {
     let (name, rest) = line.split_once("  ")?;
     let mut values = rest.split_ascii_whitespace();
-    let number = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
+    let number = |text: &str| {
+        if text == "unlimited" {
+            Some(None)
+        } else {
+            text.parse().ok().map(Some)
+        }
+    };
     Some((name.to_owned(), (number(values.next()?)?, number(values.next()?)?)))
 }
 
-fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
+/// The namespaces of a process, by identity.
+pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
     use std::os::fd::AsFd;
     let dir = Some(proc.as_fd().as_raw_fd());
     let mut found = BTreeMap::new();
@@ -125,7 +148,13 @@ fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
         let path = format!("{who}/ns/{}", typ.proc_name());
         match fstatat(dir, path.as_str(), AtFlags::empty()) {
             Ok(stat) => {
-                found.insert(typ, NsId { dev: stat.st_dev, ino: stat.st_ino });
+                found.insert(
+                    typ,
+                    NsId {
+                        dev: stat.st_dev,
+                        ino: stat.st_ino,
+                    },
+                );
             }
             // A kernel without this kind.
             Err(Errno::ENOENT) => {}
@@ -161,13 +190,21 @@ fn look_at_mask(path: &Path) -> Masked {
 /// Descriptors from `first` on that execve would pass on, with what they are.
 fn inherited(proc: &Proc, first: i32) -> Result<BTreeMap<i32, String>> {
     use std::os::fd::AsFd;
-    let dir = sys::openat(proc.as_fd(), "self/fd", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(failed("our descriptors"))?;
-    let mut dir = nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
+    let dir = sys::openat(
+        proc.as_fd(),
+        "self/fd",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed("our descriptors"))?;
+    let mut dir =
+        nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
     let mut found = BTreeMap::new();
     for entry in dir.iter() {
         let entry = entry.map_err(failed("our descriptors"))?;
-        let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
         let flags = match nix::fcntl::fcntl(number, nix::fcntl::FcntlArg::F_GETFD) {
             Ok(flags) => flags,
             Err(Errno::EBADF) => continue,
@@ -213,9 +250,11 @@ mod tests {
 
     #[test]
     fn limits_and_status() {
-        let limit = parse_limit("Max open files            1024                 524288               files     ").unwrap();
+        let limit =
+            parse_limit("Max open files            1024                 524288               files     ").unwrap();
         assert_eq!(limit, ("Max open files".to_owned(), (Some(1024), Some(524_288))));
-        let core = parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
+        let core =
+            parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
         assert_eq!(core.1, (Some(0), None));
         assert_eq!(parse_status("CapEff:\t0000\nName:\ta:b\n").get("Name").unwrap(), "a:b");
     }
