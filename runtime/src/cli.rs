@@ -15,6 +15,7 @@ use crate::policy::load::{self, Loaded};
 use crate::request::ContainerId;
 use crate::selfprotect;
 
+mod attest;
 mod audit;
 mod check;
 mod create;
@@ -115,6 +116,7 @@ enum Command {
     Spec(spec::Args),
     Features(features::Args),
     Check(check::Args),
+    Attest(attest::Args),
     Audit(audit::Args),
     Checkpoint(unsupported::Args),
     Restore(unsupported::Args),
@@ -176,6 +178,7 @@ impl Cli {
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Check(args) => args.run(global),
+            Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
             Command::Restore(_) => Err(unsupported::restore()),
@@ -198,6 +201,7 @@ impl Command {
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Check(_) => "check",
+            Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
             Self::Checkpoint(_) => "checkpoint",
             Self::Restore(_) => "restore",

@@ -1,5 +1,6 @@
 //! check's table: one block for each change, what was kept in one line at the end.
 
+use super::super::output::clean;
 use super::{Report, Row};
 use crate::decision::{Change, Mode, Verdict};
 
@@ -120,20 +121,6 @@ fn fill(text: &mut String, words: &str, indent: usize, width: usize) {
         used += length;
     }
     text.push('\n');
-}
-
-/// Paths and names come from the spec: no escape of theirs reaches the terminal.
-fn clean(words: &str) -> String {
-    words
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\n' {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 /// Padded first: the escapes have no width.
