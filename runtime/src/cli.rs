@@ -27,6 +27,7 @@ mod kill;
 mod list;
 mod log;
 mod output;
+mod policy;
 mod ps;
 mod run;
 mod spec;
@@ -116,6 +117,7 @@ enum Command {
     Spec(spec::Args),
     Features(features::Args),
     Check(check::Args),
+    Policy(policy::Args),
     Attest(attest::Args),
     Audit(audit::Args),
     Checkpoint(unsupported::Args),
@@ -178,6 +180,7 @@ impl Cli {
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Check(args) => args.run(global),
+            Command::Policy(args) => args.run(global),
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
@@ -201,6 +204,7 @@ impl Command {
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Check(_) => "check",
+            Self::Policy(_) => "policy",
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
             Self::Checkpoint(_) => "checkpoint",

@@ -13,9 +13,14 @@ use crate::decision::Mode;
 use crate::size::Size;
 
 mod compare;
+pub mod date;
 pub mod exception;
+pub mod keys;
 pub mod load;
+pub mod origin;
+pub mod validate;
 
+pub use date::Date;
 pub use exception::{Exception, Match};
 
 /// How much is enforced. Ordered from weakest to strongest.
