@@ -1,88 +1,24 @@
-//! `attest` on real containers: what holds, and every drift that it must find. Needs root and a static busybox; without them
-//! there is nothing to look at, and the tests say so.
+//! `attest` on real containers: what holds, and every drift that it must find.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use live::Running;
 use serde_json::{Value, json};
 
-const BUSYBOX: &str = "/bin/busybox";
+mod live;
 
-/// A running container with a root of its own, gone when dropped.
-struct Running {
-    dir: PathBuf,
-    id: String,
+/// What only these tests ask.
+trait Attested {
+    fn attest(&self) -> (Option<i32>, Value);
+    fn differs(&self) -> Vec<(String, String)>;
+    fn differs_in(&self, control: &str, words: &str);
+    fn in_mounts(&self, words: &[&str]);
+    fn write_limit(&self, names: &[&str], value: &str);
 }
 
-impl Running {
-    fn new(name: &str) -> Option<Self> {
-        Self::with(name, "run", |_| {})
-    }
-
-    fn with(name: &str, how: &str, change: fn(&mut Value)) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
-            eprintln!("not root, or no {BUSYBOX}: nothing is tested");
-            return None;
-        }
-        let id = format!("attest-{name}-{}", std::process::id());
-        let dir = std::env::temp_dir().join(&id);
-        for part in ["bin", "dev", "proc", "sys", "tmp", "run", "var/tmp"] {
-            fs::create_dir_all(dir.join("bundle/rootfs").join(part)).unwrap();
-        }
-        let bin = dir.join("bundle/rootfs/bin");
-        fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
-        for applet in ["sh", "sleep", "mount", "umount"] {
-            symlink("busybox", bin.join(applet)).unwrap();
-        }
-        let this = Self { dir, id };
-        assert!(this.gabion(&["spec", "-b", &this.path("bundle")]).status.success());
-        let config = this.dir.join("bundle/config.json");
-        let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-        spec["process"]["args"] = json!(["sh", "-c", "sleep 300 & sleep 300"]);
-        spec["process"]["terminal"] = json!(false);
-        spec["linux"]["cgroupsPath"] = json!(format!("/{}", this.id));
-        change(&mut spec);
-        fs::write(&config, spec.to_string()).unwrap();
-        let mut words = vec![how];
-        if how == "run" {
-            words.push("--detach");
-        }
-        let bundle = this.path("bundle");
-        words.extend(["-b", &bundle, &this.id]);
-        let out = this.gabion(&words);
-        assert!(out.status.success(), "{}", this.said());
-        Some(this)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Output of what stays running goes to a file: a pipe would be held open by it.
-    fn gabion(&self, words: &[&str]) -> Output {
-        let err = fs::File::create(self.dir.join("stderr")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gabion"));
-        command
-            .args([
-                "--root",
-                &self.path("state"),
-                "--audit-log",
-                &self.path("log/audit.jsonl"),
-            ])
-            .args(words);
-        let quiet = words.contains(&"--detach") || words[0] == "create";
-        command.stdin(Stdio::null()).stderr(err);
-        command.stdout(if quiet { Stdio::null() } else { Stdio::piped() });
-        command.spawn().unwrap().wait_with_output().unwrap()
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
-    }
-
+impl Attested for Running {
     fn attest(&self) -> (Option<i32>, Value) {
         let out = self.gabion(&["attest", "--format", "json", &self.id]);
         (
@@ -123,11 +59,6 @@ impl Running {
         );
     }
 
-    fn pid(&self) -> String {
-        let state: Value = serde_json::from_slice(&self.gabion(&["state", &self.id]).stdout).unwrap();
-        state["pid"].to_string()
-    }
-
     /// In the container's mount namespace, with the host's capabilities.
     fn in_mounts(&self, words: &[&str]) {
         let done = Command::new("nsenter")
@@ -138,16 +69,6 @@ impl Running {
         assert!(done.success(), "{words:?}");
     }
 
-    /// The container's own directories of the cgroup hierarchies.
-    fn cgroups(&self) -> Vec<PathBuf> {
-        let root = Path::new("/sys/fs/cgroup");
-        let below = fs::read_dir(root).unwrap().map(|e| e.unwrap().path().join(&self.id));
-        below
-            .chain([root.join(&self.id)])
-            .filter(|p| p.join("cgroup.procs").exists())
-            .collect()
-    }
-
     fn write_limit(&self, names: &[&str], value: &str) {
         let files = self
             .cgroups()
@@ -155,15 +76,6 @@ impl Running {
             .flat_map(|dir| names.iter().map(move |n| dir.join(n)).collect::<Vec<_>>());
         let mut written = files.filter(|f| f.exists()).map(|f| fs::write(f, value).unwrap());
         written.next().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.gabion(&["delete", "--force", &self.id]);
-        let left = self.cgroups();
-        drop(fs::remove_dir_all(&self.dir));
-        assert!(left.is_empty() || std::thread::panicking(), "{left:?}");
     }
 }
 
