@@ -108,7 +108,7 @@ fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> R
     let mut seen = observed::read::of(proc, &who)?;
     // Only before execve does it say something.
     seen.label_on_exec = None;
-    seen.cgroup = cgroup::files(proc, record, init.pid)?;
+    seen.cgroup = cgroup::files(record)?;
     match root::open(proc, &who) {
         Ok(root) => seen.masked = root::masked(&root, &record.hardened),
         Err(errno) => findings.partial(format!("/proc/{who}/root: {errno:?}")),

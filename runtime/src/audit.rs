@@ -159,6 +159,14 @@ impl Trail {
         }])
     }
 
+    /// Limits that were changed.
+    pub fn updated(&self, limits: &oci_spec::runtime::LinuxResources, decision: &Decision) {
+        self.after(Event::Update {
+            limits: serde_json::to_value(limits).unwrap_or_default(),
+            changes: record::changes(std::slice::from_ref(decision)),
+        });
+    }
+
     pub fn refused(&self, action: Action, denial: &Denial) {
         self.after(Event::Refusal {
             of: action,

@@ -21,12 +21,14 @@ mod check;
 mod create;
 mod delete;
 mod diagnostics;
+mod events;
 mod exec;
 mod features;
 mod kill;
 mod list;
 mod log;
 mod output;
+mod pause;
 mod policy;
 mod ps;
 mod run;
@@ -34,6 +36,7 @@ mod spec;
 mod start;
 mod state;
 mod unsupported;
+mod update;
 
 /// What `--version` prints after the name. podman and CRI-O show it as it is.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
@@ -113,6 +116,10 @@ enum Command {
     Delete(delete::Args),
     Exec(exec::Args),
     Ps(ps::Args),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Update(update::Args),
+    Events(events::Args),
     List(list::Args),
     Spec(spec::Args),
     Features(features::Args),
@@ -176,6 +183,10 @@ impl Cli {
             Command::Delete(args) => args.run(global),
             Command::Exec(args) => args.run(global),
             Command::Ps(args) => args.run(global),
+            Command::Pause(args) => args.run(global),
+            Command::Resume(args) => args.run(global),
+            Command::Update(args) => args.run(global),
+            Command::Events(args) => args.run(global),
             Command::List(args) => args.run(global),
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
@@ -200,6 +211,10 @@ impl Command {
             Self::Delete(_) => "delete",
             Self::Exec(_) => "exec",
             Self::Ps(_) => "ps",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Update(_) => "update",
+            Self::Events(_) => "events",
             Self::List(_) => "list",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",

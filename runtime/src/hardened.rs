@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::ControlId;
 use crate::decision::{Change, Decision};
-use crate::host::{NsId, NsType};
-use crate::policy::Level;
+use crate::host::{CgroupVersion, NsId, NsType, SwapAccounting};
+use crate::policy::{CgroupPolicy, Level};
 
 /// What the OCI spec has no words for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Plan {
     pub exec: ExecPlan,
     /// No memory beyond the limit may be had as swap, where the kernel accounts for it.
     pub no_swap: SwapPlan,
+    /// What a later `update` is judged by. None: the cgroup control is only observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupBounds>,
     /// A new session keyring is joined before the workload (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
     pub new_keyring: bool,
 }
@@ -114,6 +117,15 @@ pub enum SwapPlan {
     #[default]
     AsAsked,
     Closed,
+}
+
+/// The bounds of create, kept so that `update` answers to them whatever the policy file says by then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupBounds {
+    pub policy: CgroupPolicy,
+    pub version: CgroupVersion,
+    pub swap: SwapAccounting,
+    pub controllers: BTreeSet<String>,
 }
 
 /// A spec and plan while the controls work on them.

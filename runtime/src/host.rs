@@ -13,6 +13,8 @@ mod image;
 mod lsm;
 mod namespaces;
 
+pub use cgroups::slice_path;
+
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

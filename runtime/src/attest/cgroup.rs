@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use crate::container::cgroup::{self, Cgroup};
-use crate::container::options::CgroupDriver;
+use crate::container::cgroup::Cgroup;
 use crate::container::state::Record;
 use crate::control::ControlId;
 use crate::control::namespaces;
@@ -35,10 +34,7 @@ pub(super) fn members(proc: &Proc, record: &Record, init: i32, seen: &Observed) 
             members.insert(pid, Place::Outside);
         }
     }
-    for pid in Cgroup::open(&record.cgroup)?.pids()? {
-        members.insert(pid, Place::Inside);
-    }
-    for directory in directories(proc, record, init)? {
+    for directory in Cgroup::open(&record.cgroup).directories()? {
         walk(&directory, &mut members);
     }
     members.insert(init, Place::Inside);
@@ -79,25 +75,9 @@ fn walk(directory: &Path, members: &mut BTreeMap<i32, Place>) {
     }
 }
 
-/// The cgroup's path below each hierarchy. systemd chose it; the kernel knows it.
-fn path(proc: &Proc, record: &Record, init: i32) -> PathBuf {
-    match record.cgroup.driver {
-        CgroupDriver::Cgroupfs => record.cgroup.path.clone(),
-        CgroupDriver::Systemd => {
-            let lines = lines(proc, init);
-            let found = lines.into_iter().find(|(controllers, _)| counts(controllers));
-            found.map_or_else(|| record.cgroup.path.clone(), |(_, path)| path)
-        }
-    }
-}
-
-fn directories(proc: &Proc, record: &Record, init: i32) -> Result<Vec<PathBuf>> {
-    cgroup::directories(&path(proc, record, init))
-}
-
 /// The limits, as the kernel shows them.
-pub(super) fn files(proc: &Proc, record: &Record, init: i32) -> Result<BTreeMap<String, String>> {
-    observed::cgroup::read(&path(proc, record, init))
+pub(super) fn files(record: &Record) -> Result<BTreeMap<String, String>> {
+    observed::cgroup::read(&record.cgroup.place())
 }
 
 /// /proc/PID/cgroup (cgroups(7)): `hierarchy:controllers:path`.
@@ -118,10 +98,10 @@ fn counts(controllers: &str) -> bool {
 
 /// Whether the first process still is in the container's cgroup. Somewhere else no limit holds it.
 pub(super) fn place(proc: &Proc, record: &Record, init: i32) -> Option<Fact> {
-    if !record.hardened.enforces(ControlId::Cgroup) || record.cgroup.driver == CgroupDriver::Systemd {
+    if !record.hardened.enforces(ControlId::Cgroup) {
         return None;
     }
-    let wanted = crate::request::normalize(&record.cgroup.path);
+    let wanted = crate::request::normalize(&record.cgroup.place());
     let expected = format!("process {init} in {}", wanted.display());
     let lines = lines(proc, init);
     let v1 = lines

@@ -135,6 +135,8 @@ pub enum Event {
         changes: Vec<Changed>,
     },
     Update {
+        /// As in config.json, `linux.resources`.
+        limits: serde_json::Value,
         changes: Vec<Changed>,
     },
     Kill {

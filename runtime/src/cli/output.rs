@@ -6,15 +6,18 @@ use crate::error::{Error, Result};
 
 /// Writes text to stdout. A reader that has gone away (`gabion list | head -1`) has seen enough.
 pub(super) fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::File {
-            doing: "write to",
-            path: "stdout".into(),
-            source: error,
-        }),
-        _ => Ok(()),
+    match print_or_gone(text) {
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
+}
+
+/// The same, for whoever goes on writing: a reader that has gone away is an error.
+pub(super) fn print_or_gone(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::file("write to", "stdout"))
 }
 
 /// Pretty JSON, with a line's end.

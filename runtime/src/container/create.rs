@@ -60,6 +60,8 @@ pub fn create_on(
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
+        // Before anything is written down: what clears up after a failure kills whoever is in there.
+        Cgroup::open(&record.cgroup).unoccupied()?;
         dir.write(&record)?;
         options.audit.save(&dir)?;
         make(
@@ -339,7 +341,7 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
 fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     faults::at(Step::Cgroup)?;
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     cgroup.add(pid)?;
     let resources = record
         .hardened
@@ -350,7 +352,7 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
-    cgroup.verify(&record.hardened)
+    cgroup.verify(&record.hardened, pid)
 }
 
 /// By libcontainer, which knows newuidmap for those who may not write the files themselves.

@@ -48,7 +48,7 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
 pub fn clear(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
-        end(init)?;
+        end(dir, init)?;
     }
     match dir.record() {
         Ok(record) => remove_cgroup(&record)?,
@@ -60,19 +60,28 @@ pub fn clear(dir: &StateDir) -> Result<()> {
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     // Frozen processes cannot die.
     cgroup.remove()
 }
 
-fn end(init: Init) -> Result<()> {
+fn end(dir: &StateDir, init: Init) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
         Err(error) => return Err(error),
     }
     let mut pause = Duration::from_micros(100);
+    let mut looked = false;
     while init.lives() {
+        // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
+        if pause > Duration::from_millis(2) && !looked {
+            looked = true;
+            let record = dir.record()?;
+            if query::frozen(&record)? {
+                Cgroup::open(&record.cgroup).thaw()?;
+            }
+        }
         if Instant::now() > deadline {
             return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
         }

@@ -90,7 +90,9 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Resu
         }
         place.path = place.path.join(below.trim_start_matches('/'));
     }
-    Cgroup::open(&place)?.add(pid)?;
+    let cgroup = Cgroup::open(&place);
+    cgroup.add(pid)?;
+    cgroup.verify_member(&record.hardened, pid)?;
     ours.send(&Message::Go)?;
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, members};
 use crate::container::options::{KillScope, Settings};
 use crate::container::query;
 use crate::container::state::{Init, StateDir, Status};
@@ -22,7 +22,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
     let record = dir.record()?;
     let status = query::status(&dir)?;
     if scope == KillScope::All {
-        let cgroup = Cgroup::open(&record.cgroup)?;
+        let cgroup = Cgroup::open(&record.cgroup);
         return all(&cgroup, signal);
     }
     match (status, dir.init()?) {
@@ -31,7 +31,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
             one(init, signal)?;
             // A frozen process dies when it is thawed (v1 freezer): SIGKILL is meant to end it.
             if status == Status::Paused && signal == libc::SIGKILL {
-                Cgroup::open(&record.cgroup)?.thaw()?;
+                Cgroup::open(&record.cgroup).thaw()?;
             }
             Ok(())
         }
@@ -58,20 +58,18 @@ pub fn one(init: Init, signal: i32) -> Result<()> {
 
 /// To every process of the cgroup.
 pub fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
-    for pid in cgroup.pids()? {
-        match nix::sys::signal::kill(Pid::from_raw(pid), signal_of(signal)?) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(Error::step(Step::Start, format!("send signal {signal} to {pid}"), e)),
+    if !(0..=64).contains(&signal) {
+        return Err(Error::Usage(format!(
+            "{signal} is not a signal that can be sent to all"
+        )));
+    }
+    // On v1 each hierarchy shows the same processes: one that died is not signalled twice.
+    for directory in cgroup.directories()? {
+        members::signal_tree(&directory, signal)
+            .map_err(|e| Error::step(Step::Start, format!("send signal {signal} to all"), e))?;
+        if signal != libc::SIGKILL && directory.exists() {
+            break;
         }
     }
     if signal == libc::SIGKILL { cgroup.thaw() } else { Ok(()) }
-}
-
-fn signal_of(number: i32) -> Result<Option<nix::sys::signal::Signal>> {
-    if number == 0 {
-        return Ok(None);
-    }
-    nix::sys::signal::Signal::try_from(number)
-        .map(Some)
-        .map_err(|_| Error::Usage(format!("{number} is not a signal that can be sent to all")))
 }

@@ -1,7 +1,7 @@
 //! What can be asked of containers: `state`, `list`, `ps`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,29 +23,33 @@ pub fn status(dir: &StateDir) -> Result<Status> {
     if !init.lives() {
         return Ok(Status::Stopped);
     }
-    if dir.awaits_start() {
-        return Ok(if dir.being_created()? {
-            Status::Creating
-        } else {
-            Status::Created
-        });
+    let waits = dir.awaits_start();
+    if waits && dir.being_created()? {
+        return Ok(Status::Creating);
     }
-    Ok(if frozen(&dir.record()?)? {
-        Status::Paused
-    } else {
-        Status::Running
-    })
+    // Before «created»: one that waits for `start` can be frozen, too, and would not hear it.
+    if frozen(&dir.record()?)? {
+        return Ok(Status::Paused);
+    }
+    Ok(if waits { Status::Created } else { Status::Running })
 }
 
-fn frozen(record: &Record) -> Result<bool> {
-    for directory in cgroup::directories(&record.cgroup.path)? {
-        let v1 = fs::read_to_string(directory.join("freezer.state"));
-        let v2 = fs::read_to_string(directory.join("cgroup.freeze"));
-        if v1.is_ok_and(|s| s.trim() != "THAWED") || v2.is_ok_and(|s| s.trim() == "1") {
-            return Ok(true);
-        }
+/// Whether the freezer holds the container's processes.
+pub fn frozen(record: &Record) -> Result<bool> {
+    let read = |path: &Path| match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::File {
+            doing: "read",
+            path: path.to_path_buf(),
+            source: e,
+        }),
+    };
+    let (v1, v2) = cgroup::freezer_files(&record.cgroup.place());
+    if let Some(state) = read(&v1)? {
+        return Ok(state.trim() != "THAWED");
     }
-    Ok(false)
+    Ok(read(&v2)?.is_some_and(|state| state.trim() == "1"))
 }
 
 /// The container's state (runtime-spec, runtime.md#state), with runc's `rootfs`, `created` and `owner`.
@@ -142,5 +146,5 @@ pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     if status(&dir)? == Status::Stopped {
         return Err(Error::NotRunning { id: id.to_string() });
     }
-    Cgroup::open(&dir.record()?.cgroup)?.pids()
+    Cgroup::open(&dir.record()?.cgroup).pids()
 }

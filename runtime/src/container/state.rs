@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -20,10 +21,14 @@ use crate::hardened::Hardened;
 use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
+/// How long one update waits for another.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The format of `state.json`. Another number is not read.
 const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const PID: &str = "pid";
+/// Locked by whoever changes `state.json` of a container that is there.
+const TURN: &str = "update.lock";
 /// The socket on which the created process waits for `start`; its absence means that it was started.
 pub const START_SOCKET: &str = "start.sock";
 
@@ -64,6 +69,14 @@ impl Record {
             user_ns,
             cgroup,
             hardened,
+        }
+    }
+
+    /// The same container under new decisions.
+    pub fn with(&self, hardened: Hardened) -> Self {
+        Self {
+            hardened,
+            ..self.clone()
         }
     }
 }
@@ -137,6 +150,12 @@ pub struct StateDir {
 /// Held while a container is being made: its absence tells a dead creator from a slow one.
 #[derive(Debug)]
 pub struct CreateLock {
+    _lock: Flock<File>,
+}
+
+/// Held while `state.json` is read, changed and written back.
+#[derive(Debug)]
+pub struct Turn {
     _lock: Flock<File>,
 }
 
@@ -276,6 +295,36 @@ impl StateDir {
                 "look at the lock of the state directory",
                 e,
             )),
+        }
+    }
+
+    /// Waits, in bounds, until nobody else changes the state. Not the directory's own lock: that one says «being created».
+    pub fn turn(&self) -> Result<Turn> {
+        let path = self.path.join(TURN);
+        let deadline = Instant::now() + PATIENCE;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(Error::file("open", &path))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Turn { _lock: lock }),
+                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    file = back;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err((_, e)) => {
+                    return Err(Error::step(
+                        Step::StateDir,
+                        "wait for another update of this container",
+                        e,
+                    ));
+                }
+            }
         }
     }
 

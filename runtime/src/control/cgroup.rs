@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxPids, LinuxResources, Mount};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
-use crate::hardened::{Draft, Hardened};
+use crate::hardened::{CgroupBounds, Draft, Hardened};
 use crate::host::CgroupVersion;
 use crate::observed::Observed;
 
@@ -20,6 +20,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 mod unified;
+pub mod update;
 
 pub struct Cgroup;
 
@@ -58,6 +59,12 @@ impl Control for Cgroup {
         cpu::bound(&mut resources, cx, findings);
         linux.set_resources(Some(resources));
         draft.plan.no_swap = no_swap;
+        draft.plan.cgroup = Some(CgroupBounds {
+            policy: cx.policy.policy.cgroup.clone(),
+            version: cx.host.cgroup,
+            swap: cx.host.swap_accounting,
+            controllers: cx.host.controllers.clone(),
+        });
         for mount in draft.spec.mounts_mut().iter_mut().flatten() {
             close(mount, findings);
         }

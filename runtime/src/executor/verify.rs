@@ -18,7 +18,7 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
     let later = |control: ControlId| match control {
-        ControlId::Landlock | ControlId::Seccomp | ControlId::Cgroup => true,
+        ControlId::Landlock | ControlId::Seccomp => true,
         ControlId::Capabilities => privileges == Privileges::DropAfterConfinement,
         _ => false,
     };

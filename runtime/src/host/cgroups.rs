@@ -84,7 +84,7 @@ fn parent(request: &Request, driver: CgroupDriver, rooted: bool) -> PathBuf {
 }
 
 /// `a-b.slice` lies below `a.slice` (systemd.slice(5)).
-fn slice_path(slice: &str) -> PathBuf {
+pub fn slice_path(slice: &str) -> PathBuf {
     let mut path = PathBuf::new();
     let Some(name) = slice.strip_suffix(".slice").filter(|n| !n.is_empty() && *n != "-") else {
         return path;

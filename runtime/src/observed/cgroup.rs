@@ -1,15 +1,15 @@
 //! A container's cgroup as the kernel shows it, by cgroups-rs: independent of the code that wrote it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cgroups_rs::{Cgroup, Controller, hierarchies};
 
-use crate::container::cgroup::directories;
+use crate::container::cgroup::directories as by_hand;
 use crate::error::Result;
 
 /// The files that controls and `attest` look at.
-const FILES: [&str; 8] = [
+const FILES: [&str; 12] = [
     "pids.max",
     "memory.limit_in_bytes",
     "memory.memsw.limit_in_bytes",
@@ -17,31 +17,32 @@ const FILES: [&str; 8] = [
     "memory.swap.max",
     "cpu.max",
     "cpu.cfs_quota_us",
+    "cpu.cfs_period_us",
+    "cpu.shares",
+    "memory.soft_limit_in_bytes",
+    "memory.low",
     "devices.list",
 ];
+
+/// The directories of the container's cgroup, one for each controller, as cgroups-rs finds them.
+pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    if relative.to_string_lossy().contains(':') {
+        // A name that libcontainer took as it is: looked for by directory.
+        return by_hand(path);
+    }
+    let cgroup = Cgroup::load(hierarchies::auto(), relative);
+    let controllers = cgroup.subsystems().iter().map(|s| s.to_controller());
+    Ok(controllers.map(|c: &dyn Controller| c.path().to_path_buf()).collect())
+}
 
 /// Reads them; a file that is not there is left out.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    if relative.to_string_lossy().contains(':') {
-        // systemd's slice:prefix:name: looked for by directory.
-        read_directories(path, &mut found)?;
-        return Ok(found);
-    }
-    let cgroup = Cgroup::load(hierarchies::auto(), relative);
-    for subsystem in cgroup.subsystems() {
-        let controller: &dyn Controller = subsystem.to_controller();
-        read_files(controller.path(), &mut found);
+    for directory in directories(path)? {
+        read_files(&directory, &mut found);
     }
     Ok(found)
-}
-
-fn read_directories(path: &Path, found: &mut BTreeMap<String, String>) -> Result<()> {
-    for directory in directories(path)? {
-        read_files(&directory, found);
-    }
-    Ok(())
 }
 
 fn read_files(directory: &Path, found: &mut BTreeMap<String, String>) {

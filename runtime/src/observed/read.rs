@@ -81,7 +81,9 @@ pub fn parse_status(text: &str) -> BTreeMap<String, String> {
 /// proc_pid_mountinfo(5): `id parent major:minor root target options [tags…] - fstype source super`.
 pub fn parse_mount(line: &str) -> Option<MountPoint> {
     let (before, after) = line.split_once(" - ")?;
-    let mut fields = before.split(' ').skip(3);
+    let mut fields = before.split(' ');
+    let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let mut fields = fields.skip(1);
     let (root, target) = (unescape(fields.next()?), unescape(fields.next()?));
     let options = set(fields.next()?);
     let propagation = fields.map(str::to_owned).collect();
@@ -89,6 +91,8 @@ pub fn parse_mount(line: &str) -> Option<MountPoint> {
     let fstype = fields.next()?.to_owned();
     let super_options = fields.nth(1).map(set).unwrap_or_default();
     Some(MountPoint {
+        id,
+        parent,
         target,
         root,
         fstype,

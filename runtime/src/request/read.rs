@@ -60,6 +60,14 @@ pub fn read_process(path: &Path) -> Result<Process> {
     Ok(process)
 }
 
+/// A file, or stdin for `-`: read in bounds.
+pub fn read_any(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        return read_bounded(std::io::stdin().lock(), Path::new("stdin"));
+    }
+    read_bounded(open_regular(path)?, path)
+}
+
 /// The request's root file system, opened once (O_PATH): what is checked here is what is mounted later.
 pub fn open_rootfs(request: &Request) -> Result<OwnedFd> {
     let path = request.rootfs().unwrap_or_default();

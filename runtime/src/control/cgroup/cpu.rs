@@ -6,6 +6,9 @@ use super::{bounded, finite, has};
 use crate::control::Context;
 use crate::decision::Findings;
 
+/// Where the quota stands in linux.resources.
+pub(super) const QUOTA: &str = "cpu.quota";
+
 /// The kernel's default period in microseconds (sched-bwc).
 const PERIOD: u64 = 100_000;
 

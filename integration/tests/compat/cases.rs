@@ -1,0 +1,24 @@
+//! The table, one file for each part of the runtime spec.
+
+mod hooks;
+mod life;
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+mod seccomp;
+
+use crate::case::Case;
+
+pub(crate) fn all() -> Vec<Case> {
+    [
+        process::cases(),
+        mounts::cases(),
+        namespaces::cases(),
+        resources::cases(),
+        seccomp::cases(),
+        hooks::cases(),
+        life::cases(),
+    ]
+    .concat()
+}

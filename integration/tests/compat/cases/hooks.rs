@@ -1,0 +1,72 @@
+//! config.md, POSIX-platform hooks.
+
+use crate::case::Case;
+use integration::Container;
+use serde_json::{Value, json};
+
+const SECTION: &str = "config.md#posix-platform-hooks";
+
+/// A hook that writes what it gets to the log: its own name, its environment, the state's keys and values that count.
+fn hook(kind: &str) -> Value {
+    let script = format!(
+        "read -r -d '' s || s=$(cat); {{ echo '{kind}' args=$0,$1 A=$A B=$B; echo \"$s\" | tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"(ociVersion|id|status|bundle|k)\"' | sort; }} >> @DIR@/log"
+    );
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero", "one"], "env": ["PATH=/usr/bin:/bin", "A=1", "B=x y"]})
+}
+
+fn with(kinds: &[&str]) -> Value {
+    let hooks: serde_json::Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!([hook(k)]))).collect();
+    json!({"annotations": {"k": "v"}, "hooks": hooks})
+}
+
+/// The whole life, and what the hooks wrote.
+fn life(container: &Container) -> String {
+    let codes = [container.create().code, container.start().code];
+    container.op(&["kill", container.id(), "KILL"]);
+    if container.op(&["state", container.id()]).code == 0 {
+        container.wait_status("stopped");
+    }
+    let deleted = container.delete().code;
+    let log = std::fs::read_to_string(container.bundle.dir.join("log")).unwrap_or_default();
+    let inside = std::fs::read_to_string(container.bundle.rootfs().join("opt/log")).unwrap_or_default();
+    format!("{codes:?} {deleted}\n{log}{inside}")
+}
+
+fn failing(kind: &str) -> Value {
+    json!({"hooks": {kind: [{"path": "/bin/false"}, hook("second")]}})
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let one = |name: &'static str, kind: &'static str| {
+        Case::new(SECTION, name, with(&[kind]), "sleep 60")
+            .drive(life)
+            .shows("args=zero,one A=1 B=x y")
+    };
+    let fails =
+        |name: &'static str, kind: &'static str| Case::new(SECTION, name, failing(kind), "sleep 60").drive(life);
+    let inside = json!({"hooks": {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state; { echo in $A; readlink /proc/self/root; grep -c status /tmp/state; id -u; } >> /opt/log"], "env": ["A=1", "PATH=/bin"]}]}});
+    vec![
+        one("hook-prestart", "prestart").field("/hooks/prestart"),
+        one("hook-create-runtime", "createRuntime").field("/hooks/createRuntime"),
+        one("hook-create-container", "createContainer").field("/hooks/createContainer"),
+        Case::new(SECTION, "hook-start-container", inside, "sleep 60").drive(life).field("/hooks/startContainer").shows("in 1"),
+        one("hook-poststart", "poststart").field("/hooks/poststart"),
+        one("hook-poststop", "poststop").field("/hooks/poststop"),
+        Case::new(SECTION, "hooks-in-order", with(&["poststop", "poststart", "createContainer", "createRuntime", "prestart"]), "sleep 60").drive(life).shows("poststop"),
+        Case::new(SECTION, "hooks-several", json!({"annotations": {"k": "v"}, "hooks": {"createRuntime": [hook("first"), hook("second"), hook("third")]}}), "sleep 60").drive(life).shows("third"),
+        fails("hook-prestart-fails", "prestart").shows("[1, "),
+        fails("hook-create-runtime-fails", "createRuntime").shows("[1, "),
+        fails("hook-create-container-fails", "createContainer").shows("[1, "),
+        fails("hook-start-container-fails", "startContainer").runc(),
+        fails("hook-poststart-fails", "poststart").runc(),
+        fails("hook-poststop-fails", "poststop").runc(),
+        Case::new(SECTION, "hook-missing", json!({"hooks": {"createRuntime": [{"path": "/no/such"}]}}), "sleep 60").drive(life).shows("[1, "),
+        Case::new(SECTION, "hook-relative", json!({"hooks": {"createRuntime": [{"path": "bin/true"}]}}), "sleep 60").drive(life).shows("[1, "),
+        Case::new(SECTION, "hook-timeout", json!({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "15"], "timeout": 1}]}}), "sleep 60").drive(life)
+            .field("/hooks/createRuntime/0/timeout").shows("[1, "),
+        Case::new(SECTION, "hook-environment-is-its-own", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo HOME=$HOME FROM=$FROM >> @DIR@/log"], "env": ["X=1"]}]}}), "sleep 60").drive(life).runc(),
+        Case::new(SECTION, "hook-arguments-absent", json!({"hooks": {"createRuntime": [{"path": "/bin/true"}]}}), "sleep 60").drive(life).shows("[0, 0]"),
+        Case::new(SECTION, "hook-pid-is-the-container-s", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c",
+            "pid=$(grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'); grep -c @NAME@ /proc/$pid/cgroup | sed 's/[1-9][0-9]*/some/' >> @DIR@/log"]}]}}), "sleep 60").drive(life).shows("some"),
+    ]
+}

@@ -1,0 +1,240 @@
+//! config.md, Mounts; config-linux.md, masked and read-only paths, propagation, default file systems.
+
+use crate::case::Case;
+use integration::Bundle;
+use serde_json::{Value, json};
+
+const MOUNTS: &str = "config.md#mounts";
+const OPTIONS: &str = "config.md#linux-mount-options";
+
+/// Flags, propagation and type of what is at /mnt and below it.
+const SHOW: &str = "awk '$5 ~ \"^/mnt\" {t=\"\"; for(i=7;i<=NF;i++){if($i==\"-\"){t=t\" \"$(i+1);break} sub(/:.*/,\"\",$i); t=t\" \"$i} print $5, $6 t}' /proc/self/mountinfo | sort";
+
+fn add(mount: Value) -> Value {
+    json!({"mounts+": [mount]})
+}
+
+fn bind(options: &[&str]) -> Value {
+    add(json!({"destination": "/mnt", "type": "bind", "source": "@DIR@/host", "options": options}))
+}
+
+fn rbind(options: &[&str]) -> Value {
+    // A tree of mounts that every host has.
+    add(json!({"destination": "/mnt", "type": "bind", "source": "/sys", "options": options}))
+}
+
+fn tmpfs(options: &[&str]) -> Value {
+    add(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}))
+}
+
+fn host(bundle: &mut Bundle) {
+    let dir = bundle.host_dir("host");
+    std::fs::write(dir.join("file"), "from the host\n").unwrap();
+    std::fs::create_dir(dir.join("below")).unwrap();
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    [flags(), recursive(), propagation(), kinds(), places(), paths()].concat()
+}
+
+fn flags() -> Vec<Case> {
+    let flag = |name: &'static str, options: &[&str]| Case::new(OPTIONS, name, bind(options), SHOW).setup(host);
+    let field = "/mounts/-/options/1";
+    vec![
+        flag("bind", &["bind"]),
+        flag("bind-ro", &["bind", "ro"]).field(field).shows("ro,"),
+        flag("bind-rw", &["bind", "rw"]),
+        flag("bind-nosuid", &["bind", "nosuid"]).shows("nosuid"),
+        flag("bind-nodev", &["bind", "nodev"]).shows("nodev"),
+        flag("bind-noexec", &["bind", "noexec"]).shows("noexec"),
+        flag("bind-noatime", &["bind", "noatime"]).shows("noatime"),
+        flag("bind-nodiratime", &["bind", "nodiratime"]).shows("nodiratime"),
+        flag("bind-relatime", &["bind", "relatime"]),
+        flag("bind-strictatime", &["bind", "strictatime"]),
+        flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
+        flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]),
+        flag("bind-unknown-option", &["bind", "whatever"]),
+        Case::new(
+            OPTIONS,
+            "tmpfs-flags",
+            tmpfs(&["ro", "nosuid", "nodev", "noexec", "noatime"]),
+            SHOW,
+        )
+        .field("/mounts/-/options"),
+        Case::new(
+            OPTIONS,
+            "tmpfs-later-wins",
+            tmpfs(&["noexec", "exec", "nodev", "dev", "nosuid", "suid"]),
+            SHOW,
+        ),
+        Case::new(OPTIONS, "tmpfs-defaults", tmpfs(&["defaults"]), SHOW),
+        Case::new(OPTIONS, "tmpfs-sync", tmpfs(&["sync", "dirsync"]), SHOW),
+        Case::new(
+            OPTIONS,
+            "tmpfs-no-options",
+            add(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})),
+            SHOW,
+        ),
+    ]
+}
+
+fn recursive() -> Vec<Case> {
+    let flag = |name: &'static str, options: &[&str]| {
+        Case::new(
+            OPTIONS,
+            name,
+            rbind(options),
+            "awk '$5 ~ \"^/mnt\" {print $5, $6}' /proc/self/mountinfo | grep -v /git- | sort",
+        )
+    };
+    vec![
+        flag("rbind", &["rbind"]).shows("/mnt/fs/cgroup"),
+        flag("bind-not-recursive", &["bind"]),
+        flag("rbind-ro-top-only", &["rbind", "ro"]),
+        flag("rro", &["rbind", "rro"]).shows("/mnt/fs/cgroup ro"),
+        flag("rnosuid", &["rbind", "rnosuid"]),
+        flag("rnodev", &["rbind", "rnodev"]),
+        flag("rnoexec", &["rbind", "rnoexec"]),
+        flag("rnoatime", &["rbind", "rnoatime"]),
+        flag("rnodiratime", &["rbind", "rnodiratime"]),
+        flag("rstrictatime", &["rbind", "rstrictatime"]),
+        flag("rrelatime", &["rbind", "rrelatime"]),
+    ]
+}
+
+fn propagation() -> Vec<Case> {
+    let option = |name: &'static str, how: &str| Case::new(OPTIONS, name, bind(&["bind", how]), SHOW).setup(host);
+    let root = |name: &'static str, how: &str| {
+        let script = "awk '$5==\"/\"{sub(/:.*/,\"\",$7); print $7}' /proc/self/mountinfo";
+        Case::new(
+            "config-linux.md#rootfs-mount-propagation",
+            name,
+            json!({"linux": {"rootfsPropagation": how}}),
+            script,
+        )
+    };
+    vec![
+        option("mount-private", "private"),
+        option("mount-rprivate", "rprivate"),
+        option("mount-shared", "shared").shows("shared"),
+        option("mount-rshared", "rshared").shows("shared"),
+        option("mount-slave", "slave"),
+        option("mount-rslave", "rslave"),
+        option("mount-unbindable", "unbindable").shows("unbindable"),
+        root("root-propagation-private", "private"),
+        root("root-propagation-slave", "slave"),
+        root("root-propagation-rslave", "rslave"),
+        root("root-propagation-shared", "shared")
+            .field("/linux/rootfsPropagation")
+            .shows("shared"),
+        root("root-propagation-unbindable", "unbindable").shows("unbindable"),
+        root("root-propagation-unknown", "sideways").shows("exit 1"),
+    ]
+}
+
+fn kinds() -> Vec<Case> {
+    vec![
+        Case::new(MOUNTS, "tmpfs-size-and-mode", tmpfs(&["size=64k", "mode=0750", "uid=7", "gid=8"]), "stat -c '%a %u %g' /mnt; awk '$2==\"/mnt\"{print $4}' /proc/mounts")
+            .shows("750 7 8"),
+        Case::new(MOUNTS, "tmpfs-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}]}),
+            "cat /etc/hostname; touch /etc/new && ls /etc | sort").field("/mounts/-/options").shows("image"),
+        Case::new(MOUNTS, "tmpfs-without-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}]}), "ls /etc"),
+        Case::new(MOUNTS, "all-mounts", json!({}), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo"),
+        Case::new(MOUNTS, "super-options", json!({}), "awk '{print $2, $3, $4}' /proc/mounts | grep -E '^/(dev|proc)' | sed 's/,inode64//; s/size=[0-9]*k//'"),
+        Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; touch /sys/fs/cgroup/x 2>&1; cat /sys/fs/cgroup/pids/cgroup.procs | wc -l").runc(),
+        Case::new(MOUNTS, "proc-mount", json!({}), "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm"),
+        Case::new(MOUNTS, "mounts-none", json!({"mounts": []}), "ls /proc | wc -l; ls /dev | sort"),
+        Case::new(MOUNTS, "file-bind", add(json!({"destination": "/etc/new-file", "type": "bind", "source": "@DIR@/host/file", "options": ["bind", "ro"]})),
+            "cat /etc/new-file; stat -c %F /etc/new-file").setup(host).field("/mounts/-").shows("from the host"),
+        Case::new(MOUNTS, "bind-source-relative", add(json!({"destination": "/mnt", "type": "bind", "source": "../host", "options": ["bind"]})), "cat /mnt/file").setup(host).runc().shows("from the host"),
+        Case::new(MOUNTS, "bind-type-none", add(json!({"destination": "/mnt", "type": "none", "source": "@DIR@/host", "options": ["bind"]})), "cat /mnt/file").setup(host).shows("from the host"),
+        Case::new(MOUNTS, "bind-type-absent", add(json!({"destination": "/mnt", "source": "@DIR@/host", "options": ["bind"]})), "cat /mnt/file").setup(host).shows("from the host"),
+        Case::new(MOUNTS, "bind-without-option", add(json!({"destination": "/mnt", "type": "bind", "source": "@DIR@/host"})), "cat /mnt/file").setup(host),
+        Case::new(MOUNTS, "bind-missing-source", bind(&["bind"]), "ls /mnt").shows("exit 1"),
+        Case::new(MOUNTS, "unknown-file-system", add(json!({"destination": "/mnt", "type": "nofs", "source": "x"})), "ls").shows("exit 1"),
+        Case::new(MOUNTS, "tmpfs-unknown-option", tmpfs(&["whatever=1"]), "ls").shows("exit 1"),
+        Case::new("config-linux.md#default-filesystems", "mqueue", json!({}), "awk '$5==\"/dev/mqueue\"{print $6}' /proc/self/mountinfo"),
+    ]
+}
+
+fn places() -> Vec<Case> {
+    let at = |destination: &str| {
+        add(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}))
+    };
+    let show = "awk '$6 !~ /x/ && $5 !~ /^.(proc|dev|sys)/{print $5}' /proc/self/mountinfo | sort";
+    vec![
+        Case::new(MOUNTS, "destination-made", at("/a/b/c"), "stat -c '%a' /a /a/b /a/b/c").shows("700"),
+        Case::new(MOUNTS, "destination-through-link", at("/var/run/x"), show).shows("/run/x"),
+        Case::new(MOUNTS, "destination-climbs", at("/tmp/../opt/../../srv"), show).shows("/srv"),
+        Case::new(MOUNTS, "destination-relative", at("srv"), show).runc(),
+        Case::new(
+            MOUNTS,
+            "mount-order",
+            json!({"mounts+": [
+            {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]},
+            {"destination": "/srv/in", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
+            "stat -c %a /srv /srv/in",
+        )
+        .shows("711"),
+        Case::new(
+            MOUNTS,
+            "mount-over",
+            json!({"mounts+": [
+            {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]},
+            {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
+            "stat -c %a /srv; grep -c ' /srv ' /proc/self/mountinfo",
+        )
+        .shows("711"),
+    ]
+}
+
+fn paths() -> Vec<Case> {
+    let masked = "config-linux.md#masked-paths";
+    let readonly = "config-linux.md#readonly-paths";
+    vec![
+        Case::new(
+            masked,
+            "masked-file",
+            json!({"linux": {"maskedPaths": ["/etc/passwd"]}}),
+            "wc -c < /etc/passwd; stat -c '%F %t %T' /etc/passwd",
+        )
+        .field("/linux/maskedPaths")
+        .shows("1 3"),
+        Case::new(
+            masked,
+            "masked-directory",
+            json!({"linux": {"maskedPaths": ["/etc"]}}),
+            "ls -A /etc | wc -l; touch /etc/x 2>&1; awk '$5==\"/etc\"{print $6}' /proc/self/mountinfo",
+        )
+        .field("/linux/maskedPaths")
+        .shows("0\n"),
+        Case::new(
+            masked,
+            "masked-absent",
+            json!({"linux": {"maskedPaths": ["/no/such/path"]}}),
+            "echo ran",
+        )
+        .shows("ran"),
+        Case::new(
+            masked,
+            "masked-proc",
+            json!({"linux": {"maskedPaths": ["/proc/kcore", "/proc/scsi", "/sys/firmware"]}}),
+            "wc -c < /proc/kcore; ls -A /proc/scsi /sys/firmware",
+        ),
+        Case::new(
+            readonly,
+            "readonly-path",
+            json!({"linux": {"readonlyPaths": ["/proc/sys", "/etc"]}}),
+            "touch /etc/x 2>&1; awk '$5==\"/etc\"||$5==\"/proc/sys\"{print $5, $6}' /proc/self/mountinfo",
+        )
+        .field("/linux/readonlyPaths")
+        .shows("Read-only"),
+        Case::new(
+            readonly,
+            "readonly-absent",
+            json!({"linux": {"readonlyPaths": ["/no/such/path"]}}),
+            "echo ran",
+        )
+        .shows("ran"),
+    ]
+}

@@ -1,0 +1,70 @@
+//! docs/RUNC-COMPAT.md says what this suite says.
+
+use crate::cases;
+use std::collections::BTreeSet;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/RUNC-COMPAT.md");
+
+/// Rows of the table of fields: field, verdict, tests.
+fn rows(text: &str) -> Vec<(String, String, Vec<String>)> {
+    text.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let tests = cells
+                .get(2)
+                .copied()
+                .unwrap_or_default()
+                .split([',', ' '])
+                .map(|t| t.trim_matches('`').to_owned());
+            (
+                cells[0].trim_matches('`').to_owned(),
+                cells[1].to_owned(),
+                tests.filter(|t| !t.is_empty() && t != "-").collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_row_names_a_test_that_is_there() {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap();
+    let rows = rows(&text);
+    assert!(rows.len() > 60, "only {} rows", rows.len());
+    let all = cases::all();
+    let names: BTreeSet<&str> = all.iter().map(|c| c.name).collect();
+    let deleted: BTreeSet<&str> = all.iter().filter(|c| c.field.is_some()).map(|c| c.name).collect();
+    let mut wrong = Vec::new();
+    for (field, verdict, tests) in &rows {
+        if !["supported", "tightened", "refused", "error", "as runc"].contains(&verdict.as_str()) {
+            wrong.push(format!("{field}: what is {verdict:?}?"));
+        }
+        // A test of another suite is named with its file.
+        let own: Vec<&String> = tests.iter().filter(|t| !t.contains("::")).collect();
+        wrong.extend(
+            own.iter()
+                .filter(|t| !names.contains(t.as_str()))
+                .map(|t| format!("{field}: no test {t}")),
+        );
+        if tests.is_empty() {
+            wrong.push(format!("{field}: no test"));
+        }
+        let proved = tests.iter().any(|t| deleted.contains(t.as_str()) || t.contains("::"));
+        if verdict == "supported" && !proved {
+            wrong.push(format!("{field}: no test that fails when the field is deleted"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_deleted_field_has_a_row() {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap();
+    let named: BTreeSet<String> = rows(&text).into_iter().flat_map(|(_, _, tests)| tests).collect();
+    let missing: Vec<&str> = cases::all()
+        .iter()
+        .filter(|c| c.field.is_some() && !named.contains(c.name))
+        .map(|c| c.name)
+        .collect();
+    assert!(missing.is_empty(), "no row names {missing:?}");
+}

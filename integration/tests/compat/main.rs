@@ -1,0 +1,87 @@
+//! The same case on gabion (level permissive) and on runc and crun: what a caller or the workload sees must be the same.
+//!
+//! A case is a row: a name, the section of the runtime spec, a JSON merge patch over an ordinary config.json, a script that
+//! tells what it sees (or a drive, for what only a caller sees). A difference is a bug, or stands in docs/RUNC-COMPAT.md.
+//! A case with a `field` is run once more without that field, and must then tell something else.
+//!
+//! `GABION_COMPAT_CASE=name` runs one case alone and prints what each runtime told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is how a test fails"
+)]
+
+mod case;
+mod cases;
+mod document;
+mod patch;
+mod peers;
+
+use case::Case;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Runs the check over all rows, on as many threads as there are processors, and fails with every row that failed.
+fn all(check: fn(&Case) -> Result<(), String>) {
+    let only = std::env::var("GABION_COMPAT_CASE").ok();
+    let cases: Vec<Case> = cases::all()
+        .into_iter()
+        .filter(|c| only.as_deref().is_none_or(|name| c.name == name))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism()
+        .map_or(2, std::num::NonZero::get)
+        .clamp(2, 8);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let checked = std::panic::catch_unwind(|| check(case));
+                    let result = checked.unwrap_or_else(|panic| Err(message(&*panic)));
+                    if let Err(why) = result {
+                        failures
+                            .lock()
+                            .unwrap()
+                            .push(format!("{} ({}): {why}", case.name, case.section));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n\n")
+    );
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "panicked".to_owned())
+}
+
+#[test]
+fn gabion_runc_and_crun_show_the_same() {
+    all(Case::same_everywhere);
+}
+
+#[test]
+fn a_supported_field_that_is_deleted_shows() {
+    all(Case::deleted_field_shows);
+}
+
+#[test]
+fn names_are_unique_and_there_are_enough() {
+    let cases = cases::all();
+    let mut names: Vec<&str> = cases.iter().map(|c| c.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    assert!(cases.len() >= 150, "only {} cases", cases.len());
+}

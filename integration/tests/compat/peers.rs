@@ -1,0 +1,58 @@
+//! gabion, runc and crun, each ready to be called.
+
+use integration::Runtime;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Runc,
+    Crun,
+}
+
+impl Peer {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    pub(crate) fn runtime(self) -> Runtime {
+        let program = match self {
+            Self::Runc => PathBuf::from("runc"),
+            Self::Crun => crun(),
+        };
+        Runtime {
+            program,
+            hardens: false,
+        }
+    }
+
+    pub(crate) fn is_there(self) -> bool {
+        let dirs = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&dirs).any(|dir| dir.join(self.name()).is_file())
+    }
+}
+
+/// On a hybrid host crun wants every controller on v1. The missing one is mounted for it alone, in a mount namespace of its own.
+fn crun() -> PathBuf {
+    static CRUN: OnceLock<PathBuf> = OnceLock::new();
+    CRUN.get_or_init(|| {
+        let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.controllers");
+        if !fs::read_to_string(hybrid).is_ok_and(|c| c.contains("hugetlb")) {
+            return PathBuf::from("crun");
+        }
+        let path = std::env::temp_dir().join(format!("git-crun-{}", std::process::id()));
+        let script = "#!/bin/sh\n[ \"$1\" = --inside ] && shift && mkdir -p /sys/fs/cgroup/hugetlb && \
+                      mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb && exec crun \"$@\"\n\
+                      exec unshare -m --propagation private \"$0\" --inside \"$@\"\n";
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    })
+    .clone()
+}

@@ -1,0 +1,190 @@
+//! `update`: limits as JSON, or one by one as runc's flags.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use super::Global;
+use crate::audit::{Action, Trail};
+use crate::container;
+use crate::error::{Error, Result};
+use crate::request::read::{from_json, read_any};
+use crate::size::Size;
+
+/// Set new limits for a running container, within the policy that it was made under
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gabion update --memory 512m --pids-limit 200 web\n  gabion update -r limits.json web\n  \
+    echo '{\"cpu\":{\"shares\":512}}' | gabion update -r - web"
+)]
+pub(super) struct Args {
+    /// Read linux.resources as JSON from this file, or - for stdin; other limits are not looked at then
+    #[arg(short, long, value_name = "FILE", allow_hyphen_values = true)]
+    resources: Option<PathBuf>,
+    /// Memory, in bytes or with k, m, g
+    #[arg(long, value_name = "SIZE", value_parser = bytes, allow_hyphen_values = true)]
+    memory: Option<i64>,
+    /// Memory that is left to the container under pressure
+    #[arg(long, value_name = "SIZE", value_parser = bytes, allow_hyphen_values = true)]
+    memory_reservation: Option<i64>,
+    /// Memory and swap together
+    #[arg(long, value_name = "SIZE", value_parser = bytes, allow_hyphen_values = true)]
+    memory_swap: Option<i64>,
+    /// Kernel memory for TCP buffers (cgroup v1)
+    #[arg(long, value_name = "SIZE", value_parser = bytes, allow_hyphen_values = true)]
+    kernel_memory_tcp: Option<i64>,
+    /// Taken for runc's sake: the kernel limits no kernel memory any more
+    #[arg(long, value_name = "SIZE", hide = true, allow_hyphen_values = true)]
+    kernel_memory: Option<String>,
+    /// Period of the CPU quota, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// CPU time in a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// CPU time that may be saved up, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_burst: Option<u64>,
+    /// CPU weight against others
+    #[arg(long, alias = "cpu-shares", value_name = "SHARES")]
+    cpu_share: Option<u64>,
+    /// Period of real-time scheduling, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time CPU time in a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
+    /// 1: run only where nobody else wants the CPU
+    #[arg(long, value_name = "0|1")]
+    cpu_idle: Option<i64>,
+    /// CPUs, as a list
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes, as a list
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Tasks
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let id = super::id(&self.id)?;
+        let asked = match &self.resources {
+            Some(file) => from_file(file)?,
+            None => self.from_flags()?,
+        };
+        let settings = global.settings();
+        container::update(&settings, &id, &asked).inspect_err(|error| {
+            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+                trail.failed(Action::Update, error);
+            }
+        })?;
+        Ok(0)
+    }
+
+    fn from_flags(&self) -> Result<LinuxResources> {
+        let mut resources = LinuxResources::default();
+        resources
+            .set_devices(None)
+            .set_memory(self.memory_section())
+            .set_cpu(self.cpu_section())
+            .set_pids(self.pids_limit.map(|limit| *LinuxPids::default().set_limit(limit)))
+            .set_block_io(self.blkio_weight.map(|weight| {
+                let mut io = LinuxBlockIo::default();
+                io.set_weight(Some(weight));
+                io
+            }));
+        if resources == *LinuxResources::default().set_devices(None) {
+            return Err(Error::Usage(
+                "update needs a limit: --resources FILE, or one by one; see --help".to_owned(),
+            ));
+        }
+        Ok(resources)
+    }
+
+    fn memory_section(&self) -> Option<LinuxMemory> {
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_limit(self.memory)
+            .set_reservation(self.memory_reservation)
+            .set_swap(self.memory_swap)
+            .set_kernel_tcp(self.kernel_memory_tcp);
+        (memory != LinuxMemory::default()).then_some(memory)
+    }
+
+    fn cpu_section(&self) -> Option<LinuxCpu> {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_period(self.cpu_period)
+            .set_quota(self.cpu_quota)
+            .set_burst(self.cpu_burst)
+            .set_shares(self.cpu_share)
+            .set_realtime_period(self.cpu_rt_period)
+            .set_realtime_runtime(self.cpu_rt_runtime)
+            .set_idle(self.cpu_idle)
+            .set_cpus(self.cpuset_cpus.clone())
+            .set_mems(self.cpuset_mems.clone());
+        (cpu != LinuxCpu::default()).then_some(cpu)
+    }
+}
+
+fn from_file(file: &Path) -> Result<LinuxResources> {
+    let text = read_any(file)?;
+    let name = if file == Path::new("-") {
+        Path::new("the limits on stdin")
+    } else {
+        file
+    };
+    from_json(&text, name)
+}
+
+/// `512m`; `-1` is unlimited.
+fn bytes(text: &str) -> std::result::Result<i64, String> {
+    if let Ok(number) = text.parse::<i64>() {
+        return Ok(number.max(-1));
+    }
+    let size: Size = text.parse().map_err(|e: crate::size::SizeError| e.to_string())?;
+    i64::try_from(size.0).map_err(|_| format!("{text:?} is too large"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_or_have_a_unit() {
+        for (text, number) in [
+            ("1024", Some(1024)),
+            ("-1", Some(-1)),
+            ("512M", Some(512 << 20)),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(bytes(text).ok(), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_make_the_sections_that_they_name() {
+        let args = Args {
+            memory: Some(1),
+            cpu_share: Some(2),
+            pids_limit: Some(-1),
+            ..Args::default()
+        };
+        let resources = args.from_flags().unwrap();
+        assert_eq!(resources.memory().unwrap().limit(), Some(1));
+        assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(2));
+        assert_eq!(resources.pids().unwrap().limit(), -1);
+        assert!(resources.block_io().is_none() && resources.devices().is_none());
+        assert!(Args::default().from_flags().is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! `events`: what a container uses, again and again, and the kernel's word that it ran out of memory.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::container::options::Settings;
+use crate::container::query;
+use crate::container::state::{StateDir, Status};
+use crate::container::stats::{self, Files};
+use crate::error::{Error, Result, Step};
+use crate::request::ContainerId;
+use crate::sys;
+
+/// On v2 a counter is looked at this often, beside the kernel's own notice.
+const LOOK: Duration = Duration::from_millis(500);
+
+fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
+    move |e| Error::step(Step::Cgroup, doing, e)
+}
+
+/// One event of type `stats`.
+///
+/// # Errors
+/// «container not running».
+pub fn once(settings: &Settings, id: &ContainerId) -> Result<Value> {
+    let (dir, _) = running(settings, id)?;
+    let files = Files::of(&dir.record()?.cgroup)?;
+    Ok(event("stats", id, Some(stats::read(&files))))
+}
+
+/// Gives every event to `tell` until the container ends, or `tell` fails (nobody listens any more).
+///
+/// # Errors
+/// «container not running»; what `tell` says.
+pub fn follow(
+    settings: &Settings,
+    id: &ContainerId,
+    interval: Duration,
+    mut tell: impl FnMut(&Value) -> Result<()>,
+) -> Result<()> {
+    let (dir, pidfd) = running(settings, id)?;
+    let files = Files::of(&dir.record()?.cgroup)?;
+    let mut oom = Oom::watch(&files)?;
+    let mut next = Instant::now() + interval;
+    loop {
+        let left = next.saturating_duration_since(Instant::now());
+        let ended = wait(pidfd.as_fd(), oom.descriptor(), left.min(LOOK))?;
+        for _ in 0..oom.news(&files)? {
+            tell(&event("oom", id, None))?;
+        }
+        if ended {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            tell(&event("stats", id, Some(stats::read(&files))))?;
+            next = Instant::now() + interval;
+        }
+    }
+}
+
+fn event(kind: &str, id: &ContainerId, data: Option<Value>) -> Value {
+    let mut event = json!({ "type": kind, "id": id.as_str() });
+    if let Some(data) = data {
+        event["data"] = data;
+    }
+    event
+}
+
+fn running(settings: &Settings, id: &ContainerId) -> Result<(StateDir, OwnedFd)> {
+    let dir = StateDir::open(&settings.root, id)?;
+    let status = query::status(&dir)?;
+    let not_running = || Error::NotRunning { id: id.to_string() };
+    match (status, dir.init()?) {
+        (Status::Creating | Status::Stopped, _) | (_, None) => Err(not_running()),
+        (_, Some(init)) => match sys::pidfd_open(Pid::from_raw(init.pid)) {
+            Ok(fd) if init.lives() => Ok((dir, fd)),
+            Ok(_) | Err(Errno::ESRCH) => Err(not_running()),
+            Err(e) => Err(failed("open the process")(e)),
+        },
+    }
+}
+
+/// Waits for the process's end, the kernel's notice or the time. Whether it has ended.
+fn wait(pidfd: BorrowedFd<'_>, notice: Option<BorrowedFd<'_>>, time: Duration) -> Result<bool> {
+    let mut fds = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
+    fds.extend(notice.map(|fd| PollFd::new(fd, PollFlags::POLLIN | PollFlags::POLLPRI)));
+    let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, time) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(e) => return Err(failed("wait for events")(e)),
+    }
+    Ok(fds.first().is_some_and(|fd| fd.any().unwrap_or(false)))
+}
+
+/// How we hear of a container that ran out of memory.
+#[derive(Debug)]
+enum Oom {
+    /// An eventfd on memory.oom_control (cgroup-v1/memory.rst, 10). The control file must stay open.
+    V1 { notice: EventFd, _control: File },
+    /// The counter `oom_kill` of memory.events.
+    V2 { seen: u64 },
+    /// No memory controller.
+    None,
+}
+
+impl Oom {
+    fn watch(files: &Files) -> Result<Self> {
+        if let Some(control) = files.path("memory.oom_control") {
+            return Self::register(&control);
+        }
+        Ok(match files.path("memory.events") {
+            Some(_) => Self::V2 { seen: kills(files) },
+            None => Self::None,
+        })
+    }
+
+    fn register(control: &Path) -> Result<Self> {
+        let notice =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(failed("make an eventfd"))?;
+        let file = File::open(control).map_err(Error::file("open", control))?;
+        let register = control.with_file_name("cgroup.event_control");
+        let text = format!("{} {}", notice.as_fd().as_raw_fd(), file.as_raw_fd());
+        fs::write(&register, text).map_err(Error::file("write", register))?;
+        Ok(Self::V1 { notice, _control: file })
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::V1 { notice, .. } => Some(notice.as_fd()),
+            Self::V2 { .. } | Self::None => None,
+        }
+    }
+
+    /// How many times since we last asked.
+    fn news(&mut self, files: &Files) -> Result<u64> {
+        match self {
+            Self::V1 { notice, .. } => match notice.read() {
+                // The cgroup's end is told by the same eventfd.
+                Ok(_) if files.path("memory.oom_control").is_none() => Ok(0),
+                Ok(_) => Ok(1),
+                Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+                Err(e) => Err(failed("read the eventfd")(e)),
+            },
+            Self::V2 { seen } => {
+                let now = kills(files).max(*seen);
+                let new = now - *seen;
+                *seen = now;
+                Ok(new)
+            }
+            Self::None => Ok(0),
+        }
+    }
+}
+
+fn kills(files: &Files) -> u64 {
+    files.table("memory.events").get("oom_kill").copied().unwrap_or(0)
+}

@@ -1,0 +1,60 @@
+//! `pause` and `resume`: the freezer.
+
+use crate::container::cgroup::Cgroup;
+use crate::container::options::Settings;
+use crate::container::query;
+use crate::container::state::{StateDir, Status};
+use crate::error::{Error, Result, Step};
+use crate::request::ContainerId;
+
+/// Stops every process of the container where it is.
+///
+/// # Errors
+/// «container not running»; the kernel cannot freeze it in bounded time (it is thawed again then).
+pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let dir = StateDir::open(&settings.root, id)?;
+    match query::status(&dir)? {
+        Status::Running | Status::Created => {}
+        Status::Paused => return Err(wrong(id, Status::Paused, "running")),
+        Status::Creating | Status::Stopped => return Err(Error::NotRunning { id: id.to_string() }),
+    }
+    let record = dir.record()?;
+    Cgroup::open(&record.cgroup).freeze()?;
+    if query::frozen(&record)? {
+        Ok(())
+    } else {
+        Err(Error::failed(
+            Step::Cgroup,
+            "the kernel does not show the container as frozen",
+        ))
+    }
+}
+
+/// Lets them go on.
+///
+/// # Errors
+/// It is not paused.
+pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let dir = StateDir::open(&settings.root, id)?;
+    let status = query::status(&dir)?;
+    if status != Status::Paused {
+        return Err(wrong(id, status, "paused"));
+    }
+    let record = dir.record()?;
+    Cgroup::open(&record.cgroup).thaw()?;
+    if query::frozen(&record)? {
+        return Err(Error::failed(
+            Step::Cgroup,
+            "the kernel still shows the container as frozen",
+        ));
+    }
+    Ok(())
+}
+
+fn wrong(id: &ContainerId, status: Status, wanted: &'static str) -> Error {
+    Error::WrongState {
+        id: id.to_string(),
+        status: status.as_str(),
+        wanted,
+    }
+}

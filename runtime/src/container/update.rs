@@ -1,0 +1,62 @@
+//! `update`: new limits for a container that runs, through the door that create went through.
+
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+use crate::audit::Trail;
+use crate::container::cgroup::Cgroup;
+use crate::container::options::Settings;
+use crate::container::query;
+use crate::container::state::{Record, StateDir, Status};
+use crate::control::cgroup::update as vet;
+use crate::error::{Error, Result};
+use crate::request::ContainerId;
+
+/// Sets limits and keeps them in the state.
+///
+/// # Errors
+/// «container not running»; a refusal; a limit that the kernel does not take or does not show: the old ones are back then.
+pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> Result<()> {
+    let dir = StateDir::open(&settings.root, id)?;
+    // One at a time: the record is read, changed and written back.
+    let _turn = dir.turn()?;
+    if matches!(query::status(&dir)?, Status::Creating | Status::Stopped) {
+        return Err(Error::NotRunning { id: id.to_string() });
+    }
+    let record = dir.record()?;
+    let Some(init) = dir.init()? else {
+        return Err(Error::NotRunning { id: id.to_string() });
+    };
+    let vetted = vet::vet(id, asked, &record.hardened)?;
+    tracing::debug!(%id, verdict = vetted.decision.verdict.as_str(), "update decided");
+    let cgroup = Cgroup::open(&record.cgroup);
+    let new = record.with(vetted.hardened);
+    let done = cgroup
+        .apply(&vetted.apply)
+        .and_then(|()| cgroup.verify(&new.hardened, Pid::from_raw(init.pid)))
+        .and_then(|()| cgroup.shows(&vetted.apply))
+        .and_then(|()| dir.write(&new));
+    done.inspect_err(|_| put_back(&cgroup, &record))?;
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.updated(&vetted.apply, &vetted.decision);
+    }
+    Ok(())
+}
+
+/// Some limits may have been written before one failed.
+fn put_back(cgroup: &Cgroup, record: &Record) {
+    let Some(resources) = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.resources().as_ref())
+    else {
+        return;
+    };
+    let mut limits = resources.clone();
+    limits.set_devices(None);
+    if let Err(error) = cgroup.apply(&limits) {
+        tracing::error!(%error, "putting the old limits back");
+    }
+}
