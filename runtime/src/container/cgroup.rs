@@ -2,6 +2,8 @@
 //! looked through.
 
 use std::cell::OnceCell;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager};
@@ -148,13 +150,20 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
     if unified() {
         return Ok(vec![root.join(relative)]);
     }
+    Ok(hierarchies(root)?.into_iter().map(|top| top.join(relative)).collect())
+}
+
+/// Where v1's hierarchies are mounted, and v2's beside them. A directory below the root that is no mount is none of them.
+fn hierarchies(root: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || Error::file("list", root);
+    let own = fs::metadata(root).map_err(failed())?.dev();
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(Error::file("list", root))? {
-        let entry = entry.map_err(Error::file("list", root))?;
-        // Co-mounted controllers are there once more as symlinks (cpu -> cpu,cpuacct).
-        let kind = entry.file_type().map_err(Error::file("list", root))?;
-        if kind.is_dir() {
-            found.push(entry.path().join(relative));
+    for entry in fs::read_dir(root).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        // Not followed: co-mounted controllers are there once more as symlinks (cpu -> cpu,cpuacct).
+        let meta = entry.metadata().map_err(failed())?;
+        if meta.is_dir() && meta.dev() != own {
+            found.push(entry.path());
         }
     }
     Ok(found)

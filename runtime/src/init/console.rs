@@ -41,10 +41,8 @@ pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
     sys::pty_unlock(master.as_fd()).map_err(failed("unlock the terminal"))?;
     // Not by its name: an image cannot put another file there (CVE-2025-52565).
     let peer = sys::pty_peer(master.as_fd()).map_err(failed("open the terminal"))?;
-    if let Some(size) = setup.process.console_size() {
-        let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
-        sys::set_window_size(peer.as_fd(), short(size.height()), short(size.width()))
-            .map_err(failed("set the terminal's size"))?;
+    if let Some((rows, columns)) = size(setup) {
+        sys::set_window_size(peer.as_fd(), rows, columns).map_err(failed("set the terminal's size"))?;
     }
     own(setup, &peer)?;
     if bind == Bind::Console {
@@ -56,6 +54,17 @@ pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
         sys::dup_onto(peer.as_fd(), number).map_err(failed("put the terminal on stdio"))?;
     }
     Ok(())
+}
+
+/// The size that the spec asks for, else that of the caller's terminal, which still is our stdin: the workload must not see
+/// another one first.
+fn size(setup: &Setup<'_>) -> Option<(u16, u16)> {
+    let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let asked = setup
+        .process
+        .console_size()
+        .map(|s| (short(s.height()), short(s.width())));
+    asked.or_else(|| sys::window_size(std::io::stdin().as_fd()).ok())
 }
 
 /// The terminal belongs to the user that will run (group stays devpts's).

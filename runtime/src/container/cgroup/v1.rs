@@ -54,17 +54,16 @@ impl Directories {
 
     /// Makes the directory in every hierarchy and puts the process there.
     pub(super) fn add(&self, pid: Pid) -> Result<()> {
-        for entry in fs::read_dir(&self.root).map_err(Error::file("list", &self.root))? {
-            let entry = entry.map_err(Error::file("list", &self.root))?;
-            // Co-mounted controllers are there once more as symlinks; v2 beside v1 has no limits of ours.
-            let kind = entry.file_type().map_err(Error::file("list", &self.root))?;
-            if !kind.is_dir() || entry.file_name() == "unified" {
+        for top in super::hierarchies(&self.root)? {
+            // v2 beside v1 has no limits of ours.
+            let is = |name: &str| top.file_name().is_some_and(|n| n == name);
+            if is("unified") {
                 continue;
             }
-            let directory = entry.path().join(&self.place);
+            let directory = top.join(&self.place);
             make(&directory)?;
-            if entry.file_name() == "cpuset" {
-                self.inherit_cpuset(&entry.path())?;
+            if is("cpuset") {
+                self.inherit_cpuset(&top)?;
             }
             put(&directory.join("cgroup.procs"), &pid.to_string())?;
         }
