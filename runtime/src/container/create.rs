@@ -63,6 +63,7 @@ pub fn create_on(
         // Before anything is written down: what clears up after a failure kills whoever is in there.
         Cgroup::open(&record.cgroup).unoccupied()?;
         dir.write(&record)?;
+        options.audit.save(&dir)?;
         make(
             options,
             &dir,

@@ -169,7 +169,12 @@ pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
 
 fn look_at_mask(path: &Path) -> Masked {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = match nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt) {
+    classify_mask(nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt))
+}
+
+/// What an O_PATH descriptor of a masked path leads to.
+pub fn classify_mask(opened: nix::Result<std::os::fd::OwnedFd>) -> Masked {
+    let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Masked::Absent,
         Err(e) => return Masked::Unreadable(e as i32),
