@@ -4,6 +4,7 @@
 //! fails on kernel memory, which no kernel limits any more. The order in which files are written is runc's.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -294,10 +295,8 @@ impl Directories {
     /// The device list from nothing: the vetted rules and no others.
     pub(super) fn devices_as_vetted(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
         put(&self.need("devices")?.join("devices.deny"), "a")?;
-        rules
-            .iter()
-            .filter(|r| r.allow())
-            .try_for_each(|rule| self.device(rule))
+        // In their order, denials too: what the spec takes out of what is allowed.
+        rules.iter().try_for_each(|rule| self.device(rule))
     }
 
     fn device(&self, rule: &LinuxDeviceCgroup) -> Result<()> {
@@ -308,7 +307,9 @@ impl Directories {
 
 fn put(path: &Path, text: &str) -> Result<()> {
     tracing::debug!(path = %path.display(), text, "cgroup");
-    fs::write(path, text).map_err(Error::file("write", path))
+    // Never made: where the file is missing there is no such limit.
+    let mut file = fs::OpenOptions::new().write(true).open(path).map_err(Error::file("write", path))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn get(path: &Path) -> Result<i64> {
