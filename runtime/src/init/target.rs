@@ -67,14 +67,19 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
 /// A symlink, in the image or in a volume mounted before, must not lead a mount onto what the kernel shows (CVE-2019-16884):
 /// masks and read-only paths lie there, and label files.
 fn as_written(step: Step, path: &Path, place: OwnedFd) -> Result<OwnedFd> {
-    let kernels = ["proc", "sys"].iter().any(|top| path.strip_prefix("/").unwrap_or(path).starts_with(top));
+    let kernels = ["proc", "sys"]
+        .iter()
+        .any(|top| path.strip_prefix("/").unwrap_or(path).starts_with(top));
     if kernels {
         return Ok(place);
     }
     let fs = nix::sys::statfs::fstatfs(&place).map_err(|e| Error::step(step, "look at a mount point", e))?;
     let typ = fs.filesystem_type();
     if typ == nix::sys::statfs::PROC_SUPER_MAGIC || typ == nix::sys::statfs::SYSFS_MAGIC {
-        let why = format!("the mount point {} leads into /proc or /sys: it is refused", path.display());
+        let why = format!(
+            "the mount point {} leads into /proc or /sys: it is refused",
+            path.display()
+        );
         return Err(Error::failed(step, why));
     }
     Ok(place)

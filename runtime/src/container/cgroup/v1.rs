@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
-    LinuxResources, LinuxThrottleDevice,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxMemory, LinuxNetwork,
+    LinuxPids, LinuxResources, LinuxThrottleDevice,
 };
 
 use crate::error::{Error, Result, Step};
@@ -29,6 +29,27 @@ const NEEDED: [&str; 11] = [
     "c 5:2 rwm",
     "c 10:200 rwm",
 ];
+
+/// The same as rules, for v2's program.
+pub(super) fn needed() -> Vec<LinuxDeviceCgroup> {
+    let parsed = NEEDED.iter().map(|line| {
+        let mut fields = line.split([' ', ':']);
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
+        let typ = if fields.next() == Some("b") {
+            LinuxDeviceType::B
+        } else {
+            LinuxDeviceType::C
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(typ))
+            .set_major(number(fields.next()))
+            .set_minor(number(fields.next()));
+        rule.set_access(fields.next().map(str::to_owned));
+        rule
+    });
+    parsed.collect()
+}
 
 /// The container's directories, one for each controller.
 #[derive(Debug)]
@@ -308,7 +329,10 @@ impl Directories {
 fn put(path: &Path, text: &str) -> Result<()> {
     tracing::debug!(path = %path.display(), text, "cgroup");
     // Never made: where the file is missing there is no such limit.
-    let mut file = fs::OpenOptions::new().write(true).open(path).map_err(Error::file("write", path))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(Error::file("write", path))?;
     file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
