@@ -1,5 +1,6 @@
 //! The life cycle of a container: what each command does, in terms of state, cgroup and the first process.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod channel;
 pub mod create;
@@ -11,12 +12,14 @@ pub mod hooks;
 pub mod kill;
 pub mod options;
 pub mod pause;
+pub mod precheck;
 pub mod query;
 pub mod spawn;
 pub mod start;
 pub mod state;
 pub mod stats;
 pub mod update;
+pub mod valid;
 
 pub use create::create;
 pub use delete::delete;

@@ -150,6 +150,11 @@ pub enum Error {
         path: PathBuf,
         why: String,
     },
+    /// config.json or process.json asks for something that gabion does not do: never left out in silence.
+    Unsupported {
+        field: String,
+        why: String,
+    },
     /// A policy file that cannot be used. Nothing starts.
     Policy {
         path: PathBuf,
@@ -215,6 +220,7 @@ impl Error {
             Self::WrongState { .. } => "state.wrong".to_owned(),
             Self::NotRunning { .. } => "state.not-running".to_owned(),
             Self::Bundle { .. } => "bundle.invalid".to_owned(),
+            Self::Unsupported { .. } => "bundle.unsupported".to_owned(),
             Self::Policy { .. } => "policy.invalid".to_owned(),
             Self::Usage(_) => "usage".to_owned(),
             Self::File { .. } => "file".to_owned(),
@@ -263,6 +269,7 @@ impl fmt::Display for Error {
             Self::Bundle { path, why } | Self::Policy { path, why } | Self::State { path, why } => {
                 write!(f, "{}: {why}", path.display())
             }
+            Self::Unsupported { field, why } => write!(f, "{field} is not supported [bundle.unsupported]: {why}"),
             Self::Usage(why) => f.write_str(why),
             Self::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Self::Step { step, doing, errno } => write!(f, "{step}: cannot {doing}: {}", errno.desc()),

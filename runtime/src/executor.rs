@@ -78,6 +78,7 @@ impl Workload {
             // These come from the image: they run confined as the workload, which is why they fork off below.
             start_hooks(setup, create.hooks.as_ref())?;
         }
+        clear_signals()?;
         let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
         let env: Vec<&CStr> = self.env.iter().map(CString::as_c_str).collect();
         self.confine(setup)?;
@@ -91,20 +92,31 @@ impl Workload {
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
     fn confine(&self, setup: &Setup<'_>) -> Result<()> {
+        // Opened before Landlock, which does not let us at the host's procfs.
+        let status = match self.privileges {
+            Privileges::DropNow => None,
+            Privileges::DropAfterConfinement => {
+                credentials::raise()?;
+                Some(verify::Status::open(setup)?)
+            }
+        };
         faults::at(Step::Landlock)?;
         if let Some(ruleset) = &self.ruleset {
             landlock::enforce(setup, ruleset, self.probe.as_ref())?;
         }
         faults::at(Step::Seccomp)?;
         filter(setup)?;
-        match self.privileges {
-            Privileges::DropNow => Ok(()),
-            Privileges::DropAfterConfinement => {
-                credentials::drop_capabilities(setup)?;
-                verify::capabilities(setup)
-            }
-        }
+        let Some(status) = status else { return Ok(()) };
+        credentials::drop_capabilities(setup)?;
+        verify::capabilities(setup, status)
     }
+}
+
+/// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
+fn clear_signals() -> Result<()> {
+    let failed = |e| Error::step(Step::Execve, "reset signals", e);
+    crate::sys::default_signals().map_err(failed)?;
+    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
 }
 
 fn filter(setup: &Setup<'_>) -> Result<()> {

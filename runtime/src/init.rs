@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
 use crate::container::channel::{Channel, Message, Report};
+use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::executor::Workload;
@@ -54,7 +55,8 @@ pub struct Setup<'a> {
     /// Namespaces to join, in the order of `namespaces::JOIN_ORDER`.
     pub joins: Vec<(NsType, OwnedFd)>,
     pub console_socket: Option<OwnedFd>,
-    pub preserve_fds: u32,
+    /// Descriptors above stdio that outlive execve.
+    pub preserved: Preserved,
     pub filters: Filters,
     pub annotations_state: Option<libcontainer::container::State>,
 }
@@ -148,6 +150,8 @@ fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
     // Until the parent has put us into the cgroup and mapped our ids, nothing is charged or owned rightly.
     setup.channel.expect(&Message::Go)?;
     namespaces::become_root(setup)?;
+    // Mount points are for every user of the container, whatever our caller's umask; the workload's is runc's.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let prepared = match &setup.kind {
         Kind::Create(create) => prepare_create(setup, create)?,
         Kind::Exec => prepare_exec(setup)?,
@@ -183,6 +187,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create)?;
     pivot::leave(&root, create.leave)?;
+    ids::make_cwd(setup)?;
     // /proc/sys is still writable: the masks below close it.
     limits::sysctls(setup)?;
     console::attach(setup, console::Bind::Console)?;

@@ -132,6 +132,20 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
+/// Every signal back to its default (signal(2)): ignored ones would stay ignored in the next program. std ignores SIGPIPE.
+pub fn default_signals() -> Result<()> {
+    // 32 and 33 are the C library's own, and it does not let anybody touch them: EINVAL.
+    let ours = |n: &c_int| !matches!(*n, libc::SIGKILL | libc::SIGSTOP | 32 | 33);
+    for number in (1..=64).filter(ours) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
+
 /// `struct open_how` (openat2(2)).
 #[repr(C)]
 struct OpenHow {
@@ -333,6 +347,22 @@ pub fn window_size(fd: BorrowedFd<'_>) -> Result<(u16, u16)> {
         libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, std::ptr::from_mut(&mut size))
     }))?;
     Ok((size.ws_row, size.ws_col))
+}
+
+/// Sets a network interface up (netdevice(7) SIOCSIFFLAGS). `socket` is any socket of the network namespace.
+pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let bytes = name.to_bytes_with_nul();
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    if bytes.len() > ifr_name.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    for (to, from) in ifr_name.iter_mut().zip(bytes) {
+        *to = c_char::from_ne_bytes([*from]);
+    }
+    let ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
+    let request = libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags } };
+    // SAFETY: the request is a whole ifreq with its flags set; the kernel only reads it.
+    done(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))
 }
 
 /// The raw four-argument prctl(2), for options that take integers only.

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use crate::container::cgroup::readback::{Decided, decided, expected, same};
 use crate::container::options::CgroupDriver;
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
@@ -19,6 +20,8 @@ use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
 use crate::observed::Observed;
 
+pub mod members;
+mod readback;
 mod v1;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
@@ -67,7 +70,8 @@ impl Cgroup {
 
     /// Makes the cgroup and puts the process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        self.manager.add_task(pid).map_err(|e| failed(&e))
+        self.manager.add_task(pid).map_err(|e| failed(&e))?;
+        self.v1().map_or(Ok(()), |v1| v1.join_unlimited(pid))
     }
 
     /// Sets limits. Devices are create's alone: see `limit`.
@@ -104,9 +108,24 @@ impl Cgroup {
             .then(|| v1::Directories { place: relative(&self.record.place()).to_path_buf(), root: PathBuf::from(ROOT) })
     }
 
-    /// Limits, as the kernel shows them, beside what was decided. Read by cgroups-rs, which did not write them.
-    pub fn verify(&self, hardened: &Hardened) -> Result<()> {
+    /// Nobody is in it yet.
+    pub fn unoccupied(&self) -> Result<()> {
+        members::unoccupied(&self.record.place(), &self.directories()?)
+    }
+
+    /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
+    pub fn verify(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
         let seen = Observed { cgroup: crate::observed::cgroup::read(&self.record.place())?, ..Observed::default() };
+        self.verify_member(hardened, pid)?;
+        // A limit that nobody can see is not one that holds, here where its files are known.
+        let unseen = |d: &Decided| d.files.iter().all(|f| !seen.cgroup.contains_key(*f)) && !d.files.is_empty();
+        if let Some(lost) = decided(hardened).iter().find(|d| self.record.driver == CgroupDriver::Cgroupfs && unseen(d)) {
+            return Err(Error::Mismatch {
+                control: lost.control,
+                expected: format!("a limit in {}", lost.files.join(" or ")),
+                observed: "no such file".to_owned(),
+            });
+        }
         for control in CONTROLS.iter().filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices)) {
             if hardened.enforces(control.id()) {
                 let facts = control.facts(hardened, &seen).into_iter().filter(|f| f.control == control.id());
@@ -127,6 +146,18 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// The process is where what was decided holds.
+    pub fn verify_member(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
+        // systemd's own name for the path is not known here.
+        if self.record.driver == CgroupDriver::Systemd {
+            return Ok(());
+        }
+        let controllers: Vec<_> = decided(hardened).into_iter().map(|d| (d.control, d.controller)).collect();
+        let path = format!("/proc/{pid}/cgroup");
+        let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
+        members::verify(&self.record.place(), &controllers, &listing)
     }
 
     pub fn pids(&self) -> Result<Vec<i32>> {
@@ -179,32 +210,6 @@ impl Cgroup {
     }
 }
 
-/// The files in which these limits show as plain numbers.
-fn expected(written: &LinuxResources) -> Vec<(&'static [&'static str], i64)> {
-    let memory = written.memory().unwrap_or_default();
-    let cpu = written.cpu().clone().unwrap_or_default();
-    let whole = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-    let all: [(&'static [&'static str], Option<i64>); 6] = [
-        (&["pids.max"], written.pids().map(|p| p.limit())),
-        (&["memory.limit_in_bytes", "memory.max"], memory.limit()),
-        (&["memory.soft_limit_in_bytes", "memory.low"], memory.reservation()),
-        (&["cpu.shares"], whole(cpu.shares()).map(|n| n.clamp(2, 262_144))),
-        (&["cpu.cfs_quota_us"], cpu.quota()),
-        (&["cpu.cfs_period_us"], whole(cpu.period())),
-    ];
-    all.into_iter().filter_map(|(files, wanted)| Some((files, wanted?))).collect()
-}
-
-/// A limit as the kernel shows it: rounded to pages, and «unlimited» in its own words.
-fn same(shown: &str, wanted: i64) -> bool {
-    const LARGEST_PAGE: i64 = 64 << 10;
-    match shown.parse::<i64>() {
-        Ok(shown) if wanted < 0 => shown == wanted || shown > i64::MAX / 2,
-        Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
-        Err(_) => wanted < 0 && shown == "max",
-    }
-}
-
 fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::failed(Step::Cgroup, error.to_string())
 }
@@ -230,13 +235,7 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
     if freezer.exists() {
         std::fs::write(freezer, "THAWED").map_err(|e| errno(&e))?;
     }
-    let procs = std::fs::read_to_string(directory.join("cgroup.procs")).map_err(|e| errno(&e))?;
-    for pid in procs.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0) {
-        match nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(e),
-        }
-    }
+    members::signal(directory, libc::SIGKILL)?;
     match std::fs::remove_dir(directory) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(errno(&e)),
         _ => Ok(()),

@@ -19,7 +19,8 @@ use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
-use crate::container::{delete, hooks};
+use crate::container::{delete, hooks, precheck, valid};
+use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -53,12 +54,17 @@ pub fn create_on(
     handles: &Handles,
     console: Option<OwnedFd>,
 ) -> Result<i32> {
+    precheck::own_mounts(&hardened)?;
+    valid::check(hardened.spec(), handles)?;
+    let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
+        // Before anything is written down: what clears up after a failure kills whoever is in there.
+        Cgroup::open(&record.cgroup)?.unoccupied()?;
         dir.write(&record)?;
-        make(options, &dir, &record, handles, filters, console)
+        make(options, &dir, &record, handles, Ready { filters, console, preserved })
     });
     match made {
         Ok(pid) => {
@@ -140,14 +146,15 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     Ok(Some(NotifyTarget { socket: crate::executor::notify::connect(path)?, state, metadata }))
 }
 
-fn make(
-    options: &CreateOptions,
-    dir: &StateDir,
-    record: &Record,
-    handles: &Handles,
-    mut filters: Filters,
-    console_socket: Option<OwnedFd>,
-) -> Result<i32> {
+/// What was looked at, compiled or connected before anything of the container existed.
+struct Ready {
+    filters: Filters,
+    console: Option<OwnedFd>,
+    preserved: Preserved,
+}
+
+fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
+    let Ready { mut filters, console: console_socket, preserved } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
     let process = spec.process().as_ref().ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
@@ -172,7 +179,7 @@ fn make(
         proc: Proc::open()?,
         joins,
         console_socket,
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserved,
         filters,
         annotations_state: spec.hooks().as_ref().map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
     };
@@ -192,7 +199,8 @@ fn make(
 
 /// What clone makes, and what the child joins.
 fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
-    let mut entry = Entry { new: namespaces::new_types(hardened), ..Entry::default() };
+    let mut entry =
+        Entry { new: namespaces::new_types(hardened), offsets: clock_offsets(hardened), ..Entry::default() };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
         entry.new.retain(|t| *t == NsType::Mount);
     }
@@ -213,6 +221,15 @@ fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, 
         }
     }
     Ok((entry, joins))
+}
+
+/// `linux.timeOffsets` as the kernel takes them, a line for each clock.
+fn clock_offsets(hardened: &Hardened) -> Vec<String> {
+    let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
+    let line = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
+        format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
+    };
+    offsets.into_iter().flatten().map(line).collect()
 }
 
 /// A detached clone, or None where only a user namespace of ours will allow it.
@@ -260,11 +277,6 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
     }
 }
 
-/// Descriptors passed by socket activation (sd_listen_fds(3)) are preserved too, as runc does.
-fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
 fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     faults::at(Step::Cgroup)?;
@@ -274,7 +286,7 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
-    cgroup.verify(&record.hardened)
+    cgroup.verify(&record.hardened, pid)
 }
 
 /// By libcontainer, which knows newuidmap for those who may not write the files themselves.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Process, User as SpecUser};
+use oci_spec::runtime::{Capabilities, Process, User as SpecUser};
 
 use crate::container::cgroup::Cgroup;
 use crate::container::channel::{Channel, Message};
@@ -12,7 +12,8 @@ use crate::container::foreground::{self, Terminal};
 use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{create, query};
+use crate::container::{affinity, create, precheck, query};
+use crate::control::ControlId;
 use crate::control::exec::{self as vet, ExecRequest, Widening};
 use crate::hardened::ExecPlan;
 use crate::error::{Error, Result, Step};
@@ -38,8 +39,10 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
     let asked = asked(&record, options.process)?;
     let process = vet::intersect(&asked, &record.hardened, record.user_ns)?.process;
+    let process = if record.hardened.enforces(ControlId::Exec) { process } else { as_runc(process, &asked, &record) };
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
+    let preserved = precheck::preserved(options.preserve_fds, None)?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
@@ -51,12 +54,12 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         proc: Proc::open()?,
         joins,
         console_socket: terminal.socket_for_child()?,
-        preserve_fds: options.preserve_fds,
+        preserved,
         filters,
         annotations_state: None,
     };
     let pid = spawn::spawn(entry, setup, &ours)?;
-    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid);
+    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid, &process);
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -68,7 +71,10 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
 }
 
-fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Result<()> {
+fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process: &Process) -> Result<()> {
+    let affinity = process.exec_cpu_affinity().as_ref();
+    // The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).
+    affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
     let mut place = record.cgroup.clone();
     if let Some(below) = below {
         let climbs = std::path::Path::new(below).components().any(|c| c == std::path::Component::ParentDir);
@@ -77,7 +83,10 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Resu
         }
         place.path = place.path.join(below.trim_start_matches('/'));
     }
-    Cgroup::open(&place)?.add(pid)?;
+    let cgroup = Cgroup::open(&place)?;
+    cgroup.add(pid)?;
+    cgroup.verify_member(&record.hardened, pid)?;
+    affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
     ours.send(&Message::Go)?;
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.
@@ -119,6 +128,46 @@ fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
             Ok(ExecRequest { process: from_line(base, &line), widening })
         }
     }
+}
+
+/// Where exec is only observed: flags are done as they say, and what process.json leaves out is the container's, as with runc.
+fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Process {
+    let Some(stored) = record.hardened.spec().process() else { return process };
+    if process.capabilities().is_none() {
+        process.set_capabilities(stored.capabilities().clone());
+    }
+    if process.rlimits().is_none() {
+        process.set_rlimits(stored.rlimits().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(stored.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(stored.selinux_label().clone());
+    }
+    for flag in &asked.widening {
+        match flag {
+            Widening::Capability(name) => add_capability(&mut process, name),
+            Widening::AppArmor(profile) => drop(process.set_apparmor_profile(Some(profile.clone()))),
+            Widening::ProcessLabel(label) => drop(process.set_selinux_label(Some(label.clone()))),
+            // No flags of our command line.
+            Widening::Privileged | Widening::NewPrivileges => {}
+        }
+    }
+    process
+}
+
+fn add_capability(process: &mut Process, name: &str) {
+    let Some(cap) = crate::control::capabilities::parse(name) else { return };
+    let mut caps = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.insert(cap);
+        Some(set)
+    };
+    let (bounding, effective, permitted) = (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
+    caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(caps));
 }
 
 fn widening(line: &ExecLine) -> Vec<Widening> {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, members};
 use crate::container::options::{KillScope, Settings};
 use crate::container::query;
 use crate::container::state::{Init, StateDir, Status};
@@ -56,20 +56,16 @@ pub fn one(init: Init, signal: i32) -> Result<()> {
 
 /// To every process of the cgroup.
 pub fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
-    for pid in cgroup.pids()? {
-        match nix::sys::signal::kill(Pid::from_raw(pid), signal_of(signal)?) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(Error::step(Step::Start, format!("send signal {signal} to {pid}"), e)),
+    if !(0..=64).contains(&signal) {
+        return Err(Error::Usage(format!("{signal} is not a signal that can be sent to all")));
+    }
+    // On v1 each hierarchy shows the same processes: one that died is not signalled twice.
+    for directory in cgroup.directories()? {
+        members::signal_tree(&directory, signal)
+            .map_err(|e| Error::step(Step::Start, format!("send signal {signal} to all"), e))?;
+        if signal != libc::SIGKILL && directory.exists() {
+            break;
         }
     }
     if signal == libc::SIGKILL { cgroup.thaw() } else { Ok(()) }
-}
-
-fn signal_of(number: i32) -> Result<Option<nix::sys::signal::Signal>> {
-    if number == 0 {
-        return Ok(None);
-    }
-    nix::sys::signal::Signal::try_from(number)
-        .map(Some)
-        .map_err(|_| Error::Usage(format!("{number} is not a signal that can be sent to all")))
 }

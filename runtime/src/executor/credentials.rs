@@ -36,13 +36,19 @@ fn failed(doing: &'static str) -> impl Fn(caps::errors::CapsError) -> Error {
 /// Sets all five sets as the spec has them.
 pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Capabilities)?;
-    let Some(wanted) = setup.process.capabilities() else { return Ok(()) };
     if !setup.applies(ControlId::Capabilities) {
         return Ok(());
     }
-    // After the change of user the effective set is empty: what is permitted is raised once more, to drop with.
-    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
-    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))?;
+    // A process that names none has none (runc), and not all of ours.
+    let none = LinuxCapabilities::default()
+        .set_bounding(None)
+        .set_effective(None)
+        .set_permitted(None)
+        .set_inheritable(None)
+        .set_ambient(None)
+        .clone();
+    let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
+    raise()?;
     bounding(&convert(wanted.bounding())?)?;
     // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
     let effective = convert(wanted.effective())?;
@@ -53,6 +59,12 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     let inheritable = convert(wanted.inheritable())?;
     caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
     ambient(wanted, &permitted, &inheritable)
+}
+
+/// After the change of user the effective set is empty: what is permitted is raised once more, to confine and drop with.
+pub fn raise() -> Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))
 }
 
 fn bounding(wanted: &CapsHashSet) -> Result<()> {

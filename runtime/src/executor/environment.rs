@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::AccessFlags;
 
 use crate::error::{Error, Result, Step};
-use crate::init::{Kind, Setup};
+use crate::init::Setup;
 use crate::init::ids::c_string;
 
 /// Where programs are looked for when the environment has no PATH (runc's and execvp(3)'s).
@@ -42,7 +42,7 @@ pub fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
         out.push(c_string("the environment", &format!("{name}={value}"))?);
     }
     // Socket activation: descriptors from 3 on are the workload's (sd_listen_fds(3)).
-    if let (Kind::Create(_), Ok(count)) = (&setup.kind, std::env::var("LISTEN_FDS")) {
+    if let Some(count) = setup.preserved.listen {
         out.push(c_string("LISTEN_FDS", &format!("LISTEN_FDS={count}"))?);
         out.push(c_string("LISTEN_PID", "LISTEN_PID=1")?);
     }

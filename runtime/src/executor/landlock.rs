@@ -185,7 +185,7 @@ impl Rules<'_> {
     /// What stands behind stdio and preserved descriptors may be opened again (`/dev/stdout` on a FIFO).
     fn stdio(&mut self, setup: &Setup<'_>) -> Result<()> {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
-        let last = i32::try_from(setup.preserve_fds).unwrap_or(0).saturating_add(3);
+        let last = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
         for number in 0..last {
             let Ok(fd) = sys::borrow(number) else { continue };
             let stat = fstat(number).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;

@@ -1,5 +1,8 @@
 //! What was decided, read back from the kernel before the workload's first instruction.
 
+use std::fs::File;
+use std::io::Read;
+
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
 use crate::executor::credentials::Privileges;
@@ -12,10 +15,10 @@ use crate::observed::{self, Observed};
 /// read by the runtime, which sees its files.
 pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
-    let first_free = i32::try_from(setup.preserve_fds).unwrap_or(0).saturating_add(3);
+    let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
     let later = |control: ControlId| match control {
-        ControlId::Landlock | ControlId::Seccomp | ControlId::Cgroup => true,
+        ControlId::Landlock | ControlId::Seccomp => true,
         ControlId::Capabilities => privileges == Privileges::DropAfterConfinement,
         _ => false,
     };
@@ -27,14 +30,25 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     Ok(())
 }
 
+/// Our /proc/self/status, open: it shows what holds when it is read.
+#[derive(Debug)]
+pub struct Status(File);
+
+impl Status {
+    pub fn open(setup: &Setup<'_>) -> Result<Self> {
+        let open = setup.proc.open_file("self/status", libc::O_RDONLY);
+        open.map(Self).map_err(|e| Error::step(Step::Verify, "open our status", e))
+    }
+}
+
 /// The capabilities alone, where they went last.
-pub fn capabilities(setup: &Setup<'_>) -> Result<()> {
+pub fn capabilities(setup: &Setup<'_>, mut status: Status) -> Result<()> {
     if !setup.hardened.enforces(ControlId::Capabilities) {
         return Ok(());
     }
-    let mut seen = Observed::default();
-    let status = setup.proc.read("self/status").map_err(|e| Error::step(Step::Verify, "read our status back", e))?;
-    seen.status = observed::read::parse_status(&status);
+    let mut text = String::with_capacity(4096);
+    status.0.read_to_string(&mut text).map_err(|e| Error::failed(Step::Verify, format!("cannot read our status back: {e}")))?;
+    let seen = Observed { status: observed::read::parse_status(&text), ..Observed::default() };
     all_hold(crate::control::Control::facts(&crate::control::capabilities::Capabilities, setup.hardened, &seen))
 }
 

@@ -69,11 +69,22 @@ pub fn enter(setup: &Setup<'_>) -> Result<()> {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .map_err(|e| Error::step(Step::Namespaces, "make a new cgroup namespace", e))?;
     }
+    if matches!(setup.kind, Kind::Create(_)) && setup.enters_new(NsType::Network) {
+        loopback()?;
+    }
     // Nobody in a joined namespace may attach to us or read our memory while we hold the host's descriptors
     // (CVE-2016-9962). execve makes the workload dumpable again.
     sys::prctl(libc::PR_SET_DUMPABLE, 0)
         .map(drop)
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
+}
+
+/// Programs expect 127.0.0.1; engines set up the other interfaces.
+fn loopback() -> Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let failed = |e| Error::step(Step::Namespaces, "set the loopback interface up", e);
+    let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    sys::interface_up(any.as_fd(), c"lo").map_err(failed)
 }
 
 /// In a user namespace of our own we are nobody until we say who (user_namespaces(7)): files made from here on are root's.
@@ -98,16 +109,17 @@ pub fn join(typ: NsType, fd: &OwnedFd) -> Result<()> {
         .map_err(|e| Error::step(Step::Namespaces, format!("join the {} namespace", typ.spec_name()), e))
 }
 
-/// Host and domain name, in a UTS namespace of our own.
+/// Host and domain name, in a UTS namespace that is new or joined (runc). Elsewhere they would be the host's.
 pub fn set_names(setup: &Setup<'_>) -> Result<()> {
     let spec = setup.hardened.spec();
-    if !setup.enters_new(NsType::Uts) || !setup.applies(ControlId::Namespaces) {
+    let joined = setup.joins.iter().any(|(t, _)| *t == NsType::Uts);
+    if !(setup.enters_new(NsType::Uts) || joined) || !setup.applies(ControlId::Namespaces) {
         return Ok(());
     }
-    if let Some(name) = spec.hostname() {
+    if let Some(name) = spec.hostname().as_ref().filter(|n| !n.is_empty()) {
         nix::unistd::sethostname(name).map_err(|e| Error::step(Step::Namespaces, "set the host name", e))?;
     }
-    if let Some(name) = spec.domainname() {
+    if let Some(name) = spec.domainname().as_ref().filter(|n| !n.is_empty()) {
         sys::set_domain_name(name.as_bytes())
             .map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
     }

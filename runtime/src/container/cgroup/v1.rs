@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
     LinuxResources, LinuxThrottleDevice,
@@ -49,6 +50,27 @@ impl Directories {
         }
         let why = format!("a limit of the {controller} controller is asked for, and it is not there");
         Err(Error::failed(Step::Cgroup, why))
+    }
+
+    /// Hierarchies without limits, which libcontainer leaves out: in systemd's own the container would stay a part of its
+    /// engine's service, and end with it.
+    pub(super) fn join_unlimited(&self, pid: Pid) -> Result<()> {
+        for hierarchy in ["systemd", "unified"] {
+            let top = self.root.join(hierarchy);
+            if !top.join("cgroup.procs").exists() {
+                continue;
+            }
+            let directory = top.join(&self.place);
+            let joined = fs::create_dir_all(&directory)
+                .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
+            match joined {
+                Ok(()) => {}
+                // Not ours to write: nothing that was decided depends on these.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {}
+                Err(e) => return Err(Error::file("join", directory)(e)),
+            }
+        }
+        Ok(())
     }
 
     /// Sets everything that is said. Devices are left alone: see `devices`.
