@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use libcontainer::container::ContainerStatus;
 
 use crate::container::channel::Report;
-use crate::container::hooks;
 use crate::container::options::Settings;
 use crate::container::query;
-use crate::container::state::{START_SOCKET, StateDir, Status};
-use crate::error::{Error, Result};
+use crate::container::state::{Init, START_SOCKET, StateDir, Status};
+use crate::container::{hooks, kill};
+use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 
 /// Starts a created container.
@@ -40,7 +40,13 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         })?;
         return Err(report.into());
     }
-    // The end of the stream without a word is execve's doing.
+    // The end of the stream without a word is execve's doing, or the process was killed on its way there.
+    if dir.init()?.is_some_and(Init::never_executed) {
+        return Err(Error::failed(
+            Step::Execve,
+            "the container's first process ended before it ran its program",
+        ));
+    }
     dir.started()?;
     let record = dir.record()?;
     let Some(list) = record
@@ -52,10 +58,18 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     else {
         return Ok(());
     };
-    let pid = dir.init()?.map(|init| init.pid);
-    hooks::run(
+    let init = dir.init()?;
+    let pid = init.map(|init| init.pid);
+    let ran = hooks::run(
         Some(list),
         Some(&hooks::state_for(&record, ContainerStatus::Running, pid)),
         pid,
-    )
+    );
+    // runtime-spec, runtime.md#lifecycle: the container is stopped then.
+    if let (Err(_), Some(init)) = (&ran, init)
+        && let Err(error) = kill::one(init, libc::SIGKILL)
+    {
+        tracing::error!(%error, "stopping the container after a failed poststart hook");
+    }
+    ran
 }

@@ -35,7 +35,6 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;
-    seen.session_keyring = sys::session_keyring_name();
     Ok(seen)
 }
 

@@ -150,7 +150,7 @@ fn summary(report: &Report) -> String {
     let mut parts: Vec<String> = [
         (Verdict::Refused, "refused"),
         (Verdict::Tightened, "tightened"),
-        (Verdict::Added, "added to"),
+        (Verdict::Added, "added"),
         (Verdict::Warned, "warned of"),
     ]
     .into_iter()
@@ -171,7 +171,7 @@ fn summary(report: &Report) -> String {
         parts.push("nothing to change".to_owned());
     }
     format!(
-        "{outcome}: {} of {} controls\n",
+        "{outcome}: {} ({} controls)\n",
         parts.join(", "),
         report.decisions.len()
     )
@@ -234,7 +234,7 @@ mod tests {
             text.contains("[mounts.host-path]") && text.contains("remedy: do not"),
             "{text}"
         );
-        assert!(text.ends_with("would be REFUSED: 1 refused of 2 controls\n"), "{text}");
+        assert!(text.ends_with("would be REFUSED: 1 refused (2 controls)\n"), "{text}");
     }
 
     #[test]
@@ -254,6 +254,6 @@ mod tests {
         };
         let text = render("bundle", &report(Mode::Observe), &style);
         assert!(text.contains("\x1b[1;31mwould refuse   \x1b[0m"), "{text}");
-        assert!(text.ends_with("would run: 1 only observed of 2 controls\n"), "{text}");
+        assert!(text.ends_with("would run: 1 only observed (2 controls)\n"), "{text}");
     }
 }
