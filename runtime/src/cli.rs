@@ -23,6 +23,7 @@ mod delete;
 mod diagnostics;
 mod events;
 mod exec;
+mod explain;
 mod features;
 mod kill;
 mod list;
@@ -124,6 +125,7 @@ enum Command {
     Spec(spec::Args),
     Features(features::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Policy(policy::Args),
     Attest(attest::Args),
     Audit(audit::Args),
@@ -191,6 +193,7 @@ impl Cli {
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Check(args) => args.run(global),
+            Command::Explain(args) => args.run(),
             Command::Policy(args) => args.run(global),
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
@@ -219,6 +222,7 @@ impl Command {
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Check(_) => "check",
+            Self::Explain(_) => "explain",
             Self::Policy(_) => "policy",
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",

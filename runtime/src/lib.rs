@@ -11,6 +11,7 @@ pub mod decision;
 pub mod digest;
 pub mod error;
 pub mod executor;
+pub mod explain;
 pub mod fact;
 pub mod faults;
 pub mod harden;
