@@ -2,10 +2,13 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod attest;
+pub mod audit;
 pub mod cli;
 pub mod container;
 pub mod control;
 pub mod decision;
+pub mod digest;
 pub mod error;
 pub mod executor;
 pub mod fact;

@@ -63,8 +63,6 @@ pub struct Observed {
     /// /proc/PID/attr/current and, before execve, attr/exec.
     pub label: Option<String>,
     pub label_on_exec: Option<String>,
-    /// The name of the session keyring (keyctl(2) KEYCTL_DESCRIBE); None: not to be seen.
-    pub session_keyring: Option<String>,
     /// What each open descriptor above stdio is, for those that execve would pass on.
     pub inherited_fds: BTreeMap<i32, String>,
 }

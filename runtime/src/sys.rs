@@ -282,33 +282,25 @@ pub fn cloexec_from(first: c_uint) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
-/// Joins a new session keyring of this name (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
-pub fn join_session_keyring(name: &CStr) -> Result<()> {
+/// Joins a new, anonymous session keyring (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING). A name could find somebody else's.
+pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
-    // SAFETY: name is a valid C string.
-    done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
-}
-
-/// The name of this process's session keyring (keyctl(2) KEYCTL_DESCRIBE). None where there is none, or no keyrings.
-pub fn session_keyring_name() -> Option<String> {
-    const KEYCTL_DESCRIBE: c_int = 6;
-    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
-    let mut text = [0_u8; 512];
-    let size = text.len();
-    // SAFETY: text is writable for the size given.
-    let length = unsafe {
+    // SAFETY: a null name asks for an anonymous keyring.
+    done(unsafe {
         libc::syscall(
             libc::SYS_keyctl,
-            KEYCTL_DESCRIBE,
-            KEY_SPEC_SESSION_KEYRING,
-            text.as_mut_ptr(),
-            size,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
         )
-    };
-    // `type;uid;gid;permissions;description`, with a NUL.
-    let length = usize::try_from(length).ok().filter(|n| *n <= size)?;
-    let text = std::str::from_utf8(&text[..length]).ok()?.trim_end_matches('\0');
-    text.splitn(5, ';').nth(4).map(str::to_owned)
+    })
+}
+
+/// The serial number of this process's session keyring (keyctl(2) KEYCTL_GET_KEYRING_ID); none is made.
+pub fn session_keyring() -> Result<c_long> {
+    const KEYCTL_GET_KEYRING_ID: c_int = 0;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    // SAFETY: takes integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) })
 }
 
 /// The kind of namespace behind a descriptor, as a CLONE_NEW* flag (ioctl_ns(2) NS_GET_NSTYPE).

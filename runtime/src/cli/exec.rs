@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Global;
+use crate::audit::{Action, Trail};
 use crate::container::{
     self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
 };
@@ -82,7 +83,13 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let id = super::id(&self.id)?;
         let options = self.options()?;
-        container::exec(&global.settings(), &id, options)
+        let settings = global.settings();
+        container::exec(&settings, &id, options).inspect_err(|error| {
+            // That of a container which is not there is nobody's record.
+            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+                trail.failed(Action::Exec, error);
+            }
+        })
     }
 
     pub(super) fn options(self) -> Result<ExecOptions> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::Global;
+use crate::audit::{Action, Trail};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::request::read::{from_json, read_any};
@@ -80,7 +81,12 @@ impl Args {
             Some(file) => from_file(file)?,
             None => self.from_flags()?,
         };
-        container::update(&global.settings(), &id, &asked)?;
+        let settings = global.settings();
+        container::update(&settings, &id, &asked).inspect_err(|error| {
+            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+                trail.failed(Action::Update, error);
+            }
+        })?;
         Ok(0)
     }
 

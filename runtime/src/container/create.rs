@@ -63,6 +63,7 @@ pub fn create_on(
         // Before anything is written down: what clears up after a failure kills whoever is in there.
         Cgroup::open(&record.cgroup).unoccupied()?;
         dir.write(&record)?;
+        options.audit.save(&dir)?;
         make(
             options,
             &dir,
@@ -106,9 +107,8 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
         name: options.id.to_string(),
     };
     let mut hardened = hardened;
-    if options.keyring == Keyring::Inherit {
-        hardened.plan.new_keyring = false;
-    }
+    // A new one is every runtime's rule (runc), not only the control's; that one is not given up for a flag.
+    hardened.plan.new_keyring = options.keyring == Keyring::New || hardened.enforces(ControlId::Fds);
     Ok(Record::new(
         options.id.clone(),
         bundle,

@@ -6,6 +6,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Process, User as SpecUser};
 
+use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
 use crate::container::channel::{Channel, Message};
 use crate::container::foreground::{self, Terminal};
@@ -39,7 +40,12 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         });
     }
     let asked = asked(&record, options.process)?;
-    let process = vet::intersect(&asked, &record.hardened, record.user_ns)?.process;
+    let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
+    let process = vetted.process;
+    // Before anything of it is made: a process without its record must not be, where the policy says so.
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.exec(&process, &vetted.decision)?;
+    }
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
@@ -91,6 +97,10 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Resu
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.
     match ours.receive()? {
+        None if Init::now(pid.as_raw())?.never_executed() => Err(Error::failed(
+            Step::Execve,
+            "the process ended before it ran its program",
+        )),
         None => Ok(()),
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),

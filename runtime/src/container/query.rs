@@ -1,7 +1,7 @@
 //! What can be asked of containers: `state`, `list`, `ps`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -123,6 +123,21 @@ pub fn list(settings: &Settings) -> Result<Vec<ListEntry>> {
         }
     }
     Ok(entries)
+}
+
+/// Every container below these roots. They may be other runtimes' too: what is not ours is left out.
+pub fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
+    let mut entries = Vec::new();
+    for root in roots {
+        let settings = Settings { root: root.clone(), ..settings.clone() };
+        for id in state::ids(root).unwrap_or_default() {
+            match entry(&settings, &id) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => tracing::debug!(%id, root = %root.display(), %error, "left out"),
+            }
+        }
+    }
+    entries
 }
 
 /// The processes of a container, as the host numbers them.

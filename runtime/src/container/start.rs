@@ -9,8 +9,8 @@ use crate::container::channel::Report;
 use crate::container::hooks;
 use crate::container::options::Settings;
 use crate::container::query;
-use crate::container::state::{START_SOCKET, StateDir, Status};
-use crate::error::{Error, Result};
+use crate::container::state::{Init, START_SOCKET, StateDir, Status};
+use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 
 /// Starts a created container.
@@ -40,7 +40,13 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         })?;
         return Err(report.into());
     }
-    // The end of the stream without a word is execve's doing.
+    // The end of the stream without a word is execve's doing, or the process was killed on its way there.
+    if dir.init()?.is_some_and(Init::never_executed) {
+        return Err(Error::failed(
+            Step::Execve,
+            "the container's first process ended before it ran its program",
+        ));
+    }
     dir.started()?;
     let record = dir.record()?;
     let Some(list) = record

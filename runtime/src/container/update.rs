@@ -3,6 +3,7 @@
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
 use crate::container::options::Settings;
 use crate::container::query;
@@ -35,7 +36,11 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
         .and_then(|()| cgroup.verify(&new.hardened, Pid::from_raw(init.pid)))
         .and_then(|()| cgroup.shows(&vetted.apply))
         .and_then(|()| dir.write(&new));
-    done.inspect_err(|_| put_back(&cgroup, &record))
+    done.inspect_err(|_| put_back(&cgroup, &record))?;
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.updated(&vetted.apply, &vetted.decision);
+    }
+    Ok(())
 }
 
 /// Some limits may have been written before one failed.

@@ -12,9 +12,6 @@ use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
 
-/// The name that a container's session keyring gets.
-pub const KEYRING: &str = "_ses.gabion";
-
 pub struct Fds;
 
 static ABOUT: About = About {
@@ -55,7 +52,7 @@ impl Control for Fds {
         }
     }
 
-    fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    fn facts(&self, _hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         let directories: Vec<String> = seen
             .inherited_fds
             .iter()
@@ -67,16 +64,13 @@ impl Control for Fds {
         } else {
             (directories.join(", "), Holds::No)
         };
-        let mut facts = vec![Fact::judged(
+        // The session keyring is compared where it is joined (init/ids.rs): nobody else can see it.
+        vec![Fact::judged(
             ControlId::Fds,
             "no directory among the inherited descriptors",
             observed,
             holds,
-        )];
-        if hardened.plan.new_keyring {
-            facts.push(keyring(seen));
-        }
-        facts
+        )]
     }
 }
 
@@ -108,21 +102,6 @@ pub fn bad_cwd(cwd: &Path) -> Option<&'static str> {
         }
     }
     None
-}
-
-/// A session keyring of the container's own. From outside it cannot be seen: only the process itself can ask.
-fn keyring(seen: &Observed) -> Fact {
-    let expected = format!("session keyring {KEYRING}");
-    match seen.session_keyring.as_deref() {
-        None => Fact::unknown(ControlId::Fds, expected, "session keyring not shown"),
-        Some(KEYRING) => Fact::judged(
-            ControlId::Fds,
-            expected,
-            format!("session keyring {KEYRING}"),
-            Holds::Yes,
-        ),
-        Some(other) => Fact::judged(ControlId::Fds, expected, format!("session keyring {other}"), Holds::No),
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,17 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
     let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
+    // Facts know of directories; here nothing beyond what is preserved may be left at all.
+    if setup.hardened.enforces(ControlId::Fds)
+        && let Some((number, kind)) = seen.inherited_fds.range(first_free..).next()
+    {
+        let expected = format!("no descriptor from {first_free} on");
+        return Err(Error::Mismatch {
+            control: ControlId::Fds,
+            expected,
+            observed: format!("{number}: {kind}"),
+        });
+    }
     let later = |control: ControlId| match control {
         ControlId::Landlock | ControlId::Seccomp => true,
         ControlId::Capabilities => privileges == Privileges::DropAfterConfinement,

@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result, Step};
@@ -145,13 +145,10 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr, kind: Option<Type>, dep
         }
         Type::Fifo => {
             let stat = nix::sys::stat::fstatat(from_raw, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            nix::sys::stat::mknodat(
-                to_raw,
-                name,
-                SFlag::S_IFIFO,
-                Mode::from_bits_truncate(stat.st_mode & 0o777),
-                0,
-            )?;
+            let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
+            nix::sys::stat::mknodat(to_raw, name, SFlag::S_IFIFO, mode, 0)?;
+            // The umask took its part.
+            nix::sys::stat::fchmodat(to_raw, name, mode, FchmodatFlags::FollowSymlink)?;
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             nix::unistd::fchownat(to_raw, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
         }
@@ -206,7 +203,8 @@ fn set_meta(fd: &OwnedFd, stat: &FileStat) -> nix::Result<()> {
     nix::sys::stat::futimens(raw, &access, &change)
 }
 
-/// Extended attributes, but for file capabilities: a hole is nosuid, they would do nothing here and something elsewhere.
+/// The user's extended attributes and ACLs. Nothing of security.* and trusted.*: file capabilities would do nothing here and
+/// something elsewhere, labels are the mount's, the rest speaks of the file system that it came from.
 fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
     let mut names = vec![0_u8; 4096];
     let length = match sys::flistxattr(from, &mut names) {
@@ -215,7 +213,7 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
         Err(e) => return Err(e),
     };
     for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        if name == b"security.capability" || name.starts_with(b"trusted.overlay.") || name == b"security.selinux" {
+        if !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_") {
             continue;
         }
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;

@@ -13,28 +13,40 @@ use crate::faults;
 use crate::init::Setup;
 use crate::sys;
 
-/// The name of the session keyring that a container gets.
-pub const SESSION_KEYRING: &std::ffi::CStr = c"_ses.gabion"; // control::fds::KEYRING
-
 fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     let doing = doing.into();
     move |e| Error::step(Step::Ids, doing, e)
 }
 
-/// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2), runc's `_ses.<id>`).
+/// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2)). Anonymous: by a name that
+/// all containers share, one could find another's.
 pub fn keyring(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Keyring)?;
-    if !setup.hardened.plan().new_keyring || !setup.applies(ControlId::Fds) {
+    if !setup.hardened.plan().new_keyring {
         return Ok(());
     }
-    match sys::join_session_keyring(SESSION_KEYRING) {
-        // A kernel without keyrings has none to inherit.
-        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
-        Err(e) => Err(Error::step(Step::Keyring, "join a new session keyring", e)),
+    let failed = |e| Error::step(Step::Keyring, "join a new session keyring", e);
+    let before = match sys::session_keyring() {
+        // A kernel without keyrings, or a session without one, has none to inherit.
+        Err(Errno::ENOSYS) => return Ok(()),
+        Err(Errno::ENOKEY) => None,
+        other => Some(other.map_err(failed)?),
+    };
+    if setup.applies(ControlId::Fds) {
+        sys::new_session_keyring().map_err(failed)?;
     }
+    if before.is_some() && sys::session_keyring().ok() == before {
+        let (expected, observed) = ("a session keyring of its own".to_owned(), "its caller's".to_owned());
+        return Err(Error::Mismatch {
+            control: ControlId::Fds,
+            expected,
+            observed,
+        });
+    }
+    Ok(())
 }
 
-/// Pipes and terminals on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).
+/// Pipes and sockets on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).
 pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
     let uid = setup.process.user().uid();
     if uid == 0 {
@@ -42,9 +54,8 @@ pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
     }
     for fd in 0..3 {
         let Ok(stat) = nix::sys::stat::fstat(fd) else { continue };
-        let null = libc::makedev(1, 3);
-        let ours = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK)
-            || (stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev != null);
+        // Not devices: a terminal that is inherited is the caller's own, and /dev/zero everybody's.
+        let ours = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK);
         if !ours || stat.st_uid == uid {
             continue;
         }

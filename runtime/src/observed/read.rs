@@ -35,7 +35,6 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;
-    seen.session_keyring = sys::session_keyring_name();
     Ok(seen)
 }
 
@@ -170,7 +169,12 @@ pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
 
 fn look_at_mask(path: &Path) -> Masked {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = match nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt) {
+    classify_mask(nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt))
+}
+
+/// What an O_PATH descriptor of a masked path leads to.
+pub fn classify_mask(opened: nix::Result<std::os::fd::OwnedFd>) -> Masked {
+    let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Masked::Absent,
         Err(e) => return Masked::Unreadable(e as i32),

@@ -1,5 +1,6 @@
 //! check's table: one block for each change, what was kept in one line at the end.
 
+use super::super::output::clean;
 use super::{Report, Row};
 use crate::decision::{Change, Mode, Verdict};
 
@@ -75,7 +76,7 @@ const INDENT: usize = 2;
 
 /// One change: what, then why, then what to do about it.
 fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &Style) {
-    let verdict = paint(word(change.verdict, mode), change.verdict, style);
+    let verdict = paint(change.verdict.word(mode), change.verdict, style);
     text.push_str(control);
     text.push_str(&" ".repeat(CONTROL.saturating_sub(control.len())));
     text.push_str(&verdict);
@@ -120,31 +121,6 @@ fn fill(text: &mut String, words: &str, indent: usize, width: usize) {
         used += length;
     }
     text.push('\n');
-}
-
-/// Paths and names come from the spec: no escape of theirs reaches the terminal.
-fn clean(words: &str) -> String {
-    words
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\n' {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
-}
-
-const fn word(verdict: Verdict, mode: Mode) -> &'static str {
-    match (mode, verdict) {
-        (Mode::Enforce, verdict) => verdict.as_str(),
-        (Mode::Observe, Verdict::Kept) => "kept",
-        (Mode::Observe, Verdict::Added) => "would add",
-        (Mode::Observe, Verdict::Tightened) => "would tighten",
-        (Mode::Observe, Verdict::Warned) => "would warn",
-        (Mode::Observe, Verdict::Refused) => "would refuse",
-    }
 }
 
 /// Padded first: the escapes have no width.
