@@ -10,8 +10,8 @@ use crate::container::{CgroupDriver, Diagnostics, Settings};
 use crate::error::{Error, Result};
 use crate::host::OwnUserNs;
 use crate::host::collect;
-use crate::policy::{Level, Lock};
 use crate::policy::load::{self, Loaded};
+use crate::policy::{Level, Lock};
 use crate::request::ContainerId;
 use crate::selfprotect;
 

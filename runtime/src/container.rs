@@ -1,5 +1,6 @@
 //! The life cycle of a container: what each command does, in terms of state, cgroup and the first process.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod channel;
 pub mod create;
@@ -19,6 +20,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod update;
+pub mod valid;
 
 pub use create::create;
 pub use delete::delete;

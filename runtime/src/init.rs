@@ -190,6 +190,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create)?;
     pivot::leave(&root, create.leave)?;
+    ids::make_cwd(setup)?;
     // /proc/sys is still writable: the masks below close it.
     limits::sysctls(setup)?;
     console::attach(setup, console::Bind::Console)?;

@@ -296,7 +296,11 @@ pub struct AuditPolicy {
 impl AuditPolicy {
     /// What holds: the file's word, else refusing at level restricted and warning below.
     pub fn on_failure(&self, level: Level) -> OnFailure {
-        let default = if level == Level::Restricted { OnFailure::Refuse } else { OnFailure::Warn };
+        let default = if level == Level::Restricted {
+            OnFailure::Refuse
+        } else {
+            OnFailure::Warn
+        };
         self.on_failure.unwrap_or(default)
     }
 }

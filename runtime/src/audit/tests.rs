@@ -341,7 +341,10 @@ fn samples() -> Vec<Event> {
             process: program(),
             changes: changes.clone(),
         },
-        Event::Update { limits: json!({}), changes },
+        Event::Update {
+            limits: json!({}),
+            changes,
+        },
         Event::Kill { signal: 9, to: To::All },
         Event::Delete { how: How::Forced },
         Event::Attest { differs },

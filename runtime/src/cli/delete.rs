@@ -28,7 +28,11 @@ impl Args {
         let trail = Trail::load(&settings.root, &id);
         container::delete(&settings, &id, force)?;
         if let Ok(Some(trail)) = trail {
-            let how = if force == Force::Kill { How::Forced } else { How::Stopped };
+            let how = if force == Force::Kill {
+                How::Forced
+            } else {
+                How::Stopped
+            };
             trail.after(Event::Delete { how });
         }
         Ok(0)

@@ -94,7 +94,7 @@ impl Cgroup {
 
     /// Nobody is in it yet.
     pub fn unoccupied(&self) -> Result<()> {
-        members::unoccupied(&self.record.path, &self.directories()?)
+        members::unoccupied(&self.record.place(), &self.directories()?)
     }
 
     /// Its processes, as the host numbers them.

@@ -20,7 +20,7 @@ use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
 use crate::container::precheck::Preserved;
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
-use crate::container::{delete, hooks, precheck};
+use crate::container::{delete, hooks, precheck, valid};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -55,6 +55,7 @@ pub fn create_on(
     console: Option<OwnedFd>,
 ) -> Result<i32> {
     precheck::own_mounts(&hardened)?;
+    valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
@@ -249,6 +250,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
 fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
     let mut entry = Entry {
         new: namespaces::new_types(hardened),
+        offsets: clock_offsets(hardened),
         ..Entry::default()
     };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
@@ -275,6 +277,19 @@ fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, 
         }
     }
     Ok((entry, joins))
+}
+
+/// `linux.timeOffsets` as the kernel takes them, a line for each clock.
+fn clock_offsets(hardened: &Hardened) -> Vec<String> {
+    let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
+    let line = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
+        format!(
+            "{clock} {} {}\n",
+            offset.secs().unwrap_or(0),
+            offset.nanosecs().unwrap_or(0)
+        )
+    };
+    offsets.into_iter().flatten().map(line).collect()
 }
 
 /// A detached clone, or None where only a user namespace of ours will allow it.

@@ -40,7 +40,7 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
     let record = dir.record();
     clear(&dir)?;
     if let Ok(record) = record {
-        poststop(&record)?;
+        poststop(&record);
     }
     Ok(())
 }
@@ -91,19 +91,18 @@ fn end(dir: &StateDir, init: Init) -> Result<()> {
     Ok(())
 }
 
-fn poststop(record: &Record) -> Result<()> {
+/// What is gone cannot come back: a hook that fails is told of, and the next one runs (runtime-spec, runtime.md#lifecycle).
+fn poststop(record: &Record) {
     let hooks = record
         .hardened
         .spec()
         .hooks()
         .as_ref()
         .and_then(|h| h.poststop().as_ref());
-    if hooks.is_none() {
-        return Ok(());
+    for hook in hooks.into_iter().flatten() {
+        let state = hooks::state_for(record, ContainerStatus::Stopped, None);
+        if let Err(error) = hooks::run(Some(&vec![hook.clone()]), Some(&state), None) {
+            tracing::warn!(%error, hook = %hook.path().display(), "a poststop hook failed");
+        }
     }
-    hooks::run(
-        hooks,
-        Some(&hooks::state_for(record, ContainerStatus::Stopped, None)),
-        None,
-    )
 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Process, User as SpecUser};
+use oci_spec::runtime::{Capabilities, Process, User as SpecUser};
 
 use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
@@ -15,7 +15,8 @@ use crate::container::options::{
 };
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{create, precheck, query};
+use crate::container::{affinity, create, precheck, query};
+use crate::control::ControlId;
 use crate::control::exec::{self as vet, ExecRequest, Widening};
 use crate::error::{Error, Result, Step};
 use crate::hardened::ExecPlan;
@@ -41,7 +42,11 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
     let asked = asked(&record, options.process)?;
     let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
-    let process = vetted.process;
+    let process = if record.hardened.enforces(ControlId::Exec) {
+        vetted.process
+    } else {
+        as_runc(vetted.process, &asked, &record)
+    };
     // Before anything of it is made: a process without its record must not be, where the policy says so.
     if let Some(trail) = Trail::load(&settings.root, id)? {
         trail.exec(&process, &vetted.decision)?;
@@ -65,7 +70,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         annotations_state: None,
     };
     let pid = spawn::spawn(entry, setup, &ours)?;
-    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid);
+    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid, &process);
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -77,7 +82,10 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
 }
 
-fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Result<()> {
+fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process: &Process) -> Result<()> {
+    let affinity = process.exec_cpu_affinity().as_ref();
+    // The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).
+    affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
     let mut place = record.cgroup.clone();
     if let Some(below) = below {
         let climbs = std::path::Path::new(below)
@@ -93,6 +101,7 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid) -> Resu
     let cgroup = Cgroup::open(&place);
     cgroup.add(pid)?;
     cgroup.verify_member(&record.hardened, pid)?;
+    affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
     ours.send(&Message::Go)?;
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.
@@ -148,6 +157,52 @@ fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
             })
         }
     }
+}
+
+/// Where exec is only observed: flags are done as they say, and what process.json leaves out is the container's, as with runc.
+fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Process {
+    let Some(stored) = record.hardened.spec().process() else {
+        return process;
+    };
+    if process.capabilities().is_none() {
+        process.set_capabilities(stored.capabilities().clone());
+    }
+    if process.rlimits().is_none() {
+        process.set_rlimits(stored.rlimits().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(stored.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(stored.selinux_label().clone());
+    }
+    for flag in &asked.widening {
+        match flag {
+            Widening::Capability(name) => add_capability(&mut process, name),
+            Widening::AppArmor(profile) => drop(process.set_apparmor_profile(Some(profile.clone()))),
+            Widening::ProcessLabel(label) => drop(process.set_selinux_label(Some(label.clone()))),
+            // No flags of our command line.
+            Widening::Privileged | Widening::NewPrivileges => {}
+        }
+    }
+    process
+}
+
+fn add_capability(process: &mut Process, name: &str) {
+    let Some(cap) = crate::control::capabilities::parse(name) else {
+        return;
+    };
+    let mut caps = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.insert(cap);
+        Some(set)
+    };
+    let (bounding, effective, permitted) = (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
+    caps.set_bounding(bounding)
+        .set_effective(effective)
+        .set_permitted(permitted);
+    process.set_capabilities(Some(caps));
 }
 
 fn widening(line: &ExecLine) -> Vec<Widening> {

@@ -129,7 +129,10 @@ pub fn list(settings: &Settings) -> Result<Vec<ListEntry>> {
 pub fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
     let mut entries = Vec::new();
     for root in roots {
-        let settings = Settings { root: root.clone(), ..settings.clone() };
+        let settings = Settings {
+            root: root.clone(),
+            ..settings.clone()
+        };
         for id in state::ids(root).unwrap_or_default() {
             match entry(&settings, &id) {
                 Ok(entry) => entries.push(entry),

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
@@ -21,14 +21,17 @@ pub struct Entry {
     pub user: Option<OwnedFd>,
     /// A pid namespace to join: it is for children only (pid_namespaces(7)).
     pub pid: Option<OwnedFd>,
+    /// Lines for timens_offsets of a new time namespace: clock, seconds, nanoseconds.
+    pub offsets: Vec<String>,
 }
 
 impl Entry {
     /// Flags for clone. The cgroup namespace is left out: it is rooted where the process is when it is made.
+    /// The time namespace is, too: its offsets are written before anyone is in it.
     fn flags(&self) -> u64 {
         self.new
             .iter()
-            .filter(|t| **t != NsType::Cgroup)
+            .filter(|t| !matches!(**t, NsType::Cgroup | NsType::Time))
             .map(|t| u64::from(namespaces::flag(*t).bits().cast_unsigned()))
             .fold(0, |bits, flag| bits | flag)
     }
@@ -41,12 +44,6 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 /// Clones; the child never returns from here. `ours` is the runtime's end of the channel.
 pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     faults::at(Step::Clone)?;
-    if entry.new.contains(&NsType::Time) {
-        return Err(Error::failed(
-            Step::Namespaces,
-            "a new time namespace is not supported: join one by path",
-        ));
-    }
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
     if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
@@ -80,6 +77,24 @@ fn alone(ours: &Channel) {
     if let Err(error) = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) {
         tracing::debug!(%error, "closing the runtime's end of the channel");
     }
+}
+
+/// A new time namespace is for children only, and its clocks are set while it is empty (time_namespaces(7)). Gives back our own,
+/// for those that are forked later.
+fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
+    if !entry.new.contains(&NsType::Time) {
+        return Ok(None);
+    }
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    let own = nix::fcntl::open("/proc/self/ns/time", flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open our time namespace"))?;
+    unshare(namespaces::flag(NsType::Time)).map_err(failed("make a time namespace"))?;
+    if !entry.offsets.is_empty() {
+        let path = "/proc/self/timens_offsets";
+        std::fs::write(path, entry.offsets.concat()).map_err(Error::file("set the clocks in", path))?;
+    }
+    Ok(Some(own))
 }
 
 fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
@@ -116,7 +131,9 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
 
 fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
     let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
-    let cloned = join_first(entry).and_then(|()| sys::clone3(flags, None).map_err(failed("clone the first process")));
+    let cloned = join_first(entry)
+        .and_then(|()| new_clocks(entry))
+        .and_then(|_| sys::clone3(flags, None).map_err(failed("clone the first process")));
     let told = match cloned {
         Ok(Cloned::Child) => init::run(setup),
         Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use libcontainer::container::ContainerStatus;
 
 use crate::container::channel::Report;
-use crate::container::hooks;
 use crate::container::options::Settings;
 use crate::container::query;
 use crate::container::state::{Init, START_SOCKET, StateDir, Status};
+use crate::container::{hooks, kill};
 use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 
@@ -58,10 +58,18 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     else {
         return Ok(());
     };
-    let pid = dir.init()?.map(|init| init.pid);
-    hooks::run(
+    let init = dir.init()?;
+    let pid = init.map(|init| init.pid);
+    let ran = hooks::run(
         Some(list),
         Some(&hooks::state_for(&record, ContainerStatus::Running, pid)),
         pid,
-    )
+    );
+    // runtime-spec, runtime.md#lifecycle: the container is stopped then.
+    if let (Err(_), Some(init)) = (&ran, init)
+        && let Err(error) = kill::one(init, libc::SIGKILL)
+    {
+        tracing::error!(%error, "stopping the container after a failed poststart hook");
+    }
+    ran
 }

@@ -20,20 +20,19 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
     let dir = StateDir::open(&settings.root, id)?;
     // One at a time: the record is read, changed and written back.
     let _turn = dir.turn()?;
+    let not_running = || Error::NotRunning { id: id.to_string() };
     if matches!(query::status(&dir)?, Status::Creating | Status::Stopped) {
-        return Err(Error::NotRunning { id: id.to_string() });
+        return Err(not_running());
     }
+    let pid = Pid::from_raw(dir.init()?.ok_or_else(not_running)?.pid);
     let record = dir.record()?;
-    let Some(init) = dir.init()? else {
-        return Err(Error::NotRunning { id: id.to_string() });
-    };
     let vetted = vet::vet(id, asked, &record.hardened)?;
     tracing::debug!(%id, verdict = vetted.decision.verdict.as_str(), "update decided");
     let cgroup = Cgroup::open(&record.cgroup);
     let new = record.with(vetted.hardened);
     let done = cgroup
         .apply(&vetted.apply)
-        .and_then(|()| cgroup.verify(&new.hardened, Pid::from_raw(init.pid)))
+        .and_then(|()| cgroup.verify(&new.hardened, pid))
         .and_then(|()| cgroup.shows(&vetted.apply))
         .and_then(|()| dir.write(&new));
     done.inspect_err(|_| put_back(&cgroup, &record))?;

@@ -1,17 +1,25 @@
-//! Device nodes and the links beside them. The nodes are libcontainer's.
+//! Device nodes and the links beside them, made inside the root by descriptor: the image may have put links anywhere.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use libcontainer::rootfs::Device;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use libcontainer::rootfs::utils::default_devices;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use pathrs::{InodeType, RootRef};
 
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::host::NsType;
-use crate::init::target;
-use crate::init::{Create, Setup};
+use crate::init::Setup;
+use crate::init::target::{self, Point};
+use crate::sys::{self, Reach};
 
 /// What a runtime puts into /dev (runtime-spec, config-linux.md#default-devices, and runc's links).
 const LINKS: [(&str, &str); 4] = [
@@ -22,7 +30,7 @@ const LINKS: [(&str, &str); 4] = [
 ];
 
 /// Makes the nodes of the spec and the default ones.
-pub fn make(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd) -> Result<()> {
+pub fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
     faults::at(Step::Devices)?;
     let linux = setup.hardened.spec().linux().as_ref();
     let asked = linux.and_then(|l| l.devices().as_deref()).unwrap_or_default();
@@ -31,21 +39,98 @@ pub fn make(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd) -> Result<()
     // mknod is not for user namespaces (user_namespaces(7)): the host's nodes are bound.
     let bind = setup.hardened.spec().linux().is_some()
         && (setup.enters_new(NsType::User) || setup.joins.iter().any(|(t, _)| *t == NsType::User) || nested(setup)?);
-    Device::new()
-        .create_devices(&create.rootfs, asked.iter().chain(missing), bind)
-        .map_err(|e| Error::failed(Step::Devices, chain(&e)))?;
+    for device in asked.iter().chain(missing) {
+        let made = if bind {
+            bind_node(root, device)
+        } else {
+            node(root, device)
+        };
+        made.map_err(|e| match e {
+            Error::Step { step, doing, errno } => Error::Step {
+                step,
+                doing: format!("{doing} {}", device.path().display()),
+                errno,
+            },
+            other => other,
+        })?;
+    }
     link(root)
 }
 
-/// A library's error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
+    move |e| Error::step(Step::Devices, doing, e)
+}
+
+fn in_root(doing: &'static str) -> impl Fn(pathrs::error::Error) -> Error {
+    move |e| match e.kind() {
+        pathrs::error::ErrorKind::OsError(Some(raw)) => failed(doing)(Errno::from_raw(raw)),
+        _ => Error::failed(Step::Devices, format!("cannot {doing}: {e}")),
     }
-    text
+}
+
+/// A node of its own, found again without following a link: another file that is there already is left as it is (runc).
+fn node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let inside = RootRef::from_fd(root.as_fd());
+    let path = device.path();
+    if let Some(parent) = path.parent() {
+        inside
+            .mkdir_all(parent, &Permissions::from_mode(0o755))
+            .map_err(in_root("make the directory of"))?;
+    }
+    let mode = Permissions::from_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
+    let number = libc::makedev(number(device.major())?, number(device.minor())?);
+    let inode = match device.typ() {
+        LinuxDeviceType::B => InodeType::BlockDevice(mode.clone(), number),
+        LinuxDeviceType::P => InodeType::Fifo(mode.clone()),
+        LinuxDeviceType::C | LinuxDeviceType::U => InodeType::CharacterDevice(mode.clone(), number),
+        LinuxDeviceType::A => return Err(Error::failed(Step::Devices, "«a» is no type of a node")),
+    };
+    match inside.create(path, &inode) {
+        Ok(()) => {}
+        Err(e) if e.kind() == pathrs::error::ErrorKind::OsError(Some(libc::EEXIST)) => return Ok(()),
+        Err(e) => return Err(in_root("make")(e)),
+    }
+    let made = target::resolve(root.as_fd(), path).map_err(failed("open"))?;
+    let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(failed("look at"))?;
+    if !matches!(
+        stat.st_mode & libc::S_IFMT,
+        libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO
+    ) {
+        return Err(Error::failed(
+            Step::Devices,
+            format!("{} is not the node that was made", path.display()),
+        ));
+    }
+    let name = format!("/proc/self/fd/{}", made.as_raw_fd());
+    // mknod(2) masks the mode; chown(2) may take bits of it, so it goes first.
+    let owner = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
+    nix::unistd::chown(name.as_str(), owner.0, owner.1).map_err(failed("give away"))?;
+    std::fs::set_permissions(&name, mode).map_err(Error::file("set the mode of", path))
+}
+
+fn number(n: i64) -> Result<libc::c_uint> {
+    libc::c_uint::try_from(n).map_err(|_| Error::failed(Step::Devices, format!("{n} is no device number")))
+}
+
+/// The host's node, bound: its number must be the one that was asked for.
+fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let host = nix::fcntl::open(device.path(), flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open the host's"))?;
+    let stat = nix::sys::stat::fstat(host.as_raw_fd()).map_err(failed("look at the host's"))?;
+    let wanted = libc::makedev(number(device.major())?, number(device.minor())?);
+    let is_fifo = device.typ() == LinuxDeviceType::P;
+    if !is_fifo && stat.st_rdev != wanted {
+        let why = format!(
+            "the host's {} is another device than the one asked for",
+            device.path().display()
+        );
+        return Err(Error::failed(Step::Devices, why));
+    }
+    let tree = sys::open_tree_clone(host.as_fd(), Reach::One).map_err(failed("clone the mount of"))?;
+    let place = target::open(Step::Devices, root.as_fd(), device.path(), Point::File)?;
+    sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind"))
 }
 
 /// Whether gabion itself runs in a user namespace that is not the host's (rootless podman).
@@ -58,8 +143,8 @@ fn nested(setup: &Setup<'_>) -> Result<bool> {
 }
 
 fn link(root: &OwnedFd) -> Result<()> {
-    let failed = |e| Error::step(Step::Devices, "link what belongs into /dev", e);
-    let dev = target::resolve(root.as_fd(), Path::new("/dev")).map_err(failed)?;
+    let failed = failed("link what belongs into");
+    let dev = target::resolve(root.as_fd(), Path::new("/dev")).map_err(&failed)?;
     let mut links = LINKS.to_vec();
     if target::resolve(root.as_fd(), Path::new("/dev/pts")).is_ok() {
         links.push(("pts/ptmx", "ptmx"));

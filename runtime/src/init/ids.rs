@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -66,6 +67,24 @@ pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A working directory that the image does not have is made (runc), as long as the root can be written.
+pub fn make_cwd(setup: &Setup<'_>) -> Result<()> {
+    let cwd = setup.process.cwd();
+    if std::fs::symlink_metadata(cwd).is_ok() {
+        return Ok(());
+    }
+    let failed = |why: &dyn std::fmt::Display| {
+        Error::failed(
+            Step::Ids,
+            format!("cannot make the working directory {}: {why}", cwd.display()),
+        )
+    };
+    let root = pathrs::Root::open("/").map_err(|e| failed(&e))?;
+    root.mkdir_all(cwd, &std::fs::Permissions::from_mode(0o755))
+        .map(drop)
+        .map_err(|e| failed(&e))
 }
 
 /// Whether the working directory was entered.

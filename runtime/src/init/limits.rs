@@ -120,7 +120,16 @@ pub fn sysctls(setup: &Setup<'_>) -> Result<()> {
         return Ok(());
     }
     let write = |name: &str, value: &str| {
-        let path = format!("sys/{}", name.replace('.', "/"));
+        // As sysctl(8): the first separator says which one it is; with slashes a dot is part of an interface's name.
+        let slashes = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
+        let path = format!(
+            "sys/{}",
+            if slashes {
+                name.to_owned()
+            } else {
+                name.replace('.', "/")
+            }
+        );
         setup
             .proc
             .write(&path, value)

@@ -51,12 +51,12 @@ fn open(path: &Path) -> Result<Option<OwnedFd>> {
 fn make_read_only(path: &Path) -> Result<()> {
     let Some(fd) = open(path)? else { return Ok(()) };
     let tree = sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(failed("clone the mount of", path))?;
-    let set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    // Nothing but that: a clone keeps what its mount has, and programs below a read-only path run.
     sys::mount_setattr(
         tree.as_fd(),
         Reach::Tree,
         &MountAttr {
-            set,
+            set: MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         },
     )

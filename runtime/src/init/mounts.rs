@@ -65,7 +65,7 @@ pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
             mount_one(setup, create, &root, index, mount).map_err(|e| at_destination(e, mount.destination()))?;
         late.extend(attached);
     }
-    devices::make(setup, create, &root)?;
+    devices::make(setup, &root)?;
     // Read-only only now: mount points and device nodes had to be made inside.
     for fd in late {
         let read_only = MountAttr {
@@ -153,7 +153,10 @@ fn mount_one(
         attributes &= !MOUNT_ATTR_RDONLY;
     }
     let copy_up = options.data.iter().any(|o| o == "tmpcopyup");
-    let data: Vec<String> = options.data.iter().filter(|o| *o != "tmpcopyup").cloned().collect();
+    let mut data: Vec<String> = options.data.iter().filter(|o| *o != "tmpcopyup").cloned().collect();
+    if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
+        data.push(mode_of(&place)?);
+    }
     let source = mount
         .source()
         .as_ref()
@@ -167,6 +170,13 @@ fn mount_one(
     sys::move_mount(made.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
     Ok(late.then_some(made))
+}
+
+/// A tmpfs looks as the directory that it covers (runc): /tmp stays 1777, /var/lib/x stays 0700.
+fn mode_of(place: &OwnedFd) -> Result<String> {
+    let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(place))
+        .map_err(|e| Error::step(Step::Mounts, "look at the mount point", e))?;
+    Ok(format!("mode={:04o}", stat.st_mode & 0o7777))
 }
 
 /// SELinux: files of these mounts carry the container's label (mount(8), context=).

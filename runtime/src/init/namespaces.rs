@@ -131,16 +131,17 @@ pub fn join(typ: NsType, fd: &OwnedFd) -> Result<()> {
         .map_err(|e| Error::step(Step::Namespaces, format!("join the {} namespace", typ.spec_name()), e))
 }
 
-/// Host and domain name, in a UTS namespace of our own.
+/// Host and domain name, in a UTS namespace that is new or joined (runc). Elsewhere they would be the host's.
 pub fn set_names(setup: &Setup<'_>) -> Result<()> {
     let spec = setup.hardened.spec();
-    if !setup.enters_new(NsType::Uts) || !setup.applies(ControlId::Namespaces) {
+    let joined = setup.joins.iter().any(|(t, _)| *t == NsType::Uts);
+    if !(setup.enters_new(NsType::Uts) || joined) || !setup.applies(ControlId::Namespaces) {
         return Ok(());
     }
-    if let Some(name) = spec.hostname() {
+    if let Some(name) = spec.hostname().as_ref().filter(|n| !n.is_empty()) {
         nix::unistd::sethostname(name).map_err(|e| Error::step(Step::Namespaces, "set the host name", e))?;
     }
-    if let Some(name) = spec.domainname() {
+    if let Some(name) = spec.domainname().as_ref().filter(|n| !n.is_empty()) {
         sys::set_domain_name(name.as_bytes()).map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
     }
     Ok(())

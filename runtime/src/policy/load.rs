@@ -376,12 +376,20 @@ mod tests {
     fn an_exception_ends_with_its_day() {
         let today = Date::of(SystemTime::now());
         let exception = |name: &str, day: String| {
-            format!("[[exception]]\nreason = \"{name}\"\nmatch.namespace = \"a\"\nlevel = \"permissive\"\nexpires = \"{day}\"\n")
+            format!(
+                "[[exception]]\nreason = \"{name}\"\nmatch.namespace = \"a\"\nlevel = \"permissive\"\nexpires = \"{day}\"\n"
+            )
         };
         let text = exception("old", "2020-02-29".to_owned()) + &exception("today", today.to_string());
         let loaded = load_text("expires", &text).unwrap();
         assert_eq!((loaded.policy.exceptions.len(), loaded.expired.len()), (1, 1));
-        assert_eq!((loaded.policy.exceptions[0].reason.as_str(), loaded.expired[0].reason.as_str()), ("today", "old"));
+        assert_eq!(
+            (
+                loaded.policy.exceptions[0].reason.as_str(),
+                loaded.expired[0].reason.as_str()
+            ),
+            ("today", "old")
+        );
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Cgroup {
             .collect();
         let path = format!("/proc/{pid}/cgroup");
         let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
-        members::verify(&self.record.path, &controllers, &listing)
+        members::verify(&self.record.place(), &controllers, &listing)
     }
 }
 

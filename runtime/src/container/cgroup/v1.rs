@@ -55,9 +55,9 @@ impl Directories {
     /// Makes the directory in every hierarchy and puts the process there.
     pub(super) fn add(&self, pid: Pid) -> Result<()> {
         for top in super::hierarchies(&self.root)? {
-            // v2 beside v1 has no limits of ours.
             let is = |name: &str| top.file_name().is_some_and(|n| n == name);
-            if is("unified") {
+            if is("systemd") || is("unified") {
+                self.join_unlimited(&top, pid)?;
                 continue;
             }
             let directory = top.join(&self.place);
@@ -68,6 +68,20 @@ impl Directories {
             put(&directory.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
+    }
+
+    /// A hierarchy without limits: in systemd's own the container would stay a part of its engine's service, and end with it.
+    fn join_unlimited(&self, top: &Path, pid: Pid) -> Result<()> {
+        let directory = top.join(&self.place);
+        let joined =
+            fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
+        match joined {
+            // Not ours to write: nothing that was decided depends on these.
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
+                Err(Error::file("join", directory)(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A cpuset without processors and memory nodes takes no process: each level gets its parent's (cpuset(7)).

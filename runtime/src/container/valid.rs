@@ -1,0 +1,223 @@
+//! What a spec must not contain at any level: fields that contradict each other, would reach the host, or are not supported.
+//!
+//! runc refuses the same (libcontainer/configs/validate). A field that we do not do is an error: it is never left out in silence.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::sys::stat::{fstat, stat};
+use oci_spec::runtime::{Linux, Mount, Spec};
+
+use crate::error::{Error, Result};
+use crate::host::NsType;
+use crate::host::collect::Handles;
+
+/// Sysctls of the IPC namespace (ipc_namespaces(7)), beside fs.mqueue.*.
+const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {
+    Error::Unsupported {
+        field: field.into(),
+        why: why.into(),
+    }
+}
+
+/// Looks at the spec that is about to run.
+///
+/// # Errors
+/// The first thing that cannot be.
+pub fn check(spec: &Spec, handles: &Handles) -> Result<()> {
+    let namespaces = Namespaces::of(spec, handles)?;
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        if name.as_ref().is_some_and(|n| !n.is_empty()) && !namespaces.listed.contains(&NsType::Uts) {
+            return Err(wrong(
+                field,
+                "it would be the host's: list a uts namespace in linux.namespaces",
+            ));
+        }
+    }
+    spec.mounts().iter().flatten().try_for_each(mount)?;
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
+        sysctl(name, &namespaces)?;
+    }
+    fields(linux, &namespaces)
+}
+
+/// Which kinds are listed, and which of these are really the runtime's own.
+struct Namespaces {
+    listed: BTreeSet<NsType>,
+    hosts: BTreeSet<NsType>,
+}
+
+impl Namespaces {
+    fn of(spec: &Spec, handles: &Handles) -> Result<Self> {
+        let mut found = Self {
+            listed: BTreeSet::new(),
+            hosts: BTreeSet::new(),
+        };
+        let list = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        for namespace in list.into_iter().flatten() {
+            let typ = NsType::from(namespace.typ());
+            if !found.listed.insert(typ) {
+                return Err(wrong(
+                    "linux.namespaces",
+                    format!("{} is listed twice", typ.spec_name()),
+                ));
+            }
+            let path = namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty());
+            if path.is_some_and(|path| is_ours(path, typ, handles)) {
+                found.hosts.insert(typ);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The container has one that is not the runtime's own.
+    fn own(&self, typ: NsType) -> bool {
+        self.listed.contains(&typ) && !self.hosts.contains(&typ)
+    }
+}
+
+/// By identity: a path may lead anywhere.
+fn is_ours(path: &Path, typ: NsType, handles: &Handles) -> bool {
+    let ours = stat(format!("/proc/self/ns/{}", typ.proc_name()).as_str());
+    let theirs = handles
+        .ns
+        .get(path)
+        .map(|fd| fstat(std::os::fd::AsRawFd::as_raw_fd(fd)));
+    matches!((ours, theirs), (Ok(a), Some(Ok(b))) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// A sysctl of the host would be changed for everybody, and for good.
+fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
+    let dotted = name.replace('/', ".");
+    let needs = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+        NsType::Ipc
+    } else if dotted.starts_with("net.") {
+        NsType::Network
+    } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+        NsType::Uts
+    } else if dotted == "vm.memfd_noexec" {
+        NsType::Pid
+    } else {
+        return Err(wrong(
+            format!("linux.sysctl.{name}"),
+            "it is the whole host's, not a namespace's",
+        ));
+    };
+    if dotted.split('.').any(str::is_empty) {
+        return Err(wrong(format!("linux.sysctl.{name}"), "not a sysctl's name"));
+    }
+    if namespaces.own(needs) {
+        return Ok(());
+    }
+    let why = format!(
+        "it would be the host's: it needs a {} namespace of the container's own",
+        needs.spec_name()
+    );
+    Err(wrong(format!("linux.sysctl.{name}"), why))
+}
+
+fn mount(mount: &Mount) -> Result<()> {
+    let at = mount.destination().display();
+    let mapped = [mount.uid_mappings(), mount.gid_mappings()]
+        .iter()
+        .any(|m| m.as_ref().is_some_and(|m| !m.is_empty()));
+    let option = mount.options().iter().flatten().any(|o| o == "idmap" || o == "ridmap");
+    if mapped || option {
+        return Err(wrong(
+            format!("idmapped mount at {at}"),
+            "gabion makes no idmapped mounts",
+        ));
+    }
+    Ok(())
+}
+
+fn fields(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    const PROPAGATIONS: [&str; 8] = [
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "unbindable",
+        "runbindable",
+    ];
+    if let Some(how) = linux
+        .rootfs_propagation()
+        .as_deref()
+        .filter(|h| !h.is_empty() && !PROPAGATIONS.contains(h))
+    {
+        return Err(wrong(
+            "linux.rootfsPropagation",
+            format!("{how:?} is no way of propagation"),
+        ));
+    }
+    let has_offsets = linux.time_offsets().as_ref().is_some_and(|o| !o.is_empty());
+    if has_offsets && !namespaces.listed.contains(&NsType::Time) {
+        return Err(wrong(
+            "linux.timeOffsets",
+            "they need a time namespace in linux.namespaces",
+        ));
+    }
+    let maps = [linux.uid_mappings(), linux.gid_mappings()];
+    if maps.iter().any(|m| m.as_ref().is_some_and(|m| !m.is_empty())) && !namespaces.listed.contains(&NsType::User) {
+        return Err(wrong(
+            "linux.uidMappings",
+            "they need a user namespace in linux.namespaces",
+        ));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(wrong("linux.intelRdt", "gabion does not use resctrl"));
+    }
+    if linux.memory_policy().is_some() {
+        return Err(wrong("linux.memoryPolicy", "gabion sets no NUMA policy"));
+    }
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return Err(wrong("linux.netDevices", "gabion moves no network devices"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn own(types: &[NsType]) -> Namespaces {
+        Namespaces {
+            listed: types.iter().copied().collect(),
+            hosts: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn only_sysctls_of_the_container_s_own_namespaces() {
+        let all = own(&NsType::ALL);
+        for (name, good) in [
+            ("net.ipv4.ip_forward", true),
+            ("net/ipv4/conf/eth0.1/forwarding", true),
+            ("kernel.msgmax", true),
+            ("fs.mqueue.msg_max", true),
+            ("kernel.domainname", true),
+            ("kernel.panic", false),
+            ("vm.swappiness", false),
+            ("kernel.core_pattern", false),
+            ("net.../../kernel/panic", false),
+        ] {
+            assert_eq!(sysctl(name, &all).is_ok(), good, "{name}");
+            assert!(sysctl(name, &own(&[])).is_err(), "{name}");
+        }
+    }
+}
