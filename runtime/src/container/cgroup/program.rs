@@ -265,7 +265,10 @@ mod tests {
         let list = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]);
         let attached = attach(&directory, &rules(list));
         let procs = directory.join("cgroup.procs");
-        let script = format!("echo $$ > {} && true < /dev/null && ! true < /dev/zero 2> /dev/null", procs.display());
+        let script = format!(
+            "echo $$ > {} && true < /dev/null && ! true < /dev/zero 2> /dev/null",
+            procs.display()
+        );
         let inside = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
         std::fs::remove_dir(&directory).unwrap();
         attached.unwrap();
