@@ -130,6 +130,7 @@ impl Trail {
         let Some(file) = &self.file else {
             return Err("there is no place for the audit log: neither XDG_STATE_HOME nor HOME is set".to_owned());
         };
+        let _step = tracing::debug_span!("audit", records = events.len()).entered();
         chain::append(file, &self.subject, events).map_err(|trouble| trouble.to_string())
     }
 
