@@ -439,6 +439,62 @@ pub fn fgetxattr(fd: &impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize
     Errno::result(length).map(isize::cast_unsigned)
 }
 
+/// The part of `union bpf_attr` for BPF_PROG_LOAD that every kernel with device programs has.
+#[repr(C)]
+#[derive(Default)]
+struct BpfLoad {
+    prog_type: u32,
+    insn_count: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+/// The same for BPF_PROG_ATTACH.
+#[repr(C)]
+struct BpfAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// Loads a program that judges device accesses of a cgroup (bpf(2) BPF_PROG_TYPE_CGROUP_DEVICE): instructions of 8 bytes.
+pub fn bpf_load_device(program: &[u8]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: c_int = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    let attr = BpfLoad {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_count: u32::try_from(program.len() / 8).map_err(|_| Errno::E2BIG)?,
+        insns: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        ..BpfLoad::default()
+    };
+    let size = size_of::<BpfLoad>();
+    // SAFETY: attr is of the size given; the program and the license outlive the call, which copies them.
+    owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_ref(&attr), size) })
+}
+
+/// Attaches it to a cgroup v2 directory, beside programs that others attach: all of them must allow.
+pub fn bpf_attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    const BPF_PROG_ATTACH: c_int = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let attr = BpfAttach {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI,
+    };
+    let size = size_of::<BpfAttach>();
+    // SAFETY: attr is of the size given and only read.
+    done(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, std::ptr::from_ref(&attr), size) })
+}
+
 /// Sets the NIS domain name of this UTS namespace (setdomainname(2)).
 pub fn set_domain_name(name: &[u8]) -> Result<()> {
     // SAFETY: name is readable for its length.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result, Step};
 
 mod limits;
 pub mod members;
+mod program;
 mod remove;
 mod v1;
 

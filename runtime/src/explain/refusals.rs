@@ -117,7 +117,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "`gabion policy show`, exec",
         "debug a copy of the workload (kubectl debug); else exec = \"allow\" and create the container again",
     ),
-    entry("exec.no-args", "exec names no program.", "the message", "give the program to run"),
+    entry(
+        "exec.no-args",
+        "exec names no program.",
+        "the message",
+        "give the program to run",
+    ),
     entry(
         "exec.nul",
         "An argument or variable of exec contains a NUL byte: it would end there.",

@@ -54,7 +54,7 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
         return open_strict(step, root, path);
     }
     match resolve(root, path) {
-        Ok(fd) => Ok(fd),
+        Ok(fd) => as_written(step, path, fd),
         Err(Errno::ENOENT) => make(step, root, path, point),
         Err(errno) => Err(Error::step(
             step,
@@ -62,6 +62,27 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
             errno,
         )),
     }
+}
+
+/// A symlink, in the image or in a volume mounted before, must not lead a mount onto what the kernel shows (CVE-2019-16884):
+/// masks and read-only paths lie there, and label files.
+fn as_written(step: Step, path: &Path, place: OwnedFd) -> Result<OwnedFd> {
+    let kernels = ["proc", "sys"]
+        .iter()
+        .any(|top| path.strip_prefix("/").unwrap_or(path).starts_with(top));
+    if kernels {
+        return Ok(place);
+    }
+    let fs = nix::sys::statfs::fstatfs(&place).map_err(|e| Error::step(step, "look at a mount point", e))?;
+    let typ = fs.filesystem_type();
+    if typ == nix::sys::statfs::PROC_SUPER_MAGIC || typ == nix::sys::statfs::SYSFS_MAGIC {
+        let why = format!(
+            "the mount point {} leads into /proc or /sys: it is refused",
+            path.display()
+        );
+        return Err(Error::failed(step, why));
+    }
+    Ok(place)
 }
 
 fn sensitive(path: &Path) -> bool {

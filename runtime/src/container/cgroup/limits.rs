@@ -2,20 +2,22 @@
 
 use libcgroups::common::{CgroupManager, ControllerOpt};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
 
-use super::{Cgroup, failed, members};
+use super::{Cgroup, failed, members, program, v1};
 use crate::container::options::CgroupDriver;
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
 use crate::executor::verify;
 use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
+use crate::host::{OwnUserNs, collect};
 use crate::observed::Observed;
 
 impl Cgroup {
     /// Sets limits. Devices are create's alone: see `limit`.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        plain_names(resources)?;
         if let Some(v1) = self.v1() {
             return v1.write(resources);
         }
@@ -38,13 +40,30 @@ impl Cgroup {
             limits.set_pids(None).set_memory(None);
         }
         self.apply(&limits)?;
-        let Some(v1) = self.v1() else { return Ok(()) };
         let rules = resources.devices().as_deref().unwrap_or_default();
+        let Some(v1) = self.v1() else {
+            return self.device_program(rules, hardened, skip(ControlId::Devices));
+        };
         if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
             v1.devices_as_vetted(rules)
         } else {
             v1.devices_as_asked(rules)
         }
+    }
+
+    /// v2: the rules are a program. In a user namespace the kernel takes none, and gives no device nodes either (runc does the
+    /// same).
+    fn device_program(&self, rules: &[LinuxDeviceCgroup], hardened: &Hardened, skipped: bool) -> Result<()> {
+        if skipped || !nix::unistd::geteuid().is_root() || collect::user_ns() == OwnUserNs::Nested {
+            return Ok(());
+        }
+        let mut rules = rules.to_vec();
+        if !hardened.enforces(ControlId::Devices) {
+            rules.extend(v1::needed());
+        }
+        self.directories()?
+            .iter()
+            .try_for_each(|directory| program::attach(directory, &rules))
     }
 
     /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
@@ -138,6 +157,26 @@ fn same(shown: &str, wanted: i64) -> bool {
         Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
         Err(_) => wanted < 0 && shown == "max",
     }
+}
+
+/// libcontainer joins these to the cgroup's path as they are: with a slash they would name any file of the host. At every level,
+/// as runc.
+fn plain_names(resources: &LinuxResources) -> Result<()> {
+    let keys = resources.unified().iter().flatten().map(|(key, _)| key.as_str());
+    let sizes = resources
+        .hugepage_limits()
+        .iter()
+        .flatten()
+        .map(|h| h.page_size().as_str());
+    for name in keys.chain(sizes) {
+        if name.is_empty() || name.contains('/') || name.contains("..") {
+            return Err(Error::failed(
+                Step::Cgroup,
+                format!("{name:?} is not the name of a cgroup's file"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A controller that something was decided for, and the files that one of must show it.

@@ -4,12 +4,13 @@
 //! fails on kernel memory, which no kernel limits any more. The order in which files are written is runc's.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
-    LinuxResources, LinuxThrottleDevice,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxMemory, LinuxNetwork,
+    LinuxPids, LinuxResources, LinuxThrottleDevice,
 };
 
 use crate::error::{Error, Result, Step};
@@ -28,6 +29,27 @@ const NEEDED: [&str; 11] = [
     "c 5:2 rwm",
     "c 10:200 rwm",
 ];
+
+/// The same as rules, for v2's program.
+pub(super) fn needed() -> Vec<LinuxDeviceCgroup> {
+    let parsed = NEEDED.iter().map(|line| {
+        let mut fields = line.split([' ', ':']);
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
+        let typ = if fields.next() == Some("b") {
+            LinuxDeviceType::B
+        } else {
+            LinuxDeviceType::C
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(typ))
+            .set_major(number(fields.next()))
+            .set_minor(number(fields.next()));
+        rule.set_access(fields.next().map(str::to_owned));
+        rule
+    });
+    parsed.collect()
+}
 
 /// The container's directories, one for each controller.
 #[derive(Debug)]
@@ -308,10 +330,8 @@ impl Directories {
     /// The device list from nothing: the vetted rules and no others.
     pub(super) fn devices_as_vetted(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
         put(&self.need("devices")?.join("devices.deny"), "a")?;
-        rules
-            .iter()
-            .filter(|r| r.allow())
-            .try_for_each(|rule| self.device(rule))
+        // In their order, denials too: what the spec takes out of what is allowed.
+        rules.iter().try_for_each(|rule| self.device(rule))
     }
 
     fn device(&self, rule: &LinuxDeviceCgroup) -> Result<()> {
@@ -322,7 +342,12 @@ impl Directories {
 
 fn put(path: &Path, text: &str) -> Result<()> {
     tracing::debug!(path = %path.display(), text, "cgroup");
-    fs::write(path, text).map_err(Error::file("write", path))
+    // Never made: where the file is missing there is no such limit.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(Error::file("write", path))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn get(path: &Path) -> Result<i64> {
