@@ -130,7 +130,9 @@ impl Trail {
         let Some(file) = &self.file else {
             return Err("there is no place for the audit log: neither XDG_STATE_HOME nor HOME is set".to_owned());
         };
-        chain::append(file, &self.subject, events).map_err(|trouble| trouble.to_string())
+        chain::append(file, &self.subject, events).map_err(|trouble| trouble.to_string())?;
+        tracing::debug!(records = events.len(), "recorded");
+        Ok(())
     }
 
     /// What create and run write ahead: exceptions that apply, the container, for `run` its start.

@@ -109,7 +109,8 @@ fn a_life_is_written_down_where_create_said() {
 fn refusals_and_failures_are_written_down() {
     let Some(container) = Running::with("refused", "", |spec| {
         spec["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
-        spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}]);
+        spec["linux"]["namespaces"] =
+            json!([{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "cgroup"}]);
     }) else {
         return;
     };
@@ -317,5 +318,86 @@ fn many_runtimes_keep_one_chain() {
         verified(&container).contains("holds: 36 records"),
         "{}",
         verified(&container)
+    );
+}
+
+#[test]
+fn moving_over_as_documented() {
+    let pod = |name: &str| {
+        json!({
+            "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s",
+            "io.kubernetes.cri.sandbox-namespace": "kube-system", "io.kubernetes.cri.sandbox-name": name,
+            "io.kubernetes.cri.sandbox-uid": "u"})
+    };
+    let Some(container) = Running::with("migrate", "", |spec| {
+        spec["process"]["args"] = json!(["sh", "-c", "exit 0"]);
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|n| n["type"] != "network");
+    }) else {
+        return;
+    };
+    let config = container.dir.join("bundle/config.json");
+    let policy = container.path("p.toml");
+    let say = |level: &str, more: &str| {
+        let log = container.path("log/audit.jsonl");
+        let text = format!("level = \"{level}\"\ncri = \"containerd\"\n[audit]\nfile = \"{log}\"\n{more}");
+        fs::write(&policy, text).unwrap();
+        fs::set_permissions(&policy, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(container.gabion(&["policy", "validate", &policy]).status.success());
+    };
+    let run = |name: &str| {
+        let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        spec["annotations"] = pod(name);
+        fs::write(&config, spec.to_string()).unwrap();
+        let out = container.with_globals(
+            &["--policy", &policy],
+            &["run", "-b", &container.path("bundle"), &container.id],
+        );
+        out.status.code()
+    };
+    // 1 and 2: it runs, and what would be is in the log and in the summary.
+    say("permissive", "");
+    assert_eq!(run("proxy-1"), Some(0), "{}", container.said());
+    let all = log(&container);
+    let create = all.iter().find(|r| r["event"] == "create").unwrap();
+    let would = create["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["verdict"] == "would refuse");
+    assert_eq!(
+        would.map(|c| c["code"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["namespaces.host-network"]
+    );
+    let summary = |globals: &[&str]| {
+        let words = ["check", "--summary", "--format", "json", &container.path("bundle")];
+        let out = container.with_globals(&[&["--policy", policy.as_str()], globals].concat(), &words);
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        (out.status.code(), report["codes"].clone())
+    };
+    let (code, codes) = summary(&["--level", "hardened"]);
+    assert_eq!(
+        (code, codes.as_object().unwrap().keys().collect::<Vec<_>>()),
+        (Some(3), vec![&"namespaces.host-network".to_owned()])
+    );
+    // 3: the exception, and nothing is in the way any more.
+    let exception = "[[exception]]\nreason = \"the proxy\"\nmatch = { namespace = \"kube-system\", name = \"proxy-*\" }\n\
+                     loosen = [\"namespaces\"]\n";
+    say("permissive", exception);
+    assert_eq!(summary(&["--level", "hardened"]).0, Some(0));
+    // 4: hardened. The excepted one runs, another one does not.
+    say("hardened", exception);
+    assert_eq!(run("proxy-1"), Some(0), "{}", container.said());
+    assert_eq!(run("other"), Some(1));
+    assert!(
+        container.said().contains("[namespaces.host-network]"),
+        "{}",
+        container.said()
+    );
+    let all = log(&container);
+    assert_eq!(all.last().unwrap()["event"], "refusal");
+    assert!(
+        all.iter()
+            .any(|r| r["event"] == "exception" && r["reason"] == "the proxy")
     );
 }

@@ -57,7 +57,7 @@ fn every_control_has_its_section_in_its_own_words() -> Outcome<()> {
     let doc = text(&repo().join("docs/CONTROLS.md"))?;
     let sections: Vec<_> = sections(&doc)
         .into_iter()
-        .filter(|(title, _)| *title != "How to read a section")
+        .filter(|(title, _)| !["How to read a section", "Pod Security Standards"].contains(title))
         .collect();
     let titles: Vec<&str> = sections.iter().map(|(title, _)| *title).collect();
     let table: Vec<&str> = CONTROLS.iter().map(|c| c.id().as_str()).collect();
