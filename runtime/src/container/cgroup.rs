@@ -24,6 +24,8 @@ pub mod members;
 mod readback;
 mod v1;
 
+pub use v1::is_hierarchy;
+
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupRecord {
@@ -70,8 +72,10 @@ impl Cgroup {
 
     /// Makes the cgroup and puts the process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        self.manager.add_task(pid).map_err(|e| failed(&e))?;
-        self.v1().map_or(Ok(()), |v1| v1.join_unlimited(pid))
+        match self.v1() {
+            Some(v1) => v1.add(pid),
+            None => self.manager.add_task(pid).map_err(|e| failed(&e)),
+        }
     }
 
     /// Sets limits. Devices are create's alone: see `limit`.
@@ -273,7 +277,7 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
         let entry = entry.map_err(Error::file("list", root))?;
         // Co-mounted controllers are there once more as symlinks (cpu -> cpu,cpuacct).
         let kind = entry.file_type().map_err(Error::file("list", root))?;
-        if kind.is_dir() {
+        if kind.is_dir() && v1::is_hierarchy(&entry.path()) {
             found.push(entry.path().join(relative));
         }
     }

@@ -35,7 +35,7 @@ pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: Ms
     let top = fsmount::create("tmpfs", "cgroup", &["mode=755".to_owned()], ATTRIBUTES)
         .map_err(failed("make a tmpfs for cgroups"))?;
     sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
-    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty()) {
+    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty() && h.is_mounted()) {
         hierarchy.attach(top.as_fd(), own_view)?;
     }
     Ok(top)
@@ -72,6 +72,11 @@ impl<'a> Hierarchy<'a> {
     /// Its directory's name: `systemd` for `name=systemd`.
     fn name(&self) -> &'a str {
         self.controllers.strip_prefix("name=").unwrap_or(self.controllers)
+    }
+
+    /// One that the host does not have in its place (mounted by somebody for himself) is not the container's either.
+    fn is_mounted(&self) -> bool {
+        crate::container::cgroup::is_hierarchy(&Path::new(HOST).join(self.name()))
     }
 
     fn attach(&self, top: BorrowedFd<'_>, own_view: bool) -> Result<()> {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
@@ -52,22 +53,26 @@ impl Directories {
         Err(Error::failed(Step::Cgroup, why))
     }
 
-    /// Hierarchies without limits, which libcontainer leaves out: in systemd's own the container would stay a part of its
-    /// engine's service, and end with it.
-    pub(super) fn join_unlimited(&self, pid: Pid) -> Result<()> {
-        for hierarchy in ["systemd", "unified"] {
-            let top = self.root.join(hierarchy);
-            if !top.join("cgroup.procs").exists() {
+    /// Puts the process into the container's cgroup of every hierarchy that is mounted. Those without limits, too: in systemd's
+    /// own the container would stay a part of its engine's service, and end with it.
+    pub(super) fn add(&self, pid: Pid) -> Result<()> {
+        for entry in fs::read_dir(&self.root).map_err(Error::file("list", &self.root))? {
+            let entry = entry.map_err(Error::file("list", &self.root))?;
+            // Co-mounted controllers are there once more as links.
+            let is_dir = entry.file_type().map_err(Error::file("list", &self.root))?.is_dir();
+            let (top, name) = (entry.path(), entry.file_name());
+            if !is_dir || !is_hierarchy(&top) {
                 continue;
             }
             let directory = top.join(&self.place);
             let joined = fs::create_dir_all(&directory)
+                .and_then(|()| if name == "cpuset" { inherit_cpus(&top, &self.place) } else { Ok(()) })
                 .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
+            let limits_nothing = name == "systemd" || name == "unified";
             match joined {
-                Ok(()) => {}
                 // Not ours to write: nothing that was decided depends on these.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {}
-                Err(e) => return Err(Error::file("join", directory)(e)),
+                Err(e) if limits_nothing && matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {}
+                other => other.map_err(Error::file("join", directory))?,
             }
         }
         Ok(())
@@ -289,6 +294,26 @@ impl Directories {
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
         put(&self.need("devices")?.join(file), &rule.to_string())
     }
+}
+
+/// Whether a directory below the root is a cgroup file system, and not just a directory of that name.
+pub fn is_hierarchy(top: &Path) -> bool {
+    statfs(top).is_ok_and(|s| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&s.filesystem_type()))
+}
+
+/// A cpuset that is new has no CPUs and no memory nodes, and takes nobody in (cpuset(7)): it gets its parent's.
+fn inherit_cpus(top: &Path, place: &Path) -> std::io::Result<()> {
+    let mut directory = top.to_path_buf();
+    for part in place.components() {
+        let parent = directory.clone();
+        directory.push(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if fs::read_to_string(directory.join(file))?.trim().is_empty() {
+                fs::write(directory.join(file), fs::read_to_string(parent.join(file))?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
