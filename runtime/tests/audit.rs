@@ -177,7 +177,7 @@ fn refusals_and_failures_are_written_down() {
 #[test]
 fn without_a_log_nothing_starts_where_the_policy_says_so() {
     let Some(container) = Running::with("unwritable", "", |spec| {
-        spec["process"]["args"] = json!(["sh", "-c", "exit 7"])
+        spec["process"]["args"] = json!(["sh", "-c", "exit 7"]);
     }) else {
         return;
     };

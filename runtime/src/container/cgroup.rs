@@ -40,6 +40,8 @@ impl CgroupRecord {
             return self.path.clone();
         }
         let slice = if slice.is_empty() { "system.slice" } else { slice };
+        // systemd's unit names are case-sensitive (systemd.unit(5)).
+        #[allow(clippy::case_sensitive_file_extension_comparisons)]
         let unit = if name.ends_with(".slice") {
             name.to_owned()
         } else {

@@ -73,6 +73,7 @@ impl Record {
     }
 
     /// The same container under new decisions.
+    #[must_use]
     pub fn with(&self, hardened: Hardened) -> Self {
         Self {
             hardened,

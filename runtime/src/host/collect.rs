@@ -109,7 +109,6 @@ fn gather(
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
         state_dirs: state_dirs(policy, settings),
-        ..Host::default()
     };
     (host, ns, source_fds)
 }

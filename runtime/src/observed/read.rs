@@ -116,22 +116,22 @@ fn unescape(text: &str) -> PathBuf {
             .get(..3)
             .and_then(|d| std::str::from_utf8(d).ok())
             .and_then(|d| u8::from_str_radix(d, 8).ok());
-        match (first, octal) {
-            (b'\\', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let (b'\\', Some(byte)) = (first, octal) {
+            bytes.push(byte);
+            rest = &tail[3..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
 }
 
+/// Soft and hard value; None is unlimited.
+type Limit = (Option<u64>, Option<u64>);
+
 /// proc_pid_limits(5): the name ends where two spaces begin.
-fn parse_limit(line: &str) -> Option<(String, (Option<u64>, Option<u64>))> {
+fn parse_limit(line: &str) -> Option<(String, Limit)> {
     let (name, rest) = line.split_once("  ")?;
     let mut values = rest.split_ascii_whitespace();
     let number = |text: &str| {

@@ -197,7 +197,7 @@ fn decided(hardened: &Hardened) -> Vec<Decided> {
             control,
             controller,
             files,
-        })
+        });
     };
     if limited(resources.pids().as_ref().map(LinuxPids::limit)) {
         add(ControlId::Cgroup, "pids", &["pids.max"] as &[_]);

@@ -260,12 +260,12 @@ impl Directories {
                 put(&directory.join(file), &value)?;
             }
         }
-        self.quota(&directory, period.as_deref(), quota.as_deref())?;
+        Self::quota(&directory, period.as_deref(), quota.as_deref())?;
         burst.map_or(Ok(()), |burst| put(&directory.join("cpu.cfs_burst_us"), &burst))
     }
 
     /// Below a parent with a quota of its own one order fails and the other does not.
-    fn quota(&self, directory: &Path, period: Option<&str>, quota: Option<&str>) -> Result<()> {
+    fn quota(directory: &Path, period: Option<&str>, quota: Option<&str>) -> Result<()> {
         let (period_file, quota_file) = (directory.join("cpu.cfs_period_us"), directory.join("cpu.cfs_quota_us"));
         let mut later = None;
         if let Some(period) = period
