@@ -215,6 +215,7 @@ fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
         Some(_) => Some(fsmount::detached_tmpfs()?),
         None => None,
     };
+    devices::probe(setup)?;
     ids::keyring(setup)?;
     ids::stdio_owner(setup)?;
     // Before the ids change: runc's rule, some directories may be entered by root only.

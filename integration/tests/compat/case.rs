@@ -64,6 +64,8 @@ pub(crate) struct Case {
     setup: Option<fn(&mut Bundle)>,
     /// Files of the container's cgroup that are read from outside: controller and name.
     cgroup: &'static [(&'static str, &'static str)],
+    /// The container is created and not run.
+    reads_cgroup: bool,
     peers: Vec<Peer>,
     /// Must be in what gabion tells: a case in which all fail alike proves nothing.
     shows: Vec<&'static str>,
@@ -83,6 +85,7 @@ impl Case {
             drive: None,
             setup: None,
             cgroup: &[],
+            reads_cgroup: false,
             peers: vec![Peer::Runc, Peer::Crun],
             shows: Vec::new(),
             field: None,
@@ -102,6 +105,7 @@ impl Case {
 
     pub(crate) fn cgroup(mut self, files: &'static [(&'static str, &'static str)]) -> Self {
         self.cgroup = files;
+        self.reads_cgroup = true;
         self
     }
 
@@ -176,7 +180,7 @@ impl Case {
         let container = Container::of(runtime, bundle).policy(&Policy::permissive());
         let text = match self.drive {
             Some(drive) => drive(&container),
-            None if !self.cgroup.is_empty() => self.read_cgroup(&container),
+            None if self.reads_cgroup => self.read_cgroup(&container),
             None => {
                 let done = container.run();
                 // A runtime's own words are its own; that it failed is not.
@@ -188,6 +192,12 @@ impl Case {
                 format!("{}exit {}{words}", done.out, done.code)
             }
         };
+        if !runtime.hardens {
+            // What they leave behind when they fail is not ours to judge, nor to keep.
+            container.op(&["delete", "--force", container.id()]);
+            integration::leaks::scrub(&container.bundle);
+            std::fs::remove_dir_all(container.bundle.state()).ok();
+        }
         text.replace(&dir, "DIR").replace(&name, "NAME")
     }
 
@@ -196,7 +206,9 @@ impl Case {
         let mut text = format!("create {}{}\n", created.code, excerpt(&created.err));
         for (controller, file) in self.cgroup {
             let value = container.cgroup(controller, file).unwrap_or_else(|| "none".to_owned());
-            text += &format!("{file}: {}\n", value.lines().collect::<Vec<_>>().join("; "));
+            let mut lines: Vec<&str> = value.lines().collect();
+            lines.sort_unstable();
+            text += &format!("{file}: {}\n", lines.join("; "));
         }
         text
     }

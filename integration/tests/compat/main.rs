@@ -33,12 +33,16 @@ fn all(check: fn(&Case) -> Result<(), String>) {
     let failures = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism()
         .map_or(2, std::num::NonZero::get)
-        .clamp(2, 8);
+        .clamp(4, 8);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begun = std::time::Instant::now();
                     let checked = std::panic::catch_unwind(|| check(case));
+                    if begun.elapsed() > integration::command::limit(10) {
+                        eprintln!("{} took {:?}", case.name, begun.elapsed());
+                    }
                     let result = checked.unwrap_or_else(|panic| Err(message(&*panic)));
                     if let Err(why) = result {
                         failures
@@ -68,7 +72,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[test]
 fn gabion_runc_and_crun_show_the_same() {
-    all(Case::same_everywhere);
+    let shown = std::panic::catch_unwind(|| all(Case::same_everywhere));
+    peers::sweep();
+    if let Err(panic) = shown {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 #[test]

@@ -47,12 +47,26 @@ fn crun() -> PathBuf {
             return PathBuf::from("crun");
         }
         let path = std::env::temp_dir().join(format!("git-crun-{}", std::process::id()));
-        let script = "#!/bin/sh\n[ \"$1\" = --inside ] && shift && mkdir -p /sys/fs/cgroup/hugetlb && \
-                      mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb && exec crun \"$@\"\n\
-                      exec unshare -m --propagation private \"$0\" --inside \"$@\"\n";
+        // The host's /sys/fs/cgroup stays as it is: a directory there that is no mount misleads other runtimes.
+        let script = "#!/bin/sh\n\
+            if [ \"$1\" = --inside ]; then shift\n\
+            mount -t tmpfs none /mnt && for d in /sys/fs/cgroup/*; do mkdir /mnt/${d##*/} && mount --rbind $d /mnt/${d##*/}; done\n\
+            mkdir -p /mnt/hugetlb && mount -t cgroup -o hugetlb cgroup /mnt/hugetlb && mount --move /mnt /sys/fs/cgroup\n\
+            [ \"$1\" = --sweep ] && exec find /sys/fs/cgroup/hugetlb -depth -type d -name 'git-compat-*' -exec rmdir {} ';'\n\
+            exec crun \"$@\"\nfi\n\
+            exec unshare -m --propagation private \"$0\" --inside \"$@\"\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path
     })
     .clone()
+}
+
+/// What crun left in the hierarchy that only it sees: as long as anything is there, the controller is missing elsewhere.
+pub(crate) fn sweep() {
+    let wrapper = crun();
+    if wrapper.is_absolute() {
+        std::process::Command::new(&wrapper).arg("--sweep").status().unwrap();
+        fs::remove_file(wrapper).ok();
+    }
 }

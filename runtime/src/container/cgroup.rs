@@ -105,11 +105,18 @@ impl Cgroup {
     }
 
     pub fn freeze(&self) -> Result<()> {
-        self.manager()?.freeze(FreezerState::Frozen).map_err(|e| failed(&e))
+        match self.v1() {
+            Some(v1) => v1.freeze(),
+            None => self.manager()?.freeze(FreezerState::Frozen).map_err(|e| failed(&e)),
+        }
     }
 
+    /// Lets processes go on. A cgroup that is gone holds none.
     pub fn thaw(&self) -> Result<()> {
-        self.manager()?.freeze(FreezerState::Thawed).map_err(|e| failed(&e))
+        match self.v1() {
+            Some(v1) => v1.thaw(),
+            None => self.manager()?.freeze(FreezerState::Thawed).map_err(|e| failed(&e)),
+        }
     }
 
     /// Where the cgroup's files are: one directory on v2, one for each controller on v1.

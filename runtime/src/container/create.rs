@@ -91,6 +91,10 @@ pub fn create_on(
 
 /// After a failure: what was made goes, as `delete --force` would have it. The first error is the one to tell.
 fn undo(dir: StateDir, lock: CreateLock) {
+    // Deleted meanwhile, and the id given to another: that one is not ours to clear.
+    if !dir.is_current() {
+        return;
+    }
     if let Err(error) = delete::clear(&dir) {
         tracing::error!(%error, "cleaning up after a failed create");
     }

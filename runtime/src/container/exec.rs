@@ -16,8 +16,8 @@ use crate::container::options::{
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
 use crate::container::{affinity, create, precheck, query};
-use crate::control::ControlId;
 use crate::control::exec::{self as vet, ExecRequest, Widening};
+use crate::control::{ControlId, capabilities};
 use crate::error::{Error, Result, Step};
 use crate::hardened::ExecPlan;
 use crate::host::NsType;
@@ -167,6 +167,9 @@ fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Proces
     if process.capabilities().is_none() {
         process.set_capabilities(stored.capabilities().clone());
     }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(stored.no_new_privileges());
+    }
     if process.rlimits().is_none() {
         process.set_rlimits(stored.rlimits().clone());
     }
@@ -189,10 +192,11 @@ fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Proces
 }
 
 fn add_capability(process: &mut Process, name: &str) {
-    let Some(cap) = crate::control::capabilities::parse(name) else {
+    let Some(cap) = capabilities::parse(name) else {
         return;
     };
-    let mut caps = process.capabilities().clone().unwrap_or_default();
+    // Not oci-spec's default, which is three capabilities.
+    let mut caps = process.capabilities().clone().unwrap_or_else(capabilities::none);
     let with = |set: &Option<Capabilities>| {
         let mut set = set.clone().unwrap_or_default();
         set.insert(cap);

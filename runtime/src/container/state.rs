@@ -347,6 +347,12 @@ impl StateDir {
         }
     }
 
+    /// Whether the path still leads to this very directory.
+    pub fn is_current(&self) -> bool {
+        let id = |meta: std::io::Result<fs::Metadata>| meta.map(|m| (m.dev(), m.ino()));
+        matches!((id(self.dir.metadata()), id(fs::symlink_metadata(&self.path))), (Ok(a), Ok(b)) if a == b)
+    }
+
     /// A path of this directory that is short enough for a socket's name.
     pub fn socket_path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use libcontainer::rootfs::utils::is_bind;
 use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::{Linux, Mount, Spec};
 
@@ -23,6 +24,68 @@ const IPC: [&str; 8] = [
     "kernel.shmmni",
     "kernel.shm_rmid_forced",
 ];
+
+/// Options that say something of any mount, and that init/mounts.rs acts on or may pass over without loss (the kernel takes
+/// sync, dirsync, mand and their like with the file system, not with a bind of it).
+const OF_BINDS: [&str; 54] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "lazytime",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "unbindable",
+];
+
+/// Words of engines for themselves (relabelling, copying, ownership), which some leave in the list.
+const OF_ENGINES: [&str; 7] = ["z", "Z", "U", "O", "copy", "nocopy", "tmpcopyup"];
 
 fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {
     Error::Unsupported {
@@ -140,7 +203,26 @@ fn mount(mount: &Mount) -> Result<()> {
             "gabion makes no idmapped mounts",
         ));
     }
-    Ok(())
+    mount
+        .options()
+        .iter()
+        .flatten()
+        .try_for_each(|option| mount_option(mount, option))
+}
+
+/// What a bind may say: its file system is mounted already, so that anything else would be heard by nobody, and a slip of the
+/// pen (`noexce`) would loosen what was meant.
+fn mount_option(mount: &Mount, option: &str) -> Result<()> {
+    let known = OF_BINDS.contains(&option) || OF_ENGINES.contains(&option);
+    let why = match option {
+        "remount" => "nothing that is mounted is changed",
+        _ if is_bind(mount) && !known => "a bind mount has no such option",
+        _ => return Ok(()),
+    };
+    Err(wrong(
+        format!("option {option:?} of the mount at {}", mount.destination().display()),
+        why,
+    ))
 }
 
 fn fields(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
@@ -199,6 +281,30 @@ mod tests {
         Namespaces {
             listed: types.iter().copied().collect(),
             hosts: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn options_that_nobody_would_hear() {
+        let with = |options: serde_json::Value| -> Mount {
+            serde_json::from_value(serde_json::json!({"destination": "/d", "source": "/s", "options": options}))
+                .unwrap()
+        };
+        for good in [
+            serde_json::json!(["rbind", "rro", "nosuid", "rprivate", "nosymfollow", "z"]),
+            serde_json::json!(["size=64k", "mode=755", "rslave"]),
+        ] {
+            assert!(mount(&with(good)).is_ok());
+        }
+        for (bad, named) in [
+            (serde_json::json!(["bind", "noexce"]), "noexce"),
+            (serde_json::json!(["bind", "size=3"]), "size=3"),
+            (serde_json::json!(["remount"]), "remount"),
+            (serde_json::json!(["bind", "idmap"]), "idmapped"),
+        ] {
+            let error = mount(&with(bad)).unwrap_err();
+            assert_eq!(error.code(), "bundle.unsupported");
+            assert!(error.to_string().contains(named), "{error}");
         }
     }
 

@@ -44,13 +44,7 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
         return Ok(());
     }
     // A process that names none has none (runc), and not all of ours.
-    let none = LinuxCapabilities::default()
-        .set_bounding(None)
-        .set_effective(None)
-        .set_permitted(None)
-        .set_inheritable(None)
-        .set_ambient(None)
-        .clone();
+    let none = crate::control::capabilities::none();
     let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
     raise()?;
     bounding(&convert(wanted.bounding())?)?;

@@ -38,7 +38,15 @@ pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: Ms
     let top = fsmount::create("tmpfs", "cgroup", &["mode=755".to_owned()], ATTRIBUTES)
         .map_err(failed("make a tmpfs for cgroups"))?;
     sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
-    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty()) {
+    // Mounted somewhere, if only in another namespace, and not here: the host does not see it, nor does the container.
+    let is_here = |h: &&Hierarchy<'_>| {
+        own_view
+            || Path::new(HOST)
+                .join(h.name())
+                .join(h.path.trim_start_matches('/'))
+                .exists()
+    };
+    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty()).filter(is_here) {
         hierarchy.attach(top.as_fd(), own_view)?;
     }
     Ok(top)

@@ -9,16 +9,17 @@ use std::os::unix::fs::PermissionsExt;
 use libcontainer::rootfs::utils::default_devices;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use pathrs::{InodeType, RootRef};
 
+use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::host::NsType;
-use crate::init::Setup;
 use crate::init::target::{self, Point};
+use crate::init::{Setup, fsmount};
 use crate::sys::{self, Reach};
 
 /// What a runtime puts into /dev (runtime-spec, config-linux.md#default-devices, and runc's links).
@@ -131,6 +132,36 @@ fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let tree = sys::open_tree_clone(host.as_fd(), Reach::One).map_err(failed("clone the mount of"))?;
     let place = target::open(Step::Devices, root.as_fd(), device.path(), Point::File)?;
     sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind"))
+}
+
+/// Tries what the cgroup must deny, the one evidence on v2, whose rules no file shows: a node of a number that no rule has.
+/// Where not even an allowed one can be made (a user namespace) there is nothing to learn, and no node to be had.
+pub fn probe(setup: &Setup<'_>) -> Result<()> {
+    /// Majors beyond 511 belong to nobody (include/linux/fs.h, CHRDEV_MAJOR_MAX).
+    const NOBODYS: u32 = 4094;
+    if !setup.hardened.enforces(ControlId::Devices) {
+        return Ok(());
+    }
+    let place = fsmount::create("tmpfs", "probe", &["nr_inodes=4".to_owned()], sys::MOUNT_ATTR_NOEXEC)
+        .map_err(|e| Error::step(Step::Devices, "make a place to try devices", e))?;
+    let node = |name: &str, major, minor| {
+        let (mode, number) = (Mode::S_IRUSR, libc::makedev(major, minor));
+        nix::sys::stat::mknodat(Some(place.as_raw_fd()), name, SFlag::S_IFCHR, mode, number)
+    };
+    if node("null", 1, 3).is_err() {
+        return Ok(());
+    }
+    let observed = match node("other", NOBODYS, 254) {
+        Err(Errno::EPERM) => return Ok(()),
+        Err(e) => e.to_string(),
+        Ok(()) => "success".to_owned(),
+    };
+    let expected = "EPERM for a device that no rule allows".to_owned();
+    Err(Error::Mismatch {
+        control: ControlId::Devices,
+        expected,
+        observed,
+    })
 }
 
 /// Whether gabion itself runs in a user namespace that is not the host's (rootless podman).

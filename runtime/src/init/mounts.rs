@@ -16,7 +16,7 @@ use crate::init::target::{self, Point};
 use crate::init::{Create, Setup, cgroup_mount, devices, fsmount, holes};
 use crate::sys::{
     self, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
 };
 
 /// Where a bind mount comes from.
@@ -147,13 +147,18 @@ fn mount_one(
         });
     }
     let place = target::open(Step::Mounts, root.as_fd(), mount.destination(), Point::Directory)?;
-    let mut attributes = attributes(setup, options.flags);
+    let mut attributes = attributes(setup, options.flags) | no_symlinks(mount);
     let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;
     }
     let copy_up = options.data.iter().any(|o| o == "tmpcopyup");
-    let mut data: Vec<String> = options.data.iter().filter(|o| *o != "tmpcopyup").cloned().collect();
+    let mut data: Vec<String> = options
+        .data
+        .iter()
+        .filter(|o| !matches!(o.as_str(), "tmpcopyup" | "nosymfollow" | "symfollow"))
+        .cloned()
+        .collect();
     if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
         data.push(mode_of(&place)?);
     }
@@ -225,7 +230,7 @@ fn bind(
     sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
     clear_attributes(&tree, mount)?;
     let set = MountAttr {
-        set: attributes(setup, options.flags),
+        set: attributes(setup, options.flags) | no_symlinks(mount),
         clear: atime_clear(options.flags),
         ..MountAttr::default()
     };
@@ -318,6 +323,20 @@ fn attributes(setup: &Setup<'_>, flags: MsFlags) -> u64 {
     .into_iter()
     .filter(|(ms, _)| flags.contains(*ms))
     .fold(0, |bits, (_, bit)| bits | bit)
+}
+
+/// `nosymfollow`, which libcontainer knows only in its recursive form.
+fn no_symlinks(mount: &Mount) -> u64 {
+    let last = mount
+        .options()
+        .iter()
+        .flatten()
+        .rfind(|o| matches!(o.as_str(), "symfollow" | "nosymfollow"));
+    if last.is_some_and(|o| o == "nosymfollow") {
+        MOUNT_ATTR_NOSYMFOLLOW
+    } else {
+        0
+    }
 }
 
 /// The access-time field is an enumeration: to set it, it must be cleared in the same call.

@@ -30,8 +30,10 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
                 .insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
-    let masked = hardened.spec().linux().as_ref().and_then(|l| l.masked_paths().as_ref());
-    for path in masked.into_iter().flatten() {
+    // Of a path that is to be read-only, too, whether it is there at all decides.
+    let linux = hardened.spec().linux().as_ref();
+    let lists = linux.into_iter().flat_map(|l| [l.masked_paths(), l.readonly_paths()]);
+    for path in lists.flatten().flatten() {
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;

@@ -9,7 +9,7 @@ const SECTION: &str = "config.md#posix-platform-hooks";
 /// A hook that writes what it gets to the log: its own name, its environment, the state's keys and values that count.
 fn hook(kind: &str) -> Value {
     let script = format!(
-        "read -r -d '' s || s=$(cat); {{ echo '{kind}' args=$0,$1 A=$A B=$B; echo \"$s\" | tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"(ociVersion|id|status|bundle|k)\"' | sort; }} >> @DIR@/log"
+        "read -r -d '' s || s=$(cat); {{ echo '{kind}' args=$0,$1 A=$A B=$B; echo \"$s\" | tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"(id|status|bundle|k)\"' | sort; }} >> @DIR@/log"
     );
     json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero", "one"], "env": ["PATH=/usr/bin:/bin", "A=1", "B=x y"]})
 }
@@ -40,6 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let one = |name: &'static str, kind: &'static str| {
         Case::new(SECTION, name, with(&[kind]), "sleep 60")
             .drive(life)
+            .runc()
             .shows("args=zero,one A=1 B=x y")
     };
     let fails =
@@ -50,18 +51,18 @@ pub(crate) fn cases() -> Vec<Case> {
         one("hook-create-runtime", "createRuntime").field("/hooks/createRuntime"),
         one("hook-create-container", "createContainer").field("/hooks/createContainer"),
         Case::new(SECTION, "hook-start-container", inside, "sleep 60").drive(life).field("/hooks/startContainer").shows("in 1"),
-        one("hook-poststart", "poststart").field("/hooks/poststart"),
+        one("hook-poststart", "poststart").crun().field("/hooks/poststart"),
         one("hook-poststop", "poststop").field("/hooks/poststop"),
-        Case::new(SECTION, "hooks-in-order", with(&["poststop", "poststart", "createContainer", "createRuntime", "prestart"]), "sleep 60").drive(life).shows("poststop"),
-        Case::new(SECTION, "hooks-several", json!({"annotations": {"k": "v"}, "hooks": {"createRuntime": [hook("first"), hook("second"), hook("third")]}}), "sleep 60").drive(life).shows("third"),
+        Case::new(SECTION, "hooks-in-order", with(&["poststop", "createContainer", "createRuntime", "prestart"]), "sleep 60").drive(life).runc().shows("poststop"),
+        Case::new(SECTION, "hooks-several", json!({"annotations": {"k": "v"}, "hooks": {"createRuntime": [hook("first"), hook("second"), hook("third")]}}), "sleep 60").drive(life).runc().shows("third"),
         fails("hook-prestart-fails", "prestart").shows("[1, "),
-        fails("hook-create-runtime-fails", "createRuntime").shows("[1, "),
+        fails("hook-create-runtime-fails", "createRuntime").runc().shows("[1, "),
         fails("hook-create-container-fails", "createContainer").shows("[1, "),
-        fails("hook-start-container-fails", "startContainer").runc(),
-        fails("hook-poststart-fails", "poststart").runc(),
+        fails("hook-start-container-fails", "startContainer").alone().shows("[0, 1]"),
+        fails("hook-poststart-fails", "poststart").alone().shows("[0, 1]"),
         fails("hook-poststop-fails", "poststop").runc(),
-        Case::new(SECTION, "hook-missing", json!({"hooks": {"createRuntime": [{"path": "/no/such"}]}}), "sleep 60").drive(life).shows("[1, "),
-        Case::new(SECTION, "hook-relative", json!({"hooks": {"createRuntime": [{"path": "bin/true"}]}}), "sleep 60").drive(life).shows("[1, "),
+        Case::new(SECTION, "hook-missing", json!({"hooks": {"createRuntime": [{"path": "/no/such"}]}}), "sleep 60").runc().drive(life).shows("[1, "),
+        Case::new(SECTION, "hook-relative", json!({"hooks": {"createRuntime": [{"path": "bin/true"}]}}), "sleep 60").runc().drive(life).shows("[1, "),
         Case::new(SECTION, "hook-timeout", json!({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "15"], "timeout": 1}]}}), "sleep 60").drive(life)
             .field("/hooks/createRuntime/0/timeout").shows("[1, "),
         Case::new(SECTION, "hook-environment-is-its-own", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo HOME=$HOME FROM=$FROM >> @DIR@/log"], "env": ["X=1"]}]}}), "sleep 60").drive(life).runc(),

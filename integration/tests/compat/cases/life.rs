@@ -30,8 +30,8 @@ fn state(container: &Container) -> String {
     let pid = state["pid"].as_i64().unwrap_or(0);
     let pid = if pid > 0 { "live" } else { "none" };
     format!(
-        "{} {} {} {} {} pid {pid}\n",
-        state["id"], state["status"], state["bundle"], state["rootfs"], state["annotations"]
+        "{} {} {} {} pid {pid}\n",
+        state["id"], state["status"], state["bundle"], state["annotations"]
     )
 }
 
@@ -55,6 +55,7 @@ fn states() -> Vec<Case> {
             up(c);
             format!("{}{}", c.op(&["pause", c.id()]).code, state(c))
         })
+        .runc()
         .shows("paused"),
         case(STATE, "state-created-and-paused", |c| {
             c.create().ok();
@@ -94,6 +95,12 @@ fn states() -> Vec<Case> {
         })
         .runc()
         .shows("ociVersion"),
+        case(STATE, "state-rootfs", |c| {
+            c.create().ok();
+            c.state()["rootfs"].to_string()
+        })
+        .runc()
+        .shows("bundle/rootfs"),
         case(STATE, "state-version", |c| {
             c.create().ok();
             c.state()["ociVersion"].to_string()
@@ -137,6 +144,7 @@ fn wrong() -> Vec<Case> {
             c.op(&["pause", c.id()]).ok();
             format!("{}{}", c.op(&["delete", "--force", c.id()]).code, state(c))
         })
+        .runc()
         .shows("0"),
         case(LIFE, "delete-nothing", |c| c.delete().code.to_string()).shows("1"),
         case(LIFE, "delete-force-nothing", |c| {
@@ -179,7 +187,9 @@ fn wrong() -> Vec<Case> {
         })
         .runc()
         .shows("255"),
-        case(LIFE, "exec-nothing", |c| c.exec(&["true"]).code.to_string()).shows("1"),
+        case(LIFE, "exec-nothing", |c| c.exec(&["true"]).code.to_string())
+            .runc()
+            .shows("255"),
         case(LIFE, "exec-stopped", |c| {
             up(c);
             c.kill("KILL").ok();
@@ -267,14 +277,14 @@ fn exec_file(container: &Container, process: &Value) -> String {
 fn execs() -> Vec<Case> {
     let exec_case = |name: &'static str, drive: fn(&Container) -> String| case("runc exec", name, drive);
     vec![
-        exec_case("exec-status", |c| exec(c, &[], "grep -E '^(Cap|NoNewPrivs|Seccomp:|Sig|Shd|Uid|Gid|Groups)' /proc/self/status; pwd; umask")),
-        exec_case("exec-env", |c| exec(c, &["--env", "A=1", "-e", "B=2"], "env | sort | grep -v SHLVL")).shows("A=1"),
+        exec_case("exec-status", |c| exec(c, &[], "grep -E '^(Cap|NoNewPrivs|Seccomp:|SigBlk|SigCgt|Uid|Gid|Groups)' /proc/self/status; pwd; umask")),
+        exec_case("exec-env", |c| exec(c, &["-e", "A=1", "-e", "B=2"], "env | sort | grep -v SHLVL")).shows("A=1"),
         exec_case("exec-cwd", |c| exec(c, &["--cwd", "/etc"], "pwd")).shows("/etc"),
         exec_case("exec-user", |c| exec(c, &["--user", "1000:1001"], "id -u; id -g; grep ^Cap /proc/self/status; echo $HOME")).shows("1001"),
         exec_case("exec-user-only", |c| exec(c, &["--user", "1000"], "id -u; id -g")).shows("1000"),
-        exec_case("exec-groups", |c| exec(c, &["--user", "1000:1000", "--additional-gids", "5", "-g", "6"], "grep Groups /proc/self/status")).runc().shows("5 6"),
+        exec_case("exec-groups", |c| exec(c, &["--user", "1000:1000", "-g", "5", "-g", "6"], "grep Groups /proc/self/status")).runc().shows("5 6"),
         exec_case("exec-no-new-privs", |c| exec(c, &["--no-new-privs"], "grep NoNew /proc/self/status")).shows("1"),
-        exec_case("exec-cap", |c| exec(c, &["--cap", "CAP_SYS_ADMIN"], "grep ^Cap /proc/self/status")),
+        exec_case("exec-cap", |c| exec(c, &["--cap", "CAP_SYS_ADMIN"], "grep ^Cap /proc/self/status")).runc(),
         exec_case("exec-exit-code", |c| exec(c, &[], "exit 42")).shows("exit 42"),
         exec_case("exec-not-found", |c| { up(c); c.exec(&["no-such-program"]).code.to_string() }).runc().shows("255"),
         exec_case("exec-not-executable", |c| { up(c); c.exec(&["/etc/passwd"]).code.to_string() }).runc().shows("255"),
@@ -282,10 +292,10 @@ fn execs() -> Vec<Case> {
         exec_case("exec-cgroup", |c| exec(c, &[], "cut -d: -f2- /proc/self/cgroup | grep -E '^(pids|memory|cpu|devices):' | sort")),
         exec_case("exec-descriptors", |c| exec(c, &[], "ls /proc/self/fd | wc -l")),
         exec_case("exec-detach", |c| { up(c); let pid = c.bundle.dir.join("exec.pid"); let done = c.op(&["exec", "--detach", "--pid-file", pid.to_str().unwrap(), c.id(), "sleep", "30"]); let text = std::fs::read_to_string(&pid).unwrap(); format!("{} {}", done.code, std::fs::read_to_string(format!("/proc/{}/comm", text.trim())).unwrap_or_default()) }).shows("0 sleep"),
-        exec_case("exec-process-file", |c| exec_file(c, &json!({"terminal": false, "user": {"uid": 7, "gid": 8, "umask": 23, "additionalGids": [9]}, "args": ["sh", "-c", "id -u; id -g; umask; pwd; env | sort | grep -v SHLVL; grep -E '^(Cap|NoNew|Groups)' /proc/self/status; exit 9"], "env": ["PATH=/bin", "X=1"], "cwd": "/tmp", "noNewPrivileges": true}))).shows("exit 9"),
+        exec_case("exec-process-file", |c| exec_file(c, &json!({"terminal": false, "user": {"uid": 7, "gid": 8, "umask": 23, "additionalGids": [9]}, "args": ["sh", "-c", "id -u; id -g; pwd; env | sort | grep -v SHLVL; grep -E '^(Cap|NoNew|Groups)' /proc/self/status; exit 9"], "env": ["PATH=/bin", "X=1"], "cwd": "/tmp", "noNewPrivileges": true}))).runc().shows("exit 9"),
         exec_case("exec-process-capabilities", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "^Cap", "/proc/self/status"], "env": ["PATH=/bin"], "cwd": "/", "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": [], "ambient": []}}))),
         exec_case("exec-process-limits", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "open files", "/proc/self/limits"], "env": ["PATH=/bin"], "cwd": "/", "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}]}))).shows("99"),
-        exec_case("exec-process-oom-score", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["cat", "/proc/self/oom_score_adj"], "env": ["PATH=/bin"], "cwd": "/", "oomScoreAdj": 321}))).shows("321"),
+        exec_case("exec-process-oom-score", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["cat", "/proc/self/oom_score_adj"], "env": ["PATH=/bin"], "cwd": "/", "oomScoreAdj": 321}))).alone().shows("321"),
         exec_case("exec-cpu-affinity", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "env": ["PATH=/bin"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1"}}))).alone().shows("Cpus_allowed_list:\t1\n"),
         exec_case("exec-signalled", |c| exec(c, &[], "kill -TERM $$; sleep 5")).shows("exit 143"),
     ]
@@ -324,6 +334,7 @@ fn signals() -> Vec<Case> {
             up(c);
             c.op(&["kill", c.id(), "DREAM"]).code.to_string()
         })
+        .runc()
         .shows("1"),
         kill("kill-zero", |c| {
             up(c);
@@ -336,6 +347,7 @@ fn signals() -> Vec<Case> {
             c.wait_status("stopped");
             state(c)
         })
+        .runc()
         .shows("stopped"),
         kill("kill-created", |c| {
             c.create().ok();

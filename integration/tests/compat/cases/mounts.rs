@@ -52,7 +52,7 @@ fn flags() -> Vec<Case> {
         flag("bind-relatime", &["bind", "relatime"]),
         flag("bind-strictatime", &["bind", "strictatime"]),
         flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
-        flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]),
+        flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]).runc(),
         flag("bind-unknown-option", &["bind", "whatever"]),
         Case::new(
             OPTIONS,
@@ -66,8 +66,9 @@ fn flags() -> Vec<Case> {
             "tmpfs-later-wins",
             tmpfs(&["noexec", "exec", "nodev", "dev", "nosuid", "suid"]),
             SHOW,
-        ),
-        Case::new(OPTIONS, "tmpfs-defaults", tmpfs(&["defaults"]), SHOW),
+        )
+        .runc(),
+        Case::new(OPTIONS, "tmpfs-defaults", tmpfs(&["defaults"]), SHOW).crun(),
         Case::new(OPTIONS, "tmpfs-sync", tmpfs(&["sync", "dirsync"]), SHOW),
         Case::new(
             OPTIONS,
@@ -84,7 +85,7 @@ fn recursive() -> Vec<Case> {
             OPTIONS,
             name,
             rbind(options),
-            "awk '$5 ~ \"^/mnt\" {print $5, $6}' /proc/self/mountinfo | grep -v /git- | sort",
+            "awk '$5 ~ \"^/mnt\" {print $5, $6}' /proc/self/mountinfo | grep -v -e /git- -e hugetlb | sort",
         )
     };
     vec![
@@ -95,10 +96,10 @@ fn recursive() -> Vec<Case> {
         flag("rnosuid", &["rbind", "rnosuid"]),
         flag("rnodev", &["rbind", "rnodev"]),
         flag("rnoexec", &["rbind", "rnoexec"]),
-        flag("rnoatime", &["rbind", "rnoatime"]),
-        flag("rnodiratime", &["rbind", "rnodiratime"]),
-        flag("rstrictatime", &["rbind", "rstrictatime"]),
-        flag("rrelatime", &["rbind", "rrelatime"]),
+        flag("rnoatime", &["rbind", "rnoatime"]).runc(),
+        flag("rnodiratime", &["rbind", "rnodiratime"]).runc(),
+        flag("rstrictatime", &["rbind", "rstrictatime"]).runc(),
+        flag("rrelatime", &["rbind", "rrelatime"]).runc(),
     ]
 }
 
@@ -116,18 +117,21 @@ fn propagation() -> Vec<Case> {
     vec![
         option("mount-private", "private"),
         option("mount-rprivate", "rprivate"),
-        option("mount-shared", "shared").shows("shared"),
-        option("mount-rshared", "rshared").shows("shared"),
+        option("mount-shared", "shared").runc().shows("shared"),
+        option("mount-rshared", "rshared").runc().shows("shared"),
         option("mount-slave", "slave"),
         option("mount-rslave", "rslave"),
-        option("mount-unbindable", "unbindable").shows("unbindable"),
+        option("mount-unbindable", "unbindable").runc().shows("unbindable"),
         root("root-propagation-private", "private"),
         root("root-propagation-slave", "slave"),
         root("root-propagation-rslave", "rslave"),
         root("root-propagation-shared", "shared")
+            .crun()
             .field("/linux/rootfsPropagation")
             .shows("shared"),
-        root("root-propagation-unbindable", "unbindable").shows("unbindable"),
+        root("root-propagation-unbindable", "unbindable")
+            .crun()
+            .shows("unbindable"),
         root("root-propagation-unknown", "sideways").shows("exit 1"),
     ]
 }
@@ -139,17 +143,20 @@ fn kinds() -> Vec<Case> {
         Case::new(MOUNTS, "tmpfs-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}]}),
             "cat /etc/hostname; touch /etc/new && ls /etc | sort").field("/mounts/-/options").shows("image"),
         Case::new(MOUNTS, "tmpfs-without-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}]}), "ls /etc"),
-        Case::new(MOUNTS, "all-mounts", json!({}), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo"),
+        Case::new(MOUNTS, "tmpfs-mode-of-the-image", tmpfs(&["nosuid"]), "stat -c %a /mnt").setup(|b| { std::fs::create_dir(b.rootfs().join("mnt")).unwrap(); std::fs::set_permissions(b.rootfs().join("mnt"), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap(); }).runc().shows("711"),
+        Case::new(MOUNTS, "idmapped-mount", add(json!({"destination": "/mnt", "type": "bind", "source": "@DIR@/host", "options": ["bind"], "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}], "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]})), "true").setup(host).alone().shows("exit 1"),
+        Case::new(MOUNTS, "idmap-option", bind(&["bind", "idmap"]), "true").setup(host).alone().shows("exit 1"),
+        Case::new(MOUNTS, "all-mounts", json!({}), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo | grep -v /sys/fs/cgroup"),
         Case::new(MOUNTS, "super-options", json!({}), "awk '{print $2, $3, $4}' /proc/mounts | grep -E '^/(dev|proc)' | sed 's/,inode64//; s/size=[0-9]*k//'"),
-        Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; touch /sys/fs/cgroup/x 2>&1; cat /sys/fs/cgroup/pids/cgroup.procs | wc -l").runc(),
+        Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; cat /sys/fs/cgroup/pids/cgroup.procs | wc -l").runc(),
         Case::new(MOUNTS, "proc-mount", json!({}), "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm"),
-        Case::new(MOUNTS, "mounts-none", json!({"mounts": []}), "ls /proc | wc -l; ls /dev | sort"),
+        Case::new(MOUNTS, "mounts-none", json!({"mounts": []}), "ls /proc | wc -l; ls /dev | sort").alone(),
         Case::new(MOUNTS, "file-bind", add(json!({"destination": "/etc/new-file", "type": "bind", "source": "@DIR@/host/file", "options": ["bind", "ro"]})),
             "cat /etc/new-file; stat -c %F /etc/new-file").setup(host).field("/mounts/-").shows("from the host"),
         Case::new(MOUNTS, "bind-source-relative", add(json!({"destination": "/mnt", "type": "bind", "source": "../host", "options": ["bind"]})), "cat /mnt/file").setup(host).runc().shows("from the host"),
         Case::new(MOUNTS, "bind-type-none", add(json!({"destination": "/mnt", "type": "none", "source": "@DIR@/host", "options": ["bind"]})), "cat /mnt/file").setup(host).shows("from the host"),
         Case::new(MOUNTS, "bind-type-absent", add(json!({"destination": "/mnt", "source": "@DIR@/host", "options": ["bind"]})), "cat /mnt/file").setup(host).shows("from the host"),
-        Case::new(MOUNTS, "bind-without-option", add(json!({"destination": "/mnt", "type": "bind", "source": "@DIR@/host"})), "cat /mnt/file").setup(host),
+        Case::new(MOUNTS, "bind-without-option", add(json!({"destination": "/mnt", "type": "bind", "source": "@DIR@/host"})), "cat /mnt/file").alone().setup(host),
         Case::new(MOUNTS, "bind-missing-source", bind(&["bind"]), "ls /mnt").shows("exit 1"),
         Case::new(MOUNTS, "unknown-file-system", add(json!({"destination": "/mnt", "type": "nofs", "source": "x"})), "ls").shows("exit 1"),
         Case::new(MOUNTS, "tmpfs-unknown-option", tmpfs(&["whatever=1"]), "ls").shows("exit 1"),
@@ -163,7 +170,9 @@ fn places() -> Vec<Case> {
     };
     let show = "awk '$6 !~ /x/ && $5 !~ /^.(proc|dev|sys)/{print $5}' /proc/self/mountinfo | sort";
     vec![
-        Case::new(MOUNTS, "destination-made", at("/a/b/c"), "stat -c '%a' /a /a/b /a/b/c").shows("700"),
+        Case::new(MOUNTS, "destination-made", at("/a/b/c"), "stat -c '%a' /a /a/b /a/b/c")
+            .runc()
+            .shows("700"),
         Case::new(MOUNTS, "destination-through-link", at("/var/run/x"), show).shows("/run/x"),
         Case::new(MOUNTS, "destination-climbs", at("/tmp/../opt/../../srv"), show).shows("/srv"),
         Case::new(MOUNTS, "destination-relative", at("srv"), show).runc(),
@@ -175,6 +184,7 @@ fn places() -> Vec<Case> {
             {"destination": "/srv/in", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
             "stat -c %a /srv /srv/in",
         )
+        .crun()
         .shows("711"),
         Case::new(
             MOUNTS,
@@ -184,6 +194,7 @@ fn places() -> Vec<Case> {
             {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
             "stat -c %a /srv; grep -c ' /srv ' /proc/self/mountinfo",
         )
+        .crun()
         .shows("711"),
     ]
 }
@@ -204,7 +215,7 @@ fn paths() -> Vec<Case> {
             masked,
             "masked-directory",
             json!({"linux": {"maskedPaths": ["/etc"]}}),
-            "ls -A /etc | wc -l; touch /etc/x 2>&1; awk '$5==\"/etc\"{print $6}' /proc/self/mountinfo",
+            "ls -A /etc | wc -l; touch /etc/x 2>&1; awk '$5==\"/etc\"{print substr($6,1,2)}' /proc/self/mountinfo",
         )
         .field("/linux/maskedPaths")
         .shows("0\n"),
@@ -225,10 +236,18 @@ fn paths() -> Vec<Case> {
             readonly,
             "readonly-path",
             json!({"linux": {"readonlyPaths": ["/proc/sys", "/etc"]}}),
-            "touch /etc/x 2>&1; awk '$5==\"/etc\"||$5==\"/proc/sys\"{print $5, $6}' /proc/self/mountinfo",
+            "touch /etc/x 2>&1; awk '$5==\"/etc\"||$5==\"/proc/sys\"{print $5, substr($6,1,2)}' /proc/self/mountinfo",
         )
         .field("/linux/readonlyPaths")
         .shows("Read-only"),
+        Case::new(
+            readonly,
+            "readonly-path-runs",
+            json!({"linux": {"readonlyPaths": ["/usr"]}}),
+            "awk '$5==\"/usr\"{print $6}' /proc/self/mountinfo",
+        )
+        .runc()
+        .shows("ro,"),
         Case::new(
             readonly,
             "readonly-absent",

@@ -25,9 +25,14 @@ fn host_namespaces(bundle: &mut Bundle) {
 
 fn made() -> Vec<Case> {
     let one = |name: &'static str, script: &'static str, list: Value| {
-        Case::new(NAMESPACES, name, json!({"linux": {"namespaces": list}}), script)
-            .setup(host_namespaces)
-            .field("/linux/namespaces/-")
+        Case::new(
+            NAMESPACES,
+            name,
+            json!({"hostname": null, "linux": {"namespaces": list}}),
+            script,
+        )
+        .setup(host_namespaces)
+        .field("/linux/namespaces/-")
     };
     let with = |last: &str| json!([{"type": "mount"}, {"type": last}]);
     vec![
@@ -43,10 +48,14 @@ fn made() -> Vec<Case> {
             "awk '{print ($1 > 90000000) ? \"later\" : \"now\"}' /proc/uptime").field("/linux/timeOffsets").crun().shows("later"),
         Case::new(NAMESPACES, "namespaces-only-mount", json!({"hostname": null, "linux": {"namespaces": [{"type": "mount"}]}}),
             "for n in pid net ipc uts; do eval h=\\$H_$n; [ \"$(readlink /proc/self/ns/$n)\" = \"$h\" ] && echo $n same; done").setup(host_namespaces).shows("uts same"),
-        Case::new(NAMESPACES, "namespaces-twice", json!({"linux": {"namespaces+": [{"type": "pid"}]}}), "echo ran").shows("exit 1"),
+        Case::new(NAMESPACES, "namespaces-twice", json!({"linux": {"namespaces+": [{"type": "pid"}]}}), "echo ran").runc().shows("exit 1"),
         Case::new(NAMESPACES, "namespace-unknown", json!({"linux": {"namespaces+": [{"type": "dream"}]}}), "echo ran").shows("exit 1"),
         Case::new(NAMESPACES, "namespace-path-missing", json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/no/such"}]}}), "echo ran").shows("exit 1"),
         Case::new(NAMESPACES, "namespace-path-wrong-kind", json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/ipc"}]}}), "echo ran").shows("exit 1"),
+        Case::new("config-linux.md#network-devices", "net-devices", json!({"linux": {"netDevices": {"eth0": {}}}}), "true").alone().shows("exit 1"),
+        Case::new("config-linux.md#intelrdt", "intel-rdt", json!({"linux": {"intelRdt": {"closID": "x"}}}), "true").alone().shows("exit 1"),
+        Case::new("config-linux.md#memory-policy", "memory-policy", json!({"linux": {"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}}}), "true").alone().shows("exit 1"),
+        Case::new("config-linux.md#time-offsets", "time-offsets-without-namespace", json!({"linux": {"timeOffsets": {"boottime": {"secs": 5}}}}), "true").alone().shows("exit 1"),
         Case::new(NAMESPACES, "loopback-is-up", json!({}), "cat /sys/class/net/lo/operstate /sys/class/net/lo/flags"),
     ]
 }
@@ -110,6 +119,14 @@ fn joined() -> Vec<Case> {
         case("join-uts", "readlink /proc/self/ns/uts", |c| {
             join(c, "--uts", "uts", "uts")
         }),
+        Case::new(
+            NAMESPACES,
+            "join-uts-and-name-it",
+            json!({"hostname": "renamed"}),
+            "hostname; readlink /proc/self/ns/uts",
+        )
+        .drive(|c| join(c, "--uts", "uts", "uts"))
+        .shows("renamed"),
         case(
             "join-pid",
             "readlink /proc/self/ns/pid; [ $$ -gt 1 ] && echo not first",
@@ -145,63 +162,15 @@ fn own_rootfs(bundle: &mut Bundle) {
 fn users() -> Vec<Case> {
     let maps = "cat /proc/self/uid_map /proc/self/gid_map; id; cat /proc/self/setgroups";
     vec![
-        Case::new(IDS, "user-namespace", mapped(65536), maps)
-            .setup(own_rootfs)
-            .field("/linux/uidMappings")
-            .shows("100000"),
-        Case::new(
-            IDS,
-            "user-namespace-files",
-            mapped(65536),
-            "touch /tmp/f; stat -c '%u %g' /tmp/f /etc/passwd; chown 5:6 /tmp/f; stat -c '%u %g' /tmp/f",
-        )
-        .setup(own_rootfs),
-        Case::new(
-            IDS,
-            "user-namespace-devices",
-            mapped(65536),
-            "ls -l /dev | awk '{print $1, $NF}' | sort; echo x > /dev/null; head -c 4 /dev/zero | wc -c",
-        )
-        .setup(own_rootfs),
-        Case::new(
-            IDS,
-            "user-namespace-mounts",
-            mapped(65536),
-            "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo",
-        )
-        .setup(own_rootfs)
-        .runc(),
+        Case::new(IDS, "user-namespace", mapped(65536), maps).setup(own_rootfs).field("/linux/uidMappings").shows("100000"),
+        Case::new(IDS, "user-namespace-files", mapped(65536), "touch /tmp/f; stat -c '%u %g' /tmp/f /etc/passwd; chown 5:6 /tmp/f; stat -c '%u %g' /tmp/f").setup(own_rootfs),
+        Case::new(IDS, "user-namespace-devices", mapped(65536), "ls -l /dev | grep -v core | awk '{print $1, $NF}' | sort; echo x > /dev/null; head -c 4 /dev/zero | wc -c").setup(own_rootfs),
+        Case::new(IDS, "user-namespace-mounts", mapped(65536), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo | grep -v /sys/fs/cgroup").setup(own_rootfs).runc(),
         Case::new(IDS, "user-namespace-caps", mapped(65536), "grep ^Cap /proc/self/status").setup(own_rootfs),
-        Case::new(
-            IDS,
-            "user-namespace-user",
-            json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(65536)["linux"]}),
-            "id; grep Uid /proc/self/status",
-        )
-        .setup(own_rootfs),
-        Case::new(
-            IDS,
-            "user-namespace-unmapped-user",
-            json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(10)["linux"]}),
-            "id",
-        )
-        .setup(own_rootfs)
-        .shows("exit 1"),
-        Case::new(
-            IDS,
-            "mappings-without-namespace",
-            json!({"linux": {"uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 10}]}}),
-            "echo ran",
-        )
-        .runc(),
-        Case::new(
-            IDS,
-            "user-namespace-without-mappings",
-            json!({"linux": {"namespaces+": [{"type": "user"}]}}),
-            "echo ran",
-        )
-        .setup(own_rootfs)
-        .runc(),
+        Case::new(IDS, "user-namespace-user", json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(65536)["linux"]}), "id; grep Uid /proc/self/status").setup(own_rootfs),
+        Case::new(IDS, "user-namespace-unmapped-user", json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(10)["linux"]}), "id").setup(own_rootfs).shows("exit 1"),
+        Case::new(IDS, "mappings-without-namespace", json!({"linux": {"uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 10}]}}), "echo ran").runc(),
+        Case::new(IDS, "user-namespace-without-mappings", json!({"linux": {"namespaces+": [{"type": "user"}]}}), "echo ran").setup(own_rootfs).runc(),
     ]
 }
 
@@ -209,8 +178,8 @@ fn devices() -> Vec<Case> {
     let device = |value: Value| json!({"linux": {"devices": [value]}});
     let show = "ls -ln /dev/x | awk '{print $1, $3, $4, $5, $6}'";
     vec![
-        Case::new("config-linux.md#default-devices", "default-devices", json!({}), "for f in $(ls /dev | sort); do stat -c '%n %F %a %u %g %t %T' /dev/$f; done"),
-        Case::new("config-linux.md#default-devices", "default-links", json!({}), "for f in fd stdin stdout stderr ptmx core; do readlink /dev/$f; done").shows("/proc/self/fd"),
+        Case::new("config-linux.md#default-devices", "default-devices", json!({}), "for f in $(ls /dev | grep -v core | sort); do stat -c '%n %F %a %u %g %t %T' /dev/$f; done"),
+        Case::new("config-linux.md#default-devices", "default-links", json!({}), "for f in fd stdin stdout stderr ptmx; do readlink /dev/$f; done").shows("/proc/self/fd"),
         Case::new("config-linux.md#default-devices", "default-devices-work", json!({}), "echo x > /dev/null && head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; echo x > /dev/full 2>&1").shows("3"),
         Case::new(DEVICES, "device-char", device(json!({"path": "/dev/x", "type": "c", "major": 10, "minor": 229, "fileMode": 432, "uid": 7, "gid": 8})), show)
             .field("/linux/devices").shows("crw-rw----"),
@@ -220,8 +189,8 @@ fn devices() -> Vec<Case> {
         Case::new(DEVICES, "device-mode-absent", device(json!({"path": "/dev/x", "type": "c", "major": 1, "minor": 3})), "stat -c '%F %a %u %g' /dev/x"),
         Case::new(DEVICES, "device-below", device(json!({"path": "/dev/a/b", "type": "c", "major": 1, "minor": 3, "fileMode": 438})), "stat -c '%F %a' /dev/a/b").shows("666"),
         Case::new(DEVICES, "device-outside-dev", device(json!({"path": "/opt/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438})), "stat -c '%F %a' /opt/x").shows("666"),
-        Case::new(DEVICES, "device-replaces-default", device(json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384})), "stat -c '%a' /dev/null"),
-        Case::new(DEVICES, "device-bad-type", device(json!({"path": "/dev/x", "type": "z", "major": 1, "minor": 3})), "echo ran").shows("exit 1"),
+        Case::new(DEVICES, "device-replaces-default", device(json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384})), "stat -c '%a' /dev/null").alone(),
+        Case::new(DEVICES, "device-bad-type", device(json!({"path": "/dev/x", "type": "z", "major": 1, "minor": 3})), "echo ran").runc().shows("exit 1"),
     ]
 }
 

@@ -64,12 +64,13 @@ fn identity() -> Vec<Case> {
             json!({"process": {"user": {"uid": 4242, "gid": 4242}}}),
             "id; echo $HOME",
         )
+        .runc()
         .shows("4242"),
         Case::new(
             LINUX,
             "whole-status",
             json!({}),
-            "grep -E '^(Cap|NoNewPrivs|Seccomp:|Sig|Shd|Uid|Gid|Groups|Threads)' /proc/self/status",
+            "grep -E '^(Cap|NoNewPrivs|Seccomp:|SigPnd|SigBlk|ShdPnd|SigCgt|Uid|Gid|Groups|Threads)' /proc/self/status",
         ),
         Case::new(
             LINUX,
@@ -163,6 +164,7 @@ fn environment() -> Vec<Case> {
             json!({"process": {"env": ["A=1"], "args": ["echo", "ran"]}}),
             "",
         )
+        .alone()
         .shows("ran"),
         Case::new(
             PROCESS,
@@ -182,7 +184,9 @@ fn environment() -> Vec<Case> {
         .shows("/made/here"),
         Case::new(PROCESS, "cwd-file", json!({"process": {"cwd": "/etc/passwd"}}), "pwd").shows("exit 1"),
         Case::new(PROCESS, "cwd-link", json!({"process": {"cwd": "/var/run"}}), "pwd"),
-        Case::new(PROCESS, "cwd-relative", json!({"process": {"cwd": "etc"}}), "pwd").shows("exit 1"),
+        Case::new(PROCESS, "cwd-relative", json!({"process": {"cwd": "etc"}}), "pwd")
+            .runc()
+            .shows("exit 1"),
         Case::new(
             PROCESS,
             "stdio-not-a-tty",

@@ -51,6 +51,9 @@ pub(super) fn needed() -> Vec<LinuxDeviceCgroup> {
     parsed.collect()
 }
 
+/// How often a freeze is tried, a millisecond apart.
+const PATIENCE: u32 = 2000;
+
 /// The container's directories, one for each controller.
 #[derive(Debug)]
 pub(super) struct Directories {
@@ -122,6 +125,32 @@ impl Directories {
             }
         }
         Ok(())
+    }
+
+    /// Stops every process. The kernel may need several tries while they fork (freezer-subsystem.rst).
+    pub(super) fn freeze(&self) -> Result<()> {
+        let file = self.need("freezer")?.join("freezer.state");
+        for _ in 0..PATIENCE {
+            put(&file, "FROZEN")?;
+            let state = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+            if state.trim() == "FROZEN" {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        put(&file, "THAWED")?;
+        Err(Error::failed(Step::Cgroup, "the kernel does not freeze the container"))
+    }
+
+    /// libcontainer's would make the directory again that `delete` has just removed.
+    pub(super) fn thaw(&self) -> Result<()> {
+        let file = self.of("freezer").join("freezer.state");
+        match fs::write(&file, "THAWED") {
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+                Err(Error::file("write", file)(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets everything that is said. Devices are left alone: see `devices`.
