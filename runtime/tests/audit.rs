@@ -96,7 +96,7 @@ fn a_life_is_written_down_where_create_said() {
     let head = String::from_utf8(container.gabion(&["audit", "head"]).stdout).unwrap();
     let hash = head.split(' ').next().unwrap().to_owned();
     assert!(container.gabion(&["audit", "verify", "--head", &hash]).status.success());
-    let cut: String = text.lines().take(7).map(|l| format!("{l}\n")).collect();
+    let cut: String = text.split_inclusive('\n').take(7).collect();
     fs::write(container.dir.join("log/audit.jsonl"), cut).unwrap();
     verified(&container);
     assert_eq!(
@@ -177,7 +177,7 @@ fn refusals_and_failures_are_written_down() {
 #[test]
 fn without_a_log_nothing_starts_where_the_policy_says_so() {
     let Some(container) = Running::with("unwritable", "", |spec| {
-        spec["process"]["args"] = json!(["sh", "-c", "exit 7"])
+        spec["process"]["args"] = json!(["sh", "-c", "exit 7"]);
     }) else {
         return;
     };

@@ -74,11 +74,11 @@ pub fn set(target: &mut Value, pointer: &str, value: Value) -> Outcome<()> {
             map.insert(last.to_owned(), value);
             Ok(())
         }
-        Value::Array(list) => {
+        Value::Array(items) => {
             let at: usize = last.parse().map_err(|_| gone())?;
-            let place = list.get_mut(at).ok_or_else(gone)?;
+            let place = items.get_mut(at).ok_or_else(gone)?;
             if value.is_null() {
-                list.remove(at);
+                items.remove(at);
             } else {
                 *place = value;
             }
