@@ -158,8 +158,8 @@ impl Walk {
                 None => (line.as_slice(), false),
             };
             match Link::parse(line).filter(|_| ended) {
-                Some(link) => {
-                    if let Some(fault) = self.record(path, number, line, &link) {
+                Some(seen) => {
+                    if let Some(fault) = self.record(path, number, line, &seen) {
                         return Ok(Some(fault));
                     }
                 }
@@ -187,7 +187,7 @@ impl Walk {
         }
     }
 
-    fn record(&mut self, path: &Path, number: u64, line: &[u8], link: &Link) -> Option<Fault> {
+    fn record(&mut self, path: &Path, number: u64, line: &[u8], seen: &Link) -> Option<Fault> {
         let fault = |why: String| {
             Some(Fault {
                 file: path.to_owned(),
@@ -195,49 +195,48 @@ impl Walk {
                 why,
             })
         };
-        if link.v != VERSION {
-            return fault(format!("schema version {}: this gabion reads {VERSION}", link.v));
+        if seen.v != VERSION {
+            return fault(format!("schema version {}: this gabion reads {VERSION}", seen.v));
         }
         if let Some(strange) = self.strange.take() {
-            let explained = link.sha256.as_deref() == Some(sha256_hex(&strange.bytes).as_str());
-            if link.event != "torn" || !explained {
+            let explained = seen.sha256.as_deref() == Some(sha256_hex(&strange.bytes).as_str());
+            if seen.event != "torn" || !explained {
                 return Some(strange.fault("this is not a record"));
             }
             let place = format!("{}:{}", strange.file.display(), strange.line);
             self.whole.notes.push(format!(
                 "{place}: a torn line of {} bytes, as record {} says",
                 strange.bytes.len(),
-                link.seq
+                seen.seq
             ));
-        } else if link.event == "torn" || link.event == "damaged" {
-            return fault(format!("record {} speaks of a line that is not there", link.seq));
+        } else if seen.event == "torn" || seen.event == "damaged" {
+            return fault(format!("record {} speaks of a line that is not there", seen.seq));
         }
         match &self.whole.head {
-            Some(head) if link.prev != head.hash => {
+            Some(head) if seen.prev != head.hash => {
                 return fault(format!(
                     "record {} does not follow record {}: one of the two was changed, or records between them dropped",
-                    link.seq, head.seq
+                    seen.seq, head.seq
                 ));
             }
-            Some(head) if link.seq != head.seq + 1 => {
-                return fault(format!("record {} follows record {}: out of order", link.seq, head.seq));
+            Some(head) if seen.seq != head.seq + 1 => {
+                return fault(format!("record {} follows record {}: out of order", seen.seq, head.seq));
             }
-            Some(_) => {}
-            None if link.seq == 1 && link.prev != NOTHING => return fault("record 1 follows something".to_owned()),
-            None if link.seq > 1 => {
+            None if seen.seq == 1 && seen.prev != NOTHING => return fault("record 1 follows something".to_owned()),
+            None if seen.seq > 1 => {
                 self.whole
                     .notes
-                    .push(format!("begins with record {}: older ones were rotated away", link.seq));
+                    .push(format!("begins with record {}: older ones were rotated away", seen.seq));
             }
-            None => {}
+            _ => {}
         }
         let hash = sha256_hex(line);
         if self.anchor.as_deref() == Some(hash.as_str()) {
-            self.whole.anchor = Some(link.seq);
+            self.whole.anchor = Some(seen.seq);
         }
-        self.whole.first.get_or_insert(link.seq);
+        self.whole.first.get_or_insert(seen.seq);
         self.whole.records += 1;
-        self.whole.head = Some(Head { seq: link.seq, hash });
+        self.whole.head = Some(Head { seq: seen.seq, hash });
         None
     }
 

@@ -96,7 +96,7 @@ fn row(attested: &Attested, all: &BTreeSet<i32>) -> Vec<String> {
     };
     if !attested.pids.is_empty() && attested.pids != *all && fact.holds != Holds::Yes {
         let pids: Vec<String> = attested.pids.iter().map(ToString::to_string).collect();
-        observed.push_str(&format!(" (process {})", pids.join(", ")));
+        observed = format!("{observed} (process {})", pids.join(", "));
     }
     vec![
         fact.control.to_string(),

@@ -47,7 +47,7 @@ impl Args {
         match self.command {
             Command::Verify { file, head } => {
                 let file = which(file, global)?;
-                let (text, code) = match verify::verify(&file, head.as_deref()).map_err(failed)? {
+                let (text, code) = match verify::verify(&file, head.as_deref()).map_err(|trouble| failed(&trouble))? {
                     Ok(whole) => (holds(&whole), 0),
                     Err(fault) => (format!("BROKEN {fault}\n"), BROKEN),
                 };
@@ -56,7 +56,7 @@ impl Args {
             }
             Command::Head { file } => {
                 let file = which(file, global)?;
-                let head = verify::head(&file).map_err(failed)?;
+                let head = verify::head(&file).map_err(|trouble| failed(&trouble))?;
                 let head = head.ok_or_else(|| Error::Usage(format!("{} holds no record", file.display())))?;
                 output::print(&format!("{} {}\n", head.hash, head.seq))?;
                 Ok(0)
@@ -73,27 +73,24 @@ fn which(file: Option<PathBuf>, global: &Global) -> Result<PathBuf> {
     }
 }
 
-fn failed(trouble: Trouble) -> Error {
+fn failed(trouble: &Trouble) -> Error {
     Error::Usage(trouble.to_string())
 }
 
 fn holds(whole: &verify::Whole) -> String {
-    let mut text = String::new();
-    for note in &whole.notes {
-        text.push_str(&format!("note: {note}\n"));
-    }
+    let mut lines: Vec<String> = whole.notes.iter().map(|note| format!("note: {note}")).collect();
     if let Some(seq) = whole.anchor {
-        text.push_str(&format!("anchored: record {seq} is the one with that hash\n"));
+        lines.push(format!("anchored: record {seq} is the one with that hash"));
     }
-    match &whole.head {
-        Some(head) => text.push_str(&format!(
-            "holds: {} records, {} to {}; head {}\n",
-            whole.records,
-            whole.first.unwrap_or(head.seq),
-            head.seq,
-            head.hash
-        )),
-        None => text.push_str("holds: no records\n"),
-    }
-    text
+    lines.push(match &whole.head {
+        Some(head) => {
+            let first = whole.first.unwrap_or(head.seq);
+            format!(
+                "holds: {} records, {first} to {}; head {}",
+                whole.records, head.seq, head.hash
+            )
+        }
+        None => "holds: no records".to_owned(),
+    });
+    lines.join("\n") + "\n"
 }

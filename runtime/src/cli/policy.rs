@@ -100,7 +100,7 @@ fn table(shown: &origin::Policy) -> String {
         for exception in list {
             // JSON, because it is one line and every key is named.
             let body = serde_json::to_string(exception).unwrap_or_default();
-            text.push_str(&format!("{what} {}\n", output::clean(&body)));
+            text = text + what + " " + &output::clean(&body) + "\n";
         }
     }
     text

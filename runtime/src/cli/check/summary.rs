@@ -117,11 +117,11 @@ impl Summary {
         for (bundle, why) in &self.unreadable {
             text.push_str(&output::clean(&format!("cannot read {}: {why}\n", bundle.display())));
         }
-        text.push_str(&format!(
+        let total = format!(
             "\n{} of {} would run; {} would be REFUSED\n",
             self.allowed, self.bundles, self.refused
-        ));
-        text
+        );
+        text + &total
     }
 }
 
