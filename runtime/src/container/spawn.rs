@@ -56,10 +56,14 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
         Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
         None => None,
     };
+    let clocks = new_clocks(&entry)?;
     let cloned = sys::clone3(entry.flags(), None);
     if let Ok(Cloned::Child) = cloned {
         alone(ours);
         init::run(&setup);
+    }
+    if let Some(clocks) = clocks {
+        setns(clocks.as_fd(), namespaces::flag(NsType::Time)).map_err(failed("return to our time namespace"))?;
     }
     // Hooks and helpers that we fork later belong to the host's pid namespace again.
     if let Some(home) = home {
@@ -128,7 +132,9 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
 
 fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
     let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
-    let cloned = join_first(entry).and_then(|()| new_clocks(entry)).and_then(|_| sys::clone3(flags, None).map_err(failed("clone the first process")));
+    let cloned = join_first(entry)
+        .and_then(|()| new_clocks(entry))
+        .and_then(|_| sys::clone3(flags, None).map_err(failed("clone the first process")));
     let told = match cloned {
         Ok(Cloned::Child) => init::run(setup),
         Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),
