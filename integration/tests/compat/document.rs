@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/RUNC-COMPAT.md");
 
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+
 /// Rows of the table of fields: field, verdict, tests.
 fn rows(text: &str) -> Vec<(String, String, Vec<String>)> {
     text.lines()
+        .take_while(|line| !line.starts_with("## Commands"))
         .filter(|line| line.starts_with("| `"))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -46,6 +49,15 @@ fn every_row_names_a_test_that_is_there() {
                 .filter(|t| !names.contains(t.as_str()))
                 .map(|t| format!("{field}: no test {t}")),
         );
+        for (suite, file) in tests.iter().filter_map(|t| t.split_once("::")) {
+            if !std::path::Path::new(TESTS)
+                .join(suite)
+                .join(format!("{file}.rs"))
+                .exists()
+            {
+                wrong.push(format!("{field}: no file {suite}/{file}.rs"));
+            }
+        }
         if tests.is_empty() {
             wrong.push(format!("{field}: no test"));
         }

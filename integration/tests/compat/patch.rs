@@ -32,6 +32,16 @@ fn append(list: &mut Value, more: &Value) {
 
 /// Removes what a JSON pointer names: a key, or an entry of an array. `-` is the last one.
 pub(crate) fn delete(target: &mut Value, pointer: &str) {
+    if let Some((list, rest)) = pointer.split_once("/-/") {
+        let last = target
+            .pointer_mut(list)
+            .and_then(Value::as_array_mut)
+            .and_then(|l| l.last_mut());
+        return delete(
+            last.unwrap_or_else(|| panic!("{pointer} is not in the config")),
+            &format!("/{rest}"),
+        );
+    }
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let parent = target
         .pointer_mut(parent)

@@ -56,10 +56,14 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
         Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
         None => None,
     };
+    let clocks = new_clocks(&entry)?;
     let cloned = sys::clone3(entry.flags(), None);
     if let Ok(Cloned::Child) = cloned {
         alone(ours);
         init::run(&setup);
+    }
+    if let Some(clocks) = clocks {
+        setns(clocks.as_fd(), namespaces::flag(NsType::Time)).map_err(failed("return to our time namespace"))?;
     }
     // Hooks and helpers that we fork later belong to the host's pid namespace again.
     if let Some(home) = home {

@@ -9,7 +9,7 @@ use super::{About, Context, Control, ControlId, namespaces};
 use crate::decision::{Findings, Mode};
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
-use crate::host::{MemfdNoexec, NsType};
+use crate::host::{MemfdNoexec, NsType, OwnUserNs};
 use crate::observed::Observed;
 
 pub struct Sysctl;
@@ -145,6 +145,22 @@ fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mu
     }
 }
 
+/// Whether the container's first process is root of a user namespace only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Yes,
+    No,
+}
+
+fn in_user_namespace(draft: &Draft, cx: &Context<'_>) -> Inside {
+    let own = namespaces::is_new(&draft.spec, NsType::User) || namespaces::is_joined(&draft.spec, NsType::User);
+    if own || cx.host.user_ns == OwnUserNs::Nested {
+        Inside::Yes
+    } else {
+        Inside::No
+    }
+}
+
 /// memfd_create(2) and fexecve(3) run a program that was never a file: no mount flag and no path rule sees it.
 fn memfd(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
     let new = namespaces::is_new(&draft.spec, NsType::Pid);
@@ -154,6 +170,12 @@ fn memfd(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         findings.warned(
             MEMFD,
             "this kernel has it not (6.3): memfd_create may make executable files",
+        );
+    } else if new && in_user_namespace(draft, cx) == Inside::Yes {
+        // Its file belongs to the host's root, whoever is root inside (proc_sys_vm(5)).
+        findings.warned(
+            MEMFD,
+            "it cannot be set from inside a user namespace: memfd_create may make executable files",
         );
     } else if new {
         draft.plan.memfd_noexec = Some(ENFORCED);

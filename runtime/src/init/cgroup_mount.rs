@@ -28,7 +28,8 @@ pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: Ms
         .read("self/cgroup")
         .map_err(failed("read /proc/self/cgroup"))?;
     let hierarchies: Vec<Hierarchy<'_>> = listing.lines().filter_map(Hierarchy::parse).collect();
-    let own_view = setup.enters_new(NsType::Cgroup);
+    // In a cgroup namespace, new or joined, paths are its own and mean nothing on the host.
+    let own_view = setup.enters_new(NsType::Cgroup) || setup.joins.iter().any(|(t, _)| *t == NsType::Cgroup);
     if hierarchies.iter().all(|h| h.controllers.is_empty()) {
         let path = hierarchies.first().map_or("/", |h| h.path);
         let made = if own_view { unified()? } else { host_view("", path)? };

@@ -278,7 +278,7 @@ fn execs() -> Vec<Case> {
     let exec_case = |name: &'static str, drive: fn(&Container) -> String| case("runc exec", name, drive);
     vec![
         exec_case("exec-status", |c| exec(c, &[], "grep -E '^(Cap|NoNewPrivs|Seccomp:|SigBlk|SigCgt|Uid|Gid|Groups)' /proc/self/status; pwd; umask")),
-        exec_case("exec-env", |c| exec(c, &["-e", "A=1", "-e", "B=2"], "env | sort | grep -v SHLVL")).shows("A=1"),
+        exec_case("exec-env", |c| exec(c, &["-e", "A=1", "-e", "B=2"], "env | sort | grep -v SHLVL")).runc().shows("A=1"),
         exec_case("exec-cwd", |c| exec(c, &["--cwd", "/etc"], "pwd")).shows("/etc"),
         exec_case("exec-user", |c| exec(c, &["--user", "1000:1001"], "id -u; id -g; grep ^Cap /proc/self/status; echo $HOME")).shows("1001"),
         exec_case("exec-user-only", |c| exec(c, &["--user", "1000"], "id -u; id -g")).shows("1000"),

@@ -68,7 +68,7 @@ pub(crate) fn cases() -> Vec<Case> {
         arg("seccomp-arg-le", json!([{"index": 1, "value": 23, "op": "SCMP_CMP_LE"}])).shows("23 not"),
         arg("seccomp-arg-gt", json!([{"index": 1, "value": 23, "op": "SCMP_CMP_GT"}])).shows("28 not"),
         arg("seccomp-arg-ge", json!([{"index": 1, "value": 23, "op": "SCMP_CMP_GE"}])).shows("18 sent"),
-        arg("seccomp-arg-masked", json!([{"index": 1, "value": 16, "valueTwo": 16, "op": "SCMP_CMP_MASKED_EQ"}])),
-        arg("seccomp-arg-two", json!([{"index": 1, "value": 18, "op": "SCMP_CMP_GE"}, {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}])),
+        arg("seccomp-arg-masked", json!([{"index": 1, "value": 8, "valueTwo": 8, "op": "SCMP_CMP_MASKED_EQ"}])).shows("28 not"),
+        arg("seccomp-arg-two", json!([{"index": 1, "value": 23, "op": "SCMP_CMP_GE"}, {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}])).shows("18 sent"),
     ]
 }

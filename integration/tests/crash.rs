@@ -1,0 +1,230 @@
+//! Two callers at once, and a runtime that dies anywhere: `state` never lies, and `delete --force` leaves the machine as it was.
+//! The harness checks at the end of each test that no mount, cgroup, process or state is left.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is how a test fails"
+)]
+
+use integration::command::{limit, until};
+use integration::{Bundle, Container, Policy, leaks};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn container(test: &str) -> Container {
+    Container::new(Bundle::new(test)).policy(&Policy::hardened())
+}
+
+const STATES: [&str; 5] = ["creating", "created", "running", "paused", "stopped"];
+
+/// The state is one of those there are, or there is none; a pid that it names lives.
+fn state_is_true(container: &Container, when: &str) {
+    let done = container.op(&["state", container.id()]);
+    if done.code != 0 {
+        assert!(done.err.contains("does not exist"), "{when}: {done}");
+        return;
+    }
+    let state: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    let status = state["status"].as_str().unwrap();
+    assert!(STATES.contains(&status), "{when}: {done}");
+    let pid = state["pid"].as_u64().unwrap_or(0);
+    let alive = pid != 0 && leaks::is_alive(u32::try_from(pid).unwrap());
+    assert_eq!(
+        alive,
+        matches!(status, "created" | "running" | "paused"),
+        "{when}: {done}"
+    );
+}
+
+/// Starts a command, kills it after so long, and gives whether it was still at work.
+fn killed_after(container: &Container, args: &[&str], time: Duration) -> bool {
+    let mut command = container.command(args);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(time);
+    let working = matches!(child.try_wait(), Ok(None));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    working
+}
+
+#[test]
+fn create_that_is_killed_anywhere_can_be_cleaned_up() {
+    let mut interrupted = 0;
+    for step in 0..40_u64 {
+        let container = container("killed-create");
+        let path = container.path();
+        let time = Duration::from_micros(step * step * 60);
+        if killed_after(&container, &["create", "--bundle", &path, container.id()], time) {
+            interrupted += 1;
+        }
+        state_is_true(&container, &format!("create killed after {time:?}"));
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+        assert_eq!(container.op(&["list", "-q"]).ok().out, "");
+    }
+    assert!(interrupted > 3, "the runtime was never caught at work");
+}
+
+#[test]
+fn start_and_delete_that_are_killed_can_be_repeated() {
+    for step in 0..8_u64 {
+        let container = container("killed-others");
+        container.create().ok();
+        let time = Duration::from_millis(step * 2);
+        killed_after(&container, &["start", container.id()], time);
+        state_is_true(&container, &format!("start killed after {time:?}"));
+        killed_after(&container, &["delete", "--force", container.id()], time);
+        state_is_true(&container, &format!("delete killed after {time:?}"));
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
+#[test]
+fn of_two_creates_of_one_id_one_wins() {
+    for _ in 0..5 {
+        let container = container("two-creates");
+        let path = container.path();
+        let words = ["create", "--bundle", &path, container.id()];
+        let (a, b) = (container.spawn(&words), container.spawn(&words));
+        let codes = [a.wait(limit(20)), b.wait(limit(20))];
+        assert_eq!(codes.iter().filter(|d| d.code == 0).count(), 1, "{codes:?}");
+        let lost = codes.iter().find(|d| d.code != 0).unwrap();
+        assert!(lost.err.contains("already exists"), "{lost}");
+        // The winner's container is whole.
+        container.start().ok();
+        container.wait_status("running");
+    }
+}
+
+#[test]
+fn deletes_at_once_leave_nothing() {
+    let container = container("two-deletes");
+    container.run_detached().ok();
+    let words = ["delete", "--force", container.id()];
+    let running: Vec<_> = (0..4).map(|_| container.spawn(&words)).collect();
+    let codes: Vec<i32> = running.into_iter().map(|r| r.wait(limit(30)).code).collect();
+    assert!(codes.contains(&0), "{codes:?}");
+    container.op(&words).ok();
+    container.nothing_left();
+}
+
+#[test]
+fn delete_during_start_ends_both() {
+    for step in 0..4_u64 {
+        let container = container("delete-start");
+        container.create().ok();
+        let start = container.spawn(&["start", container.id()]);
+        std::thread::sleep(Duration::from_millis(step * 3));
+        container.op(&["delete", "--force", container.id()]).ok();
+        start.wait(limit(20));
+        container.nothing_left();
+    }
+}
+
+#[test]
+fn updates_at_once_are_all_kept() {
+    let container = container("updates");
+    container.run_detached().ok();
+    let (id, all) = (
+        container.id().to_owned(),
+        [["--pids-limit", "100"], ["--cpu-share", "333"], ["--memory", "99m"]],
+    );
+    let running: Vec<_> = all
+        .iter()
+        .map(|[flag, value]| container.spawn(&["update", flag, value, &id]))
+        .collect();
+    for one in running {
+        one.wait(limit(30)).ok();
+    }
+    // One more update writes nothing of these, and the state has them all.
+    let text = std::fs::read_to_string(container.bundle.state().join(&id).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let resources = &state["hardened"]["spec"]["linux"]["resources"];
+    assert_eq!(resources["pids"]["limit"], 100);
+    assert_eq!(resources["cpu"]["shares"], 333);
+    assert_eq!(resources["memory"]["limit"], 99 << 20);
+    assert_eq!(resources["memory"]["swap"], 99 << 20, "swap stays closed");
+}
+
+#[test]
+fn an_update_that_lifts_a_bound_changes_nothing() {
+    let container = container("update-refused");
+    container.run_detached().ok();
+    let before = container.cgroup("pids", "pids.max");
+    for (words, code) in [
+        (["--pids-limit", "-1"], "cgroup.pids-unlimited"),
+        (["--pids-limit", "9999999"], "cgroup.pids-above-max"),
+        (["--memory", "-1"], "cgroup.memory-unlimited"),
+    ] {
+        // Whatever level this call names: the one of create governs.
+        let done = container
+            .op(&["update", words[0], words[1], container.id()])
+            .fails_with(1);
+        done.says(&["refused", code]);
+    }
+    assert_eq!(container.cgroup("pids", "pids.max"), before);
+}
+
+#[test]
+fn a_pid_that_came_round_again_is_not_the_container() {
+    let container = container("pid-reuse");
+    container.run_detached().ok();
+    let pid = container.pid();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    container.wait_status("stopped");
+    // Another process with the number: ours, with another start time.
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let file = container.bundle.state().join(container.id()).join("pid");
+    let start = std::fs::read_to_string(&file)
+        .unwrap()
+        .split_once(' ')
+        .unwrap()
+        .1
+        .to_owned();
+    std::fs::write(&file, format!("{} {start}", other.id())).unwrap();
+    assert_eq!(container.status(), "stopped");
+    container.op(&["kill", container.id(), "KILL"]).fails_with(1);
+    container.op(&["delete", "--force", container.id()]).ok();
+    assert!(matches!(other.try_wait(), Ok(None)), "the other process was killed");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn no_room_for_the_state_is_an_error_and_nothing_stays() {
+    for size in ["4k", "8k", "16k"] {
+        let container = container("full-disk");
+        let root = container.bundle.dir.join("tiny");
+        std::fs::create_dir(&root).unwrap();
+        // A file system of its own, in a mount namespace of its own.
+        let script = format!(
+            "mount -t tmpfs -o size={size},mode=700 none {root} && \"$0\" --root {root} --level permissive create --bundle {bundle} {id}; \
+             code=$?; \"$0\" --root {root} delete --force {id} || exit 99; exit $code",
+            root = root.display(),
+            bundle = container.path(),
+            id = container.id()
+        );
+        let done = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", &script])
+            .arg(&container.runtime.program)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_ne!(done.status.code(), Some(99), "{size}: {said}");
+        assert!(
+            until(limit(3), || leaks::of(&container.bundle).is_empty()),
+            "{size}: {:?}",
+            leaks::of(&container.bundle)
+        );
+    }
+}
