@@ -32,13 +32,22 @@ fn state_is_true(container: &Container, when: &str) {
     assert!(STATES.contains(&status), "{when}: {done}");
     let pid = state["pid"].as_u64().unwrap_or(0);
     let alive = pid != 0 && leaks::is_alive(u32::try_from(pid).unwrap());
-    assert_eq!(alive, matches!(status, "created" | "running" | "paused"), "{when}: {done}");
+    assert_eq!(
+        alive,
+        matches!(status, "created" | "running" | "paused"),
+        "{when}: {done}"
+    );
 }
 
 /// Starts a command, kills it after so long, and gives whether it was still at work.
 fn killed_after(container: &Container, args: &[&str], time: Duration) -> bool {
     let mut command = container.command(args);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     std::thread::sleep(time);
     let working = matches!(child.try_wait(), Ok(None));
     child.kill().unwrap();
@@ -125,8 +134,14 @@ fn delete_during_start_ends_both() {
 fn updates_at_once_are_all_kept() {
     let container = container("updates");
     container.run_detached().ok();
-    let (id, all) = (container.id().to_owned(), [["--pids-limit", "100"], ["--cpu-share", "333"], ["--memory", "99m"]]);
-    let running: Vec<_> = all.iter().map(|[flag, value]| container.spawn(&["update", flag, value, &id])).collect();
+    let (id, all) = (
+        container.id().to_owned(),
+        [["--pids-limit", "100"], ["--cpu-share", "333"], ["--memory", "99m"]],
+    );
+    let running: Vec<_> = all
+        .iter()
+        .map(|[flag, value]| container.spawn(&["update", flag, value, &id]))
+        .collect();
     for one in running {
         one.wait(limit(30)).ok();
     }
@@ -151,7 +166,9 @@ fn an_update_that_lifts_a_bound_changes_nothing() {
         (["--memory", "-1"], "cgroup.memory-unlimited"),
     ] {
         // Whatever level this call names: the one of create governs.
-        let done = container.op(&["update", words[0], words[1], container.id()]).fails_with(1);
+        let done = container
+            .op(&["update", words[0], words[1], container.id()])
+            .fails_with(1);
         done.says(&["refused", code]);
     }
     assert_eq!(container.cgroup("pids", "pids.max"), before);
@@ -167,7 +184,12 @@ fn a_pid_that_came_round_again_is_not_the_container() {
     // Another process with the number: ours, with another start time.
     let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let file = container.bundle.state().join(container.id()).join("pid");
-    let start = std::fs::read_to_string(&file).unwrap().split_once(' ').unwrap().1.to_owned();
+    let start = std::fs::read_to_string(&file)
+        .unwrap()
+        .split_once(' ')
+        .unwrap()
+        .1
+        .to_owned();
     std::fs::write(&file, format!("{} {start}", other.id())).unwrap();
     assert_eq!(container.status(), "stopped");
     container.op(&["kill", container.id(), "KILL"]).fails_with(1);
@@ -199,6 +221,10 @@ fn no_room_for_the_state_is_an_error_and_nothing_stays() {
             .unwrap();
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_ne!(done.status.code(), Some(99), "{size}: {said}");
-        assert!(until(limit(3), || leaks::of(&container.bundle).is_empty()), "{size}: {:?}", leaks::of(&container.bundle));
+        assert!(
+            until(limit(3), || leaks::of(&container.bundle).is_empty()),
+            "{size}: {:?}",
+            leaks::of(&container.bundle)
+        );
     }
 }

@@ -10,23 +10,27 @@ use crate::container::{CgroupDriver, Diagnostics, Settings};
 use crate::error::{Error, Result};
 use crate::host::OwnUserNs;
 use crate::host::collect;
-use crate::policy::Level;
 use crate::policy::load::{self, Loaded};
-use crate::selfprotect;
+use crate::policy::{Level, Lock};
 use crate::request::ContainerId;
+use crate::selfprotect;
 
+mod attest;
+mod audit;
 mod check;
 mod create;
 mod delete;
 mod diagnostics;
 mod events;
 mod exec;
+mod explain;
 mod features;
 mod kill;
 mod list;
 mod log;
 mod output;
 mod pause;
+mod policy;
 mod ps;
 mod run;
 mod spec;
@@ -87,6 +91,9 @@ pub(crate) struct Global {
     /// Level in the place of the policy's: hardened, restricted or permissive
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     level: Option<Level>,
+    /// Audit log in the place of the policy's; refused where the policy is locked
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
@@ -118,6 +125,10 @@ enum Command {
     Spec(spec::Args),
     Features(features::Args),
     Check(check::Args),
+    Explain(explain::Args),
+    Policy(policy::Args),
+    Attest(attest::Args),
+    Audit(audit::Args),
     Checkpoint(unsupported::Args),
     Restore(unsupported::Args),
 }
@@ -182,6 +193,10 @@ impl Cli {
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Check(args) => args.run(global),
+            Command::Explain(args) => args.run(),
+            Command::Policy(args) => args.run(global),
+            Command::Attest(args) => args.run(global),
+            Command::Audit(args) => args.run(global),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
             Command::Restore(_) => Err(unsupported::restore()),
         }
@@ -207,6 +222,10 @@ impl Command {
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
             Self::Check(_) => "check",
+            Self::Explain(_) => "explain",
+            Self::Policy(_) => "policy",
+            Self::Attest(_) => "attest",
+            Self::Audit(_) => "audit",
             Self::Checkpoint(_) => "checkpoint",
             Self::Restore(_) => "restore",
         }
@@ -227,7 +246,15 @@ impl Global {
     }
 
     pub(crate) fn policy(&self) -> Result<Loaded> {
-        let loaded = load::load(self.policy.as_deref(), self.level, collect::reader())?;
+        let mut loaded = load::load(self.policy.as_deref(), self.level, collect::reader())?;
+        if let Some(file) = &self.audit_log {
+            // A caller who may choose the log may lose it: no word of theirs where the file is locked.
+            if loaded.policy.lock == Lock::Locked {
+                return Err(Error::Usage(format!("--audit-log: {} is locked", loaded.source)));
+            }
+            let file = std::path::absolute(file).map_err(Error::file("find", file))?;
+            loaded.policy.audit.file = Some(file);
+        }
         tracing::debug!(source = %loaded.source, level = %loaded.policy.level, digest = %loaded.digest, "policy");
         Ok(loaded)
     }

@@ -31,6 +31,18 @@ impl Verdict {
             Self::Refused => "refused",
         }
     }
+
+    /// As it reads where it may only be written down.
+    pub const fn word(self, mode: Mode) -> &'static str {
+        match (mode, self) {
+            (Mode::Enforce, verdict) => verdict.as_str(),
+            (Mode::Observe, Self::Kept) => "kept",
+            (Mode::Observe, Self::Added) => "would add",
+            (Mode::Observe, Self::Tightened) => "would tighten",
+            (Mode::Observe, Self::Warned) => "would warn",
+            (Mode::Observe, Self::Refused) => "would refuse",
+        }
+    }
 }
 
 /// Whether a decision was carried out, or only written down (permissive level, a loosened control).

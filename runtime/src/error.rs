@@ -191,7 +191,10 @@ pub enum Error {
         message: String,
     },
     /// The program that the workload names cannot be run. runc's words: engines tell exit code 127 and 126 by them.
-    NoProgram { name: String, why: &'static str },
+    NoProgram {
+        name: String,
+        why: &'static str,
+    },
     /// State of a container that cannot be read.
     State {
         path: PathBuf,
@@ -271,7 +274,14 @@ impl fmt::Display for Error {
             }
             Self::Unsupported { field, why } => write!(f, "{field} is not supported [bundle.unsupported]: {why}"),
             Self::Usage(why) => f.write_str(why),
-            Self::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            Self::File { doing, path, source } => {
+                // std's «(os error 2)» is for nobody.
+                let text = source.to_string();
+                let words = text
+                    .rsplit_once(" (os error ")
+                    .map_or(text.as_str(), |(words, _)| words);
+                write!(f, "cannot {doing} {}: {words}", path.display())
+            }
             Self::Step { step, doing, errno } => write!(f, "{step}: cannot {doing}: {}", errno.desc()),
             Self::Failed { step, why } => write!(f, "{step}: {why}"),
             Self::Mismatch {

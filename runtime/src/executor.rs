@@ -45,7 +45,11 @@ impl Workload {
         let program = environment::find_program(setup, &env)?;
         let text = |s: &String| crate::init::ids::c_string("an argument", s);
         let args = process.args().iter().flatten().map(text).collect::<Result<Vec<_>>>()?;
-        // Opened while paths are still as the mounts left them; nothing is restricted yet.
+        // Opened while paths are still as the mounts left them; nothing is restricted yet. With what is still permitted: the
+        // user may not be able to list a directory above a hole. The program, above, was looked for without.
+        if setup.hardened.plan().landlock.is_some() {
+            credentials::raise()?;
+        }
         let ruleset = landlock::build(setup)?;
         let privileges = Privileges::of(setup);
         if privileges == Privileges::DropNow {
@@ -54,7 +58,14 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
-        Ok(Self { program, args, env, ruleset, privileges, probe: prepared.landlock_probe })
+        Ok(Self {
+            program,
+            args,
+            env,
+            ruleset,
+            privileges,
+            probe: prepared.landlock_probe,
+        })
     }
 
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
@@ -76,7 +87,7 @@ impl Workload {
         faults::at(Step::Start)?;
         if let Kind::Create(create) = &setup.kind {
             // These come from the image: they run confined as the workload, which is why they fork off below.
-            start_hooks(setup, create.hooks.as_ref())?;
+            self.start_hooks(setup, create.hooks.as_ref())?;
         }
         clear_signals()?;
         let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
@@ -87,7 +98,11 @@ impl Workload {
             Ok(never) => match never {},
             Err(errno) => errno,
         };
-        Err(Error::Step { step: Step::Execve, doing: format!("exec {}", self.program.to_string_lossy()), errno })
+        Err(Error::Step {
+            step: Step::Execve,
+            doing: format!("exec {}", self.program.to_string_lossy()),
+            errno,
+        })
     }
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
@@ -110,6 +125,29 @@ impl Workload {
         credentials::drop_capabilities(setup)?;
         verify::capabilities(setup, status)
     }
+
+    /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
+    fn start_hooks(&self, setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
+        let Some(list) = hooks
+            .and_then(|h| h.start_container().as_ref())
+            .filter(|l| !l.is_empty())
+        else {
+            return Ok(());
+        };
+        match crate::sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
+            crate::sys::Cloned::Child => {
+                let ran = self
+                    .confine(setup)
+                    .and_then(|()| crate::container::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
+                crate::sys::exit_now(i32::from(ran.is_err()))
+            }
+            crate::sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
+                Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
+                Ok(_) => Err(Error::failed(Step::Hooks, "a startContainer hook failed")),
+                Err(e) => Err(Error::step(Step::Hooks, "wait for startContainer hooks", e)),
+            },
+        }
+    }
 }
 
 /// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
@@ -122,6 +160,10 @@ fn clear_signals() -> Result<()> {
 fn filter(setup: &Setup<'_>) -> Result<()> {
     let skipped = !setup.applies(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
+    let helper = match (&setup.filters.notify, skipped) {
+        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        _ => None,
+    };
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
             seccomp::install(floor, Flags::NONE).map_err(refused)?;
@@ -132,33 +174,16 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
             observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
         })?;
     }
-    let Some(profile) = &setup.filters.profile else { return Ok(()) };
+    let Some(profile) = &setup.filters.profile else {
+        return Ok(());
+    };
     if skipped {
         return Ok(());
     }
-    match &setup.filters.notify {
-        Some(target) => notify::install(setup, profile, target),
-        None => seccomp::install(&profile.program, profile.flags).map(drop).map_err(refused),
-    }
-}
-
-/// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
-fn start_hooks(setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-    let Some(list) = hooks.and_then(|h| h.start_container().as_ref()).filter(|l| !l.is_empty()) else {
-        return Ok(());
-    };
-    match crate::sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
-        crate::sys::Cloned::Child => {
-            let ran = landlock::build(setup)
-                .and_then(|ruleset| ruleset.as_ref().map_or(Ok(()), |r| landlock::enforce(setup, r, None)))
-                .and_then(|()| filter(setup))
-                .and_then(|()| crate::container::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
-            crate::sys::exit_now(i32::from(ran.is_err()))
-        }
-        crate::sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
-            Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
-            Ok(_) => Err(Error::failed(Step::Hooks, "a startContainer hook failed")),
-            Err(e) => Err(Error::step(Step::Hooks, "wait for startContainer hooks", e)),
-        },
+    match helper {
+        Some(helper) => helper.install(profile),
+        None => seccomp::install(&profile.program, profile.flags)
+            .map(drop)
+            .map_err(refused),
     }
 }

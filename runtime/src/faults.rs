@@ -56,6 +56,8 @@ mod live {
         if asked("kill", step.as_str()) {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL)
                 .map_err(|e| Error::step(step, "die by request", e))?;
+            // The first process of a pid namespace does not hear its own SIGKILL (pid_namespaces(7)).
+            crate::sys::exit_now(137);
         }
         if asked("fail", step.as_str()) {
             return Err(Error::failed(step, "injected fault"));

@@ -214,8 +214,35 @@ impl std::fmt::Display for Denial {
         }
         let rest: Vec<&str> = all.filter_map(|c| c.code.as_deref()).collect();
         if !rest.is_empty() {
-            write!(f, " (+{} more: {})", rest.len(), rest.join(", "))?;
+            write!(f, " (+{} more: {})", rest.len(), counted(&rest).join(", "))?;
         }
         Ok(())
+    }
+}
+
+/// Each code once, with how often it is there: `--privileged` asks for two dozen capabilities.
+fn counted(codes: &[&str]) -> Vec<String> {
+    let mut times: Vec<(&str, usize)> = Vec::new();
+    for code in codes {
+        match times.iter_mut().find(|(seen, _)| seen == code) {
+            Some((_, n)) => *n += 1,
+            None => times.push((code, 1)),
+        }
+    }
+    let shown = |(code, n): (&str, usize)| {
+        if n == 1 {
+            code.to_owned()
+        } else {
+            format!("{code} x{n}")
+        }
+    };
+    times.into_iter().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn codes_that_repeat_are_counted() {
+        assert_eq!(super::counted(&["a.x", "b.y", "a.x", "a.x"]), ["a.x x3", "b.y"]);
     }
 }

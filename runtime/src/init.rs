@@ -85,7 +85,9 @@ pub struct NotifyTarget {
 impl NotifyTarget {
     /// What is sent beside the descriptor (runtime-spec, config-linux.md, containerProcessState).
     pub fn state_of(&self, pid: &str) -> Result<Vec<u8>> {
-        let number: i64 = pid.parse().map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
+        let number: i64 = pid
+            .parse()
+            .map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
         let mut state = self.state.clone();
         state["pid"] = number.into();
         let whole = serde_json::json!({
@@ -183,6 +185,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     // Others in a joined pid namespace must not look into us while we hold the host's descriptors (CVE-2016-9962).
     namespaces::enter(setup)?;
     namespaces::set_names(setup)?;
+    namespaces::loopback(setup)?;
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create)?;
@@ -212,6 +215,7 @@ fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
         Some(_) => Some(fsmount::detached_tmpfs()?),
         None => None,
     };
+    devices::probe(setup)?;
     ids::keyring(setup)?;
     ids::stdio_owner(setup)?;
     // Before the ids change: runc's rule, some directories may be entered by root only.
@@ -228,7 +232,11 @@ fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> 
     faults::at(Step::Hooks)?;
     setup.channel.send(&Message::RunHooks)?;
     setup.channel.expect(&Message::HooksRan)?;
-    crate::container::hooks::run(hooks.create_container().as_ref(), setup.annotations_state.as_ref(), None)
+    crate::container::hooks::run(
+        hooks.create_container().as_ref(),
+        setup.annotations_state.as_ref(),
+        None,
+    )
 }
 
 /// Waits for `start`: it connects, and stays connected until execve closes our end.

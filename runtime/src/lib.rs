@@ -2,12 +2,16 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod attest;
+pub mod audit;
 pub mod cli;
 pub mod container;
 pub mod control;
 pub mod decision;
+pub mod digest;
 pub mod error;
 pub mod executor;
+pub mod explain;
 pub mod fact;
 pub mod faults;
 pub mod harden;

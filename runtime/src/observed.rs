@@ -11,6 +11,9 @@ pub mod read;
 /// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
+    pub id: u64,
+    /// The mount that it is attached to. One that is stacked on another at the same place has that as its parent.
+    pub parent: u64,
     pub target: PathBuf,
     /// The root of the mount within its file system.
     pub root: PathBuf,
@@ -48,7 +51,6 @@ pub enum Masked {
 pub struct Observed {
     /// /proc/PID/status, key to value.
     pub status: BTreeMap<String, String>,
-    /// In mount order: for a path, the last one counts.
     pub mounts: Vec<MountPoint>,
     pub namespaces: BTreeMap<NsType, NsId>,
     /// Resource name («Max open files») to soft and hard value; None is unlimited.
@@ -76,13 +78,49 @@ impl Observed {
         u64::from_str_radix(self.status(key)?, 16).ok()
     }
 
-    /// The mount that `path` itself is the mount point of.
+    /// The mount that `path` itself is the mount point of: the uppermost, where several are stacked. The order of the
+    /// lines tells nothing of that since mounts are listed by id (kernel 6.8).
     pub fn mount_at(&self, path: &Path) -> Option<&MountPoint> {
-        self.mounts.iter().rev().find(|m| m.target == path)
+        let here = || self.mounts.iter().filter(|m| m.target == path);
+        here()
+            .rev()
+            .find(|m| !here().any(|above| above.parent == m.id && above.id != m.id))
     }
 
     /// The mount that a file at `path` lies on.
     pub fn mount_of(&self, path: &Path) -> Option<&MountPoint> {
         path.ancestors().find_map(|p| self.mount_at(p))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(id: u64, parent: u64, fstype: &str) -> MountPoint {
+        MountPoint {
+            id,
+            parent,
+            target: "/dev/shm".into(),
+            root: "/".into(),
+            fstype: fstype.to_owned(),
+            options: BTreeSet::new(),
+            super_options: BTreeSet::new(),
+            propagation: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_uppermost_of_a_stack_counts_whatever_the_order_of_the_lines() {
+        // A bind of an older mount (lower id) on top of a newer tmpfs.
+        let mut seen = Observed {
+            mounts: vec![point(40, 90, "bind"), point(90, 7, "tmpfs")],
+            ..Observed::default()
+        };
+        for _ in 0..2 {
+            let top = seen.mount_at(Path::new("/dev/shm")).map(|m| m.fstype.as_str());
+            assert_eq!(top, Some("bind"));
+            seen.mounts.reverse();
+        }
     }
 }

@@ -13,9 +13,14 @@ use crate::decision::Mode;
 use crate::size::Size;
 
 mod compare;
+pub mod date;
 pub mod exception;
+pub mod keys;
 pub mod load;
+pub mod origin;
+pub mod validate;
 
+pub use date::Date;
 pub use exception::{Exception, Match};
 
 /// How much is enforced. Ordered from weakest to strongest.
@@ -283,8 +288,53 @@ impl Default for LandlockPolicy {
 pub struct AuditPolicy {
     /// Where records go. None: /var/log/gabion/audit.jsonl, or below XDG_STATE_HOME for a user.
     pub file: Option<PathBuf>,
-    /// `best_effort`: a record that cannot be written is warned of. `required`: nothing starts without it.
-    pub need: Option<Need>,
+    /// None: by level, see `on_failure`.
+    pub on_failure: Option<OnFailure>,
+    pub redact_args: ArgsRule,
+}
+
+impl AuditPolicy {
+    /// What holds: the file's word, else refusing at level restricted and warning below.
+    pub fn on_failure(&self, level: Level) -> OnFailure {
+        let default = if level == Level::Restricted {
+            OnFailure::Refuse
+        } else {
+            OnFailure::Warn
+        };
+        self.on_failure.unwrap_or(default)
+    }
+}
+
+/// What a record that cannot be written means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// A warning on stderr.
+    Warn,
+    /// Nothing starts without its record.
+    Refuse,
+}
+
+/// Whether arguments of programs are written down: they may hold secrets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum ArgsRule {
+    #[default]
+    Keep,
+    /// The program's name and how many arguments there were.
+    Redact,
+}
+
+impl From<bool> for ArgsRule {
+    fn from(redact: bool) -> Self {
+        if redact { Self::Redact } else { Self::Keep }
+    }
+}
+
+impl From<ArgsRule> for bool {
+    fn from(rule: ArgsRule) -> Self {
+        rule == ArgsRule::Redact
+    }
 }
 
 /// What holds for one request.

@@ -81,7 +81,8 @@ pub struct Pod<'a> {
 }
 
 /// Who seems to have written the spec. It chooses the words of remedies, never a permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Caller {
     Cri,
     Podman,

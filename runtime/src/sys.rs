@@ -2,7 +2,7 @@
 //!
 //! Every function is a thin, safe wrapper: arguments are typed and owned, results are `nix::Result`.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -20,6 +20,7 @@ pub const MOUNT_ATTR_ATIME: u64 = 0x70;
 pub const MOUNT_ATTR_NOATIME: u64 = 0x10;
 pub const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
 pub const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+pub const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 
 /// `struct mount_attr` (mount_setattr(2)).
 #[repr(C)]
@@ -282,11 +283,25 @@ pub fn cloexec_from(first: c_uint) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
-/// Joins a new session keyring of this name (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
-pub fn join_session_keyring(name: &CStr) -> Result<()> {
+/// Joins a new, anonymous session keyring (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING). A name could find somebody else's.
+pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
-    // SAFETY: name is a valid C string.
-    done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+    // SAFETY: a null name asks for an anonymous keyring.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    })
+}
+
+/// The serial number of this process's session keyring (keyctl(2) KEYCTL_GET_KEYRING_ID); none is made.
+pub fn session_keyring() -> Result<c_long> {
+    const KEYCTL_GET_KEYRING_ID: c_int = 0;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    // SAFETY: takes integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) })
 }
 
 /// The kind of namespace behind a descriptor, as a CLONE_NEW* flag (ioctl_ns(2) NS_GET_NSTYPE).
@@ -347,22 +362,6 @@ pub fn window_size(fd: BorrowedFd<'_>) -> Result<(u16, u16)> {
         libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, std::ptr::from_mut(&mut size))
     }))?;
     Ok((size.ws_row, size.ws_col))
-}
-
-/// Sets a network interface up (netdevice(7) SIOCSIFFLAGS). `socket` is any socket of the network namespace.
-pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    let bytes = name.to_bytes_with_nul();
-    let mut ifr_name = [0; libc::IFNAMSIZ];
-    if bytes.len() > ifr_name.len() {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    for (to, from) in ifr_name.iter_mut().zip(bytes) {
-        *to = c_char::from_ne_bytes([*from]);
-    }
-    let ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
-    let request = libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags } };
-    // SAFETY: the request is a whole ifreq with its flags set; the kernel only reads it.
-    done(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))
 }
 
 /// The raw four-argument prctl(2), for options that take integers only.
@@ -439,6 +438,62 @@ pub fn fgetxattr(fd: &impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize
     // SAFETY: name is a C string; buffer is writable for its length.
     let length = unsafe { libc::fgetxattr(fd, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     Errno::result(length).map(isize::cast_unsigned)
+}
+
+/// The part of `union bpf_attr` for BPF_PROG_LOAD that every kernel with device programs has.
+#[repr(C)]
+#[derive(Default)]
+struct BpfLoad {
+    prog_type: u32,
+    insn_count: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+/// The same for BPF_PROG_ATTACH.
+#[repr(C)]
+struct BpfAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// Loads a program that judges device accesses of a cgroup (bpf(2) BPF_PROG_TYPE_CGROUP_DEVICE): instructions of 8 bytes.
+pub fn bpf_load_device(program: &[u8]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: c_int = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    let attr = BpfLoad {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_count: u32::try_from(program.len() / 8).map_err(|_| Errno::E2BIG)?,
+        insns: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        ..BpfLoad::default()
+    };
+    let size = size_of::<BpfLoad>();
+    // SAFETY: attr is of the size given; the program and the license outlive the call, which copies them.
+    owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_ref(&attr), size) })
+}
+
+/// Attaches it to a cgroup v2 directory, beside programs that others attach: all of them must allow.
+pub fn bpf_attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    const BPF_PROG_ATTACH: c_int = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let attr = BpfAttach {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI,
+    };
+    let size = size_of::<BpfAttach>();
+    // SAFETY: attr is of the size given and only read.
+    done(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, std::ptr::from_ref(&attr), size) })
 }
 
 /// Sets the NIS domain name of this UTS namespace (setdomainname(2)).
@@ -533,7 +588,9 @@ pub fn prctl_ambient_clear() -> Result<()> {
 
 fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.
-    done(c_long::from(unsafe { libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long) }))
+    done(c_long::from(unsafe {
+        libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
+    }))
 }
 
 /// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
@@ -551,3 +608,34 @@ pub fn landlock_abi() -> u32 {
     u32::try_from(result).unwrap_or(0)
 }
 
+/// Sets an interface's flags to UP and RUNNING (netdevice(7) SIOCSIFFLAGS), in the caller's network namespace.
+pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let bytes = name.to_bytes_with_nul();
+    let mut request = IfReq {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; 22],
+    };
+    request
+        .name
+        .get_mut(..bytes.len())
+        .ok_or(Errno::ENAMETOOLONG)?
+        .copy_from_slice(bytes);
+    request.flags = c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the ioctl reads one ifreq, which request is, through a pointer that is valid for the call.
+    done(c_long::from(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            std::ptr::from_ref(&request),
+        )
+    }))
+}
+
+/// `struct ifreq` with its flags (netdevice(7)).
+#[repr(C)]
+struct IfReq {
+    name: [u8; libc::IFNAMSIZ],
+    flags: c_short,
+    rest: [u8; 22],
+}

@@ -137,3 +137,101 @@ fn a_policy_that_cannot_be_used_stops_everything() {
     );
     std::fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn a_summary_counts_bundles() {
+    let dir = scratch("summary");
+    let inputs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/inputs");
+    for name in ["podman-default", "podman-privileged"] {
+        // As podman keeps them.
+        let bundle = dir.join(name).join("userdata");
+        std::fs::create_dir_all(&bundle).unwrap();
+        std::fs::copy(inputs.join(format!("{name}.json")), bundle.join("config.json")).unwrap();
+    }
+    std::fs::create_dir_all(dir.join("broken")).unwrap();
+    std::fs::write(dir.join("broken/config.json"), "{").unwrap();
+    let path = dir.to_str().unwrap();
+    let out = gabion(&["check", "--summary", "--format", "json", path]);
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (&summary["bundles"], summary["unreadable"].as_object().unwrap().len()),
+        (&2.into(), 1)
+    );
+    assert_eq!(summary["codes"]["devices.allow-all"].as_array().unwrap().len(), 1);
+    let rows = summary["controls"].as_array().unwrap();
+    let total = |row: &serde_json::Value| {
+        ["kept", "added", "tightened", "warned", "refused"]
+            .iter()
+            .map(|k| row[k].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert!(rows.len() == 18 && rows.iter().all(|row| total(row) == 2), "{rows:?}");
+    let table = String::from_utf8(gabion(&["check", "--summary", path]).stdout).unwrap();
+    assert!(
+        table.starts_with("2 bundles, level hardened") && table.contains("cannot read"),
+        "{table}"
+    );
+    // permissive: nothing stops, all is counted.
+    let out = gabion(&["--level", "permissive", "check", "--summary", path]);
+    assert_eq!(out.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("devices.allow-all"));
+    assert_eq!(gabion(&["check", path, path]).status.code(), Some(1));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn codes_are_explained() {
+    let out = gabion(&["explain", "mounts.host-path"]);
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        text.starts_with("mounts.host-path\n") && text.contains("What helps:"),
+        "{text}"
+    );
+    let listed = String::from_utf8(gabion(&["explain"]).stdout).unwrap();
+    assert!(listed.lines().count() > 90);
+    let out = gabion(&["explain", "mounts.hostpath"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        stderr(&out).contains("did you mean mounts.host-path?"),
+        "{}",
+        stderr(&out)
+    );
+}
+
+#[test]
+fn a_policy_is_validated_and_shown() {
+    let dir = scratch("validate");
+    let file = dir.join("p.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "levle = 1\n[mounts]\nalow = []\n").unwrap();
+    let out = gabion(&["policy", "validate", path]);
+    assert_eq!(out.status.code(), Some(3));
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        said.contains("p.toml:1:1: unknown key `levle`; did you mean `level`?"),
+        "{said}"
+    );
+    assert!(
+        said.contains("p.toml:3:1: unknown key `mounts.alow`; did you mean `mounts.allow`?"),
+        "{said}"
+    );
+    std::fs::write(&file, "[cgroup]\npids = 7\n").unwrap();
+    assert_eq!(gabion(&["policy", "validate", path]).status.code(), Some(0));
+    assert_eq!(gabion(&["policy", "validate", "/nowhere"]).status.code(), Some(1));
+    let out = gabion(&["--policy", path, "--level", "restricted", "policy", "show"]);
+    let shown = String::from_utf8(out.stdout).unwrap();
+    let row = |key: &str| {
+        shown
+            .lines()
+            .find(|l| l.starts_with(key))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(
+        row("cgroup.pids").ends_with("p.toml:2") && row("level").ends_with("--level"),
+        "{shown}"
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}

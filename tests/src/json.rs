@@ -63,3 +63,27 @@ pub fn take_text(object: &mut Value, key: &str) -> Option<String> {
         _ => None,
     }
 }
+
+/// Sets what a pointer leads to; null takes it away.
+pub fn set(target: &mut Value, pointer: &str, value: Value) -> Outcome<()> {
+    let (parent, last) = pointer.rsplit_once('/').ok_or(format!("{pointer:?} is no pointer"))?;
+    let gone = || format!("{pointer} leads nowhere");
+    match target.pointer_mut(parent).ok_or_else(gone)? {
+        Value::Object(map) if value.is_null() => map.remove(last).map(drop).ok_or_else(gone),
+        Value::Object(map) => {
+            map.insert(last.to_owned(), value);
+            Ok(())
+        }
+        Value::Array(items) => {
+            let at: usize = last.parse().map_err(|_| gone())?;
+            let place = items.get_mut(at).ok_or_else(gone)?;
+            if value.is_null() {
+                items.remove(at);
+            } else {
+                *place = value;
+            }
+            Ok(())
+        }
+        _ => Err(gone()),
+    }
+}

@@ -53,6 +53,11 @@ pub struct Input {
 impl Input {
     /// Reads a case's folder.
     pub fn read(case: &Path) -> Outcome<Self> {
+        Self::with(case, &Remedy::default())
+    }
+
+    /// The same after somebody did what a refusal advised.
+    pub fn with(case: &Path, remedy: &Remedy) -> Outcome<Self> {
         let mut config = json::read(&case.join("config.json"))?;
         let base = json::take_text(&mut config, "$base").unwrap_or_else(|| "base/bundle".to_owned());
         let id = json::take_text(&mut config, "$id").unwrap_or_else(|| "c1".to_owned());
@@ -60,9 +65,12 @@ impl Input {
         let mut whole = json::read(&home().join(format!("{base}.json")))?;
         json::merge(&mut whole, config);
         json::append(&mut whole, append)?;
+        for (pointer, value) in &remedy.set {
+            json::set(&mut whole, pointer, value.clone())?;
+        }
         let request = request(&id, whole)?;
-        let policy: Policy = optional(&case.join("policy.toml"))?;
-        let facts: host::HostFile = optional(&case.join("host.toml"))?;
+        let policy: Policy = given(remedy.policy.as_deref(), &case.join("policy.toml"))?;
+        let facts: host::HostFile = given(remedy.host.as_deref(), &case.join("host.toml"))?;
         let host = facts.build(&request);
         let effective = policy.effective(&request, "test");
         Ok(Self {
@@ -75,6 +83,28 @@ impl Input {
     /// `harden` with what was read.
     pub fn harden(&self) -> Result<Hardened, Denial> {
         harden(&self.request, &self.effective, &self.host)
+    }
+}
+
+/// One entry of `remedies.json`: what is done about a refusal of a case.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Remedy {
+    pub case: String,
+    /// In words.
+    pub remedy: String,
+    /// JSON pointers into the case's whole config; null takes away.
+    pub set: BTreeMap<String, Value>,
+    /// In the place of the case's policy.toml.
+    pub policy: Option<String>,
+    /// In the place of the case's host.toml.
+    pub host: Option<String>,
+}
+
+fn given<T: Default + serde::de::DeserializeOwned>(text: Option<&str>, path: &Path) -> Outcome<T> {
+    match text {
+        Some(text) => toml::from_str(text).map_err(|e| format!("{}: {e}", path.display())),
+        None => optional(path),
     }
 }
 

@@ -38,6 +38,8 @@ fn words(text: &str) -> BTreeSet<String> {
 
 fn point(target: &str, fstype: &str, options: &str, superblock: &str) -> MountPoint {
     MountPoint {
+        id: 0,
+        parent: 0,
         target: target.into(),
         root: "/".into(),
         fstype: fstype.to_owned(),

@@ -8,9 +8,46 @@ use std::os::unix::fs::symlink;
 
 /// Busybox's applets that scripts use, beside the harness's own.
 const APPLETS: [&str; 40] = [
-    "awk", "basename", "chmod", "chown", "cut", "dd", "dmesg", "dnsdomainname", "env", "expr", "find", "grep", "head", "hostname",
-    "ionice", "kill", "ln", "mknod", "mount", "mv", "od", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sort",
-    "stat", "sysctl", "tail", "test", "touch", "tr", "umount", "uname", "uniq", "wc",
+    "awk",
+    "basename",
+    "chmod",
+    "chown",
+    "cut",
+    "dd",
+    "dmesg",
+    "dnsdomainname",
+    "env",
+    "expr",
+    "find",
+    "grep",
+    "head",
+    "hostname",
+    "ionice",
+    "kill",
+    "ln",
+    "mknod",
+    "mount",
+    "mv",
+    "od",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "sort",
+    "stat",
+    "sysctl",
+    "tail",
+    "test",
+    "touch",
+    "tr",
+    "umount",
+    "uname",
+    "uniq",
+    "wc",
 ];
 
 /// What a case tells: text, and how it ended.
@@ -126,7 +163,9 @@ impl Case {
             setup(&mut bundle);
         }
         let patch = serde_json::to_string(&self.patch).unwrap();
-        let patch = patch.replace("@DIR@", &bundle.dir.display().to_string()).replace("@NAME@", &bundle.name);
+        let patch = patch
+            .replace("@DIR@", &bundle.dir.display().to_string())
+            .replace("@NAME@", &bundle.name);
         patch::merge(&mut bundle.config.0, &serde_json::from_str(&patch).unwrap());
         if let Some(pointer) = without {
             patch::delete(&mut bundle.config.0, pointer);
@@ -145,7 +184,11 @@ impl Case {
             None => {
                 let done = container.run();
                 // A runtime's own words are its own; that it failed is not.
-                let words = if done.code == 0 { String::new() } else { excerpt(&done.err) };
+                let words = if done.code == 0 {
+                    String::new()
+                } else {
+                    excerpt(&done.err)
+                };
                 format!("{}exit {}{words}", done.out, done.code)
             }
         };
@@ -180,7 +223,12 @@ impl Case {
             eprintln!("--- gabion\n{ours}");
         }
         let mut wrong = Vec::new();
-        wrong.extend(self.shows.iter().filter(|text| !ours.contains(**text)).map(|text| format!("does not show {text:?}")));
+        wrong.extend(
+            self.shows
+                .iter()
+                .filter(|text| !ours.contains(**text))
+                .map(|text| format!("does not show {text:?}")),
+        );
         for peer in self.peers.iter().filter(|p| p.is_there()) {
             let theirs = self.told(&peer.runtime(), None);
             if alone {
@@ -190,11 +238,17 @@ impl Case {
                 wrong.push(format!("{}:\n{}", peer.name(), difference(&ours, &theirs)));
             }
         }
-        if wrong.is_empty() { Ok(()) } else { Err(format!("{}\n  gabion told: {}", wrong.join("\n"), indent(&ours))) }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{}\n  gabion told: {}", wrong.join("\n"), indent(&ours)))
+        }
     }
 
     pub(crate) fn deleted_field_shows(&self) -> Result<(), String> {
-        let Some(pointer) = self.field.filter(|_| self.can_run()) else { return Ok(()) };
+        let Some(pointer) = self.field.filter(|_| self.can_run()) else {
+            return Ok(());
+        };
         let with = self.told(Runtime::gabion(), None);
         let without = self.told(Runtime::gabion(), Some(pointer));
         if comparable(&with) == comparable(&without) {
@@ -211,16 +265,26 @@ fn excerpt(err: &str) -> String {
 
 /// All but a runtime's own words.
 fn comparable(text: &str) -> String {
-    text.lines().filter(|line| !line.starts_with("said: ")).map(|line| format!("{}\n", line.trim_end())).collect()
+    text.lines()
+        .filter(|line| !line.starts_with("said: "))
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 fn difference(ours: &str, theirs: &str) -> String {
     let (a, b): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
     let only = |x: &[&str], y: &[&str], sign: &str| -> String {
-        x.iter().filter(|line| !y.contains(line)).map(|line| format!("    {sign} {line}\n")).collect()
+        x.iter()
+            .filter(|line| !y.contains(line))
+            .map(|line| format!("    {sign} {line}\n"))
+            .collect()
     };
     let text = only(&a, &b, "gabion:") + &only(&b, &a, "other: ");
-    if text.is_empty() { "    the same lines in another order\n".to_owned() } else { text }
+    if text.is_empty() {
+        "    the same lines in another order\n".to_owned()
+    } else {
+        text
+    }
 }
 
 fn indent(text: &str) -> String {

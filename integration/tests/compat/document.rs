@@ -14,8 +14,17 @@ fn rows(text: &str) -> Vec<(String, String, Vec<String>)> {
         .filter(|line| line.starts_with("| `"))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            let tests = cells.get(2).copied().unwrap_or_default().split([',', ' ']).map(|t| t.trim_matches('`').to_owned());
-            (cells[0].trim_matches('`').to_owned(), cells[1].to_owned(), tests.filter(|t| !t.is_empty() && t != "-").collect())
+            let tests = cells
+                .get(2)
+                .copied()
+                .unwrap_or_default()
+                .split([',', ' '])
+                .map(|t| t.trim_matches('`').to_owned());
+            (
+                cells[0].trim_matches('`').to_owned(),
+                cells[1].to_owned(),
+                tests.filter(|t| !t.is_empty() && t != "-").collect(),
+            )
         })
         .collect()
 }
@@ -35,9 +44,17 @@ fn every_row_names_a_test_that_is_there() {
         }
         // A test of another suite is named with its file.
         let own: Vec<&String> = tests.iter().filter(|t| !t.contains("::")).collect();
-        wrong.extend(own.iter().filter(|t| !names.contains(t.as_str())).map(|t| format!("{field}: no test {t}")));
+        wrong.extend(
+            own.iter()
+                .filter(|t| !names.contains(t.as_str()))
+                .map(|t| format!("{field}: no test {t}")),
+        );
         for (suite, file) in tests.iter().filter_map(|t| t.split_once("::")) {
-            if !std::path::Path::new(TESTS).join(suite).join(format!("{file}.rs")).exists() {
+            if !std::path::Path::new(TESTS)
+                .join(suite)
+                .join(format!("{file}.rs"))
+                .exists()
+            {
                 wrong.push(format!("{field}: no file {suite}/{file}.rs"));
             }
         }
@@ -56,6 +73,10 @@ fn every_row_names_a_test_that_is_there() {
 fn every_deleted_field_has_a_row() {
     let text = std::fs::read_to_string(DOCUMENT).unwrap();
     let named: BTreeSet<String> = rows(&text).into_iter().flat_map(|(_, _, tests)| tests).collect();
-    let missing: Vec<&str> = cases::all().iter().filter(|c| c.field.is_some() && !named.contains(c.name)).map(|c| c.name).collect();
+    let missing: Vec<&str> = cases::all()
+        .iter()
+        .filter(|c| c.field.is_some() && !named.contains(c.name))
+        .map(|c| c.name)
+        .collect();
     assert!(missing.is_empty(), "no row names {missing:?}");
 }

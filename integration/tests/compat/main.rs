@@ -9,6 +9,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::too_many_lines,
     reason = "test code: a panic is how a test fails"
 )]
 
@@ -25,10 +26,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Runs the check over all rows, on as many threads as there are processors, and fails with every row that failed.
 fn all(check: fn(&Case) -> Result<(), String>) {
     let only = std::env::var("GABION_COMPAT_CASE").ok();
-    let cases: Vec<Case> = cases::all().into_iter().filter(|c| only.as_deref().is_none_or(|name| c.name == name)).collect();
+    let cases: Vec<Case> = cases::all()
+        .into_iter()
+        .filter(|c| only.as_deref().is_none_or(|name| c.name == name))
+        .collect();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(4, 8);
+    let threads = std::thread::available_parallelism()
+        .map_or(2, std::num::NonZero::get)
+        .clamp(4, 8);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -40,19 +46,29 @@ fn all(check: fn(&Case) -> Result<(), String>) {
                     }
                     let result = checked.unwrap_or_else(|panic| Err(message(&*panic)));
                     if let Err(why) = result {
-                        failures.lock().unwrap().push(format!("{} ({}): {why}", case.name, case.section));
+                        failures
+                            .lock()
+                            .unwrap()
+                            .push(format!("{} ({}): {why}", case.name, case.section));
                     }
                 }
             });
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n\n")
+    );
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "panicked".to_owned())
 }
 
 #[test]

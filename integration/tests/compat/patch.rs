@@ -25,20 +25,31 @@ fn append(list: &mut Value, more: &Value) {
     if !list.is_array() {
         *list = Value::Array(Vec::new());
     }
-    list.as_array_mut().unwrap().extend(more.as_array().unwrap().iter().cloned());
+    list.as_array_mut()
+        .unwrap()
+        .extend(more.as_array().unwrap().iter().cloned());
 }
 
 /// Removes what a JSON pointer names: a key, or an entry of an array. `-` is the last one.
 pub(crate) fn delete(target: &mut Value, pointer: &str) {
     if let Some((list, rest)) = pointer.split_once("/-/") {
-        let last = target.pointer_mut(list).and_then(Value::as_array_mut).and_then(|l| l.last_mut());
-        return delete(last.unwrap_or_else(|| panic!("{pointer} is not in the config")), &format!("/{rest}"));
+        let last = target
+            .pointer_mut(list)
+            .and_then(Value::as_array_mut)
+            .and_then(|l| l.last_mut());
+        return delete(
+            last.unwrap_or_else(|| panic!("{pointer} is not in the config")),
+            &format!("/{rest}"),
+        );
     }
     let (parent, key) = pointer.rsplit_once('/').unwrap();
-    let parent = target.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer} is not in the config"));
+    let parent = target
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("{pointer} is not in the config"));
     match parent {
         Value::Object(map) => {
-            map.remove(key).unwrap_or_else(|| panic!("{pointer} is not in the config"));
+            map.remove(key)
+                .unwrap_or_else(|| panic!("{pointer} is not in the config"));
         }
         Value::Array(list) if key == "-" => drop(list.pop()),
         Value::Array(list) => drop(list.remove(key.parse().unwrap())),

@@ -26,7 +26,10 @@ impl Peer {
             Self::Runc => PathBuf::from("runc"),
             Self::Crun => crun(),
         };
-        Runtime { program, hardens: false }
+        Runtime {
+            program,
+            hardens: false,
+        }
     }
 
     pub(crate) fn is_there(self) -> bool {

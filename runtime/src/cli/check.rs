@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Global, output};
+use crate::container::{CgroupDriver, Settings};
 use crate::decision::{Change, Decision, Mode, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::harden::harden;
+use crate::hardened::{Denial, Hardened};
 use crate::host::collect::survey;
 use crate::policy::Level;
+use crate::policy::load::Loaded;
 use crate::request::{ContainerId, Request};
 
+mod summary;
 mod table;
+
+use summary::Summary;
 
 /// Refused; 1 is «could not look».
 const REFUSED: u8 = 3;
@@ -30,13 +36,17 @@ pub(super) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \
-    gabion check --format json - < config.json\n\n\
+    gabion check --format json - < config.json\n  \
+    gabion check --summary /run/containerd/io.containerd.runtime.v2.task\n\n\
     Exit code: 0 it would run, 3 it would be refused, 1 it could not be looked at. Needs no root."
 )]
 pub(super) struct Args {
     /// A bundle, a config.json, or - for stdin
     #[arg(value_name = "BUNDLE|FILE|-", default_value = ".")]
-    input: PathBuf,
+    inputs: Vec<PathBuf>,
+    /// Count over all bundles below these folders
+    #[arg(long)]
+    summary: bool,
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
@@ -68,27 +78,70 @@ struct Row {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let policy = global.policy()?;
-        let request = read(&self.input)?;
-        let host = survey(&request, &policy.policy, &global.settings());
-        let effective = policy.policy.effective(&request, &policy.digest);
-        let report = match harden(&request, &effective, &host) {
+        if self.summary {
+            return self.summarize(global, &policy);
+        }
+        let [input] = self.inputs.as_slice() else {
+            return Err(Error::Usage(
+                "check takes one bundle; --summary takes many folders".to_owned(),
+            ));
+        };
+        let report = match judge(&read(input)?, &policy, &global.settings()) {
             Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
             Err(denial) => Report::new(denial.level, false, &denial.decisions),
         };
         match self.format {
             Format::Json => output::print_json(&report)?,
             Format::Table => {
-                let heading = format!(
-                    "{}: level {}, policy {}",
-                    name(&self.input),
-                    report.level,
-                    policy.source
-                );
+                let heading = format!("{}: level {}, policy {}", name(input), report.level, policy.source);
                 output::print(&table::render(&heading, &report, &style()))?;
             }
         }
         Ok(if report.allowed { 0 } else { REFUSED })
     }
+
+    fn summarize(&self, global: &Global, policy: &Loaded) -> Result<u8> {
+        let mut summary = Summary::new(policy.policy.level);
+        for dir in &self.inputs {
+            for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
+                let request = match read(&bundle) {
+                    Ok(request) => request,
+                    Err(error) => {
+                        summary.unreadable.insert(bundle, error.to_string());
+                        continue;
+                    }
+                };
+                match judge(&request, policy, &settings_for(&request, global)) {
+                    Ok(hardened) => summary.add(&bundle, hardened.decisions()),
+                    Err(denial) => summary.add(&bundle, &denial.decisions),
+                }
+            }
+        }
+        match self.format {
+            Format::Json => output::print_json(&summary)?,
+            Format::Table => output::print(&summary.table(&policy.source.to_string()))?,
+        }
+        Ok(match (summary.refused, summary.bundles) {
+            (0, 0) => return Err(Error::Usage("no config.json lies below these folders".to_owned())),
+            (0, _) => 0,
+            _ => REFUSED,
+        })
+    }
+}
+
+fn judge(request: &Request, policy: &Loaded, settings: &Settings) -> std::result::Result<Hardened, Denial> {
+    let host = survey(request, &policy.policy, settings);
+    harden(request, &policy.policy.effective(request, &policy.digest), &host)
+}
+
+/// Engines on one node may differ in their cgroup driver: the path's form tells (systemd's is slice:prefix:name).
+fn settings_for(request: &Request, global: &Global) -> Settings {
+    let mut settings = global.settings();
+    let path = request.spec.linux().as_ref().and_then(|l| l.cgroups_path().as_ref());
+    if path.is_some_and(|p| p.to_string_lossy().matches(':').count() == 2) {
+        settings.systemd_cgroup = CgroupDriver::Systemd;
+    }
+    settings
 }
 
 impl Report {
@@ -119,7 +172,7 @@ impl From<&Decision> for Row {
 }
 
 fn read(input: &Path) -> Result<Request> {
-    let id: ContainerId = super::id("check")?;
+    let id = likely_id(input).map_or_else(|| super::id("check"), Ok)?;
     if input == Path::new("-") {
         return Request::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"));
     }
@@ -127,6 +180,14 @@ fn read(input: &Path) -> Result<Request> {
         return Request::from_bundle(id, input);
     }
     Request::from_file(id, input)
+}
+
+/// Engines name a bundle's folder after the container (podman: the one above `userdata`), and what belongs to a container is
+/// told from what does not by its id.
+fn likely_id(input: &Path) -> Option<ContainerId> {
+    let dir = input.canonicalize().ok().filter(|dir| dir.is_dir())?;
+    let dir = if dir.ends_with("userdata") { dir.parent()? } else { &dir };
+    dir.file_name()?.to_str()?.parse().ok()
 }
 
 fn name(input: &Path) -> String {
@@ -147,7 +208,10 @@ fn style() -> table::Style {
         } else {
             table::Colour::None
         },
-        width: crate::sys::window_size(out.as_fd()).ok().map(|(_, columns)| columns).filter(|c| *c > 0)
+        width: crate::sys::window_size(out.as_fd())
+            .ok()
+            .map(|(_, columns)| columns)
+            .filter(|c| *c > 0)
             .map_or(100, usize::from)
             .clamp(80, 120),
     }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use super::Global;
+use crate::audit::{Action, Trail};
 use crate::container::{self, CreateOptions, Keyring, Pivot, Settings};
 use crate::error::Result;
 use crate::harden::harden;
 use crate::hardened::Hardened;
-use crate::host::collect::{Handles, collect};
+use crate::host::collect::{Handles, collect, reader};
 use crate::request::Request;
 
 /// Create a container; its program waits for `start`
@@ -54,14 +55,16 @@ pub(super) struct Prepared {
 
 impl Launch {
     /// Reads, collects, decides. Nothing of the container exists yet.
-    pub(super) fn prepare(self, global: &Global) -> Result<Prepared> {
+    pub(super) fn prepare(self, global: &Global, action: Action) -> Result<Prepared> {
         let settings = global.settings();
         let policy = global.policy()?;
         let request = Request::from_bundle(super::id(&self.id)?, &self.bundle)?;
         let (host, handles) = collect(&request, &policy.policy, &settings)?;
         let effective = policy.policy.effective(&request, &policy.digest);
-        let hardened = harden(&request, &effective, &host)?;
+        let trail = Trail::begin(&request, &effective, reader());
+        let hardened = harden(&request, &effective, &host).inspect_err(|denial| trail.refused(action, denial))?;
         tracing::debug!(id = %request.id, level = %effective.level, "decided");
+        trail.created(action, &request, &hardened)?;
         let options = CreateOptions {
             id: request.id,
             bundle: request.bundle,
@@ -74,6 +77,7 @@ impl Launch {
                 Keyring::New
             },
             preserve_fds: self.preserve_fds,
+            audit: trail,
         };
         Ok(Prepared {
             settings,
@@ -91,8 +95,9 @@ impl Args {
             options,
             hardened,
             handles,
-        } = self.launch.prepare(global)?;
-        let pid = container::create(&settings, &options, hardened, handles)?;
+        } = self.launch.prepare(global, Action::Create)?;
+        let pid = container::create(&settings, &options, hardened, handles)
+            .inspect_err(|error| options.audit.failed(Action::Create, error))?;
         tracing::debug!(pid, "created");
         Ok(0)
     }

@@ -1,6 +1,8 @@
 //! `delete`.
 
 use super::Global;
+use crate::audit::record::How;
+use crate::audit::{Event, Trail};
 use crate::container::{self, Force};
 use crate::error::Result;
 
@@ -21,7 +23,18 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let force = if self.force { Force::Kill } else { Force::Refuse };
-        container::delete(&global.settings(), &super::id(&self.id)?, force)?;
+        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        // It goes with the state. Deleting never depends on a log.
+        let trail = Trail::load(&settings.root, &id);
+        container::delete(&settings, &id, force)?;
+        if let Ok(Some(trail)) = trail {
+            let how = if force == Force::Kill {
+                How::Forced
+            } else {
+                How::Stopped
+            };
+            trail.after(Event::Delete { how });
+        }
         Ok(0)
     }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::Global;
-use crate::container::{self, AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User};
+use crate::audit::{Action, Trail};
+use crate::container::{
+    self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
+};
 use crate::error::{Error, Result};
 use crate::request::read::read_process;
 
@@ -59,6 +62,9 @@ pub(super) struct Args {
     /// Without new privileges (always so, unless permissive)
     #[arg(long)]
     pub(super) no_new_privs: bool,
+    /// With all privileges; refused, unless permissive
+    #[arg(long)]
+    pub(super) privileged: bool,
     /// In this cgroup below the container's
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: Option<String>,
@@ -77,7 +83,13 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let id = super::id(&self.id)?;
         let options = self.options()?;
-        container::exec(&global.settings(), &id, options)
+        let settings = global.settings();
+        container::exec(&settings, &id, options).inspect_err(|error| {
+            // That of a container which is not there is nobody's record.
+            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+                trail.failed(Action::Exec, error);
+            }
+        })
     }
 
     pub(super) fn options(self) -> Result<ExecOptions> {
@@ -94,6 +106,11 @@ impl Args {
                 caps: self.cap,
                 apparmor: self.apparmor,
                 process_label: self.process_label,
+                privileged: if self.privileged {
+                    AskPrivileged::All
+                } else {
+                    AskPrivileged::AsContainer
+                },
                 no_new_privs: if self.no_new_privs {
                     AskNoNewPrivs::Set
                 } else {

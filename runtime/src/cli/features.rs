@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use libseccomp::ScmpVersion;
 use oci_spec::runtime::{
     Apparmor, ApparmorBuilder, Arch, Cgroup, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
-    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicyBuilder,
-    MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
+    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MountExtensionsBuilder,
+    NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
 };
 
 use super::output;
@@ -133,38 +133,15 @@ fn linux() -> Built<LinuxFeature> {
         .seccomp(seccomp()?)
         .apparmor(apparmor()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        .intel_rdt(
-            IntelRdtBuilder::default()
-                .enabled(true)
-                .schemata(true)
-                .monitoring(true)
-                .build()?,
-        )
-        .memory_policy(
-            MemoryPolicyBuilder::default()
-                .modes(strings(&[
-                    "MPOL_DEFAULT",
-                    "MPOL_BIND",
-                    "MPOL_INTERLEAVE",
-                    "MPOL_WEIGHTED_INTERLEAVE",
-                    "MPOL_PREFERRED",
-                    "MPOL_PREFERRED_MANY",
-                    "MPOL_LOCAL",
-                ]))
-                .flags(strings(&[
-                    "MPOL_F_NUMA_BALANCING",
-                    "MPOL_F_RELATIVE_NODES",
-                    "MPOL_F_STATIC_NODES",
-                ]))
-                .build()?,
-        )
+        // container/valid.rs refuses these: not claimed. memoryPolicy is absent, which says the same.
+        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         // libcontainer 0.7 reads `idmap` and does nothing: not claimed until gabion does it itself.
         .mount_extensions(
             MountExtensionsBuilder::default()
                 .idmap(IDMapBuilder::default().enabled(false).build()?)
                 .build()?,
         )
-        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
         .build()
 }
 
@@ -238,6 +215,10 @@ mod tests {
                 .unwrap()
                 .contains(&"CAP_CHOWN".into())
         );
+        for refused in ["intelRdt", "netDevices"] {
+            assert_eq!(value["linux"][refused]["enabled"], false, "{refused}");
+        }
+        assert!(value["linux"]["memoryPolicy"].is_null());
         assert!(value["mountOptions"].as_array().unwrap().contains(&"rro".into()));
     }
 }

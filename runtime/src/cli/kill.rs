@@ -3,6 +3,8 @@
 use nix::sys::signal::Signal;
 
 use super::Global;
+use crate::audit::record::To;
+use crate::audit::{Event, Trail};
 use crate::container::{self, KillScope};
 use crate::error::{Error, Result};
 
@@ -26,7 +28,15 @@ impl Args {
         let signal = parse(&self.signal)
             .ok_or_else(|| Error::Usage(format!("unknown signal {:?}: use a number or a name", self.signal)))?;
         let scope = if self.all { KillScope::All } else { KillScope::Init };
-        container::kill(&global.settings(), &super::id(&self.id)?, signal, scope)?;
+        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        // Read before: a container that is killed may be gone at once. Stopping one never depends on a log.
+        let trail = Trail::load(&settings.root, &id);
+        container::kill(&settings, &id, signal, scope)?;
+        // Signal 0 only asks whether the process is there.
+        if let (Ok(Some(trail)), true) = (trail, signal != 0) {
+            let to = if scope == KillScope::All { To::All } else { To::Init };
+            trail.after(Event::Kill { signal, to });
+        }
         Ok(0)
     }
 }

@@ -1,7 +1,7 @@
 //! `list`.
 
 use super::{Global, output};
-use crate::container::{self, ListEntry};
+use crate::container::{self, ListEntry, roots};
 use crate::error::Result;
 
 /// How containers are shown.
@@ -11,7 +11,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// List the containers below --root
+/// List the containers below --root, or in every root that is known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion list\n  gabion list -q\n  gabion list --format json")]
 pub(super) struct Args {
@@ -25,7 +25,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
-        let all = container::list(&global.settings())?;
+        let settings = global.settings();
+        let all = match &global.root {
+            Some(_) => container::list(&settings)?,
+            None => container::list_all(&roots::all(&settings.root), &settings),
+        };
         match self.format {
             _ if self.quiet => output::print(&all.iter().fold(String::new(), |text, c| text + &c.id + "\n"))?,
             Format::Json => output::print_json(&all)?,

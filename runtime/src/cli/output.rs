@@ -52,3 +52,16 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
     }
     text
 }
+
+/// Paths and names may be a container's own words: no escape of theirs reaches the terminal.
+pub(super) fn clean(words: &str) -> String {
+    let mut text = String::with_capacity(words.len());
+    for c in words.chars() {
+        if c.is_control() && c != '\n' {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}

@@ -2,6 +2,8 @@
 
 use super::Global;
 use super::create::{Launch, Prepared};
+use crate::audit::record::How;
+use crate::audit::{Action, Event};
 use crate::container::{self, Detach, Keep};
 use crate::error::Result;
 
@@ -39,7 +41,12 @@ impl Args {
             options,
             hardened,
             handles,
-        } = self.launch.prepare(global)?;
-        container::run(&settings, &options, hardened, handles, detach, keep)
+        } = self.launch.prepare(global, Action::Run)?;
+        let code = container::run(&settings, &options, hardened, handles, detach, keep)
+            .inspect_err(|error| options.audit.failed(Action::Run, error))?;
+        if detach == Detach::Foreground && keep == Keep::Remove {
+            options.audit.after(Event::Delete { how: How::Ended });
+        }
+        Ok(code)
     }
 }

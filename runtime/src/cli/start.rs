@@ -1,6 +1,7 @@
 //! `start`.
 
 use super::Global;
+use crate::audit::{Action, Event, Trail};
 use crate::container;
 use crate::error::Result;
 
@@ -15,7 +16,13 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
-        container::start(&global.settings(), &super::id(&self.id)?)?;
+        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        let Some(trail) = Trail::load(&settings.root, &id)? else {
+            // Nothing of this name, or nothing that create finished: its error says which.
+            return container::start(&settings, &id).map(|()| 0);
+        };
+        trail.before(&[Event::Start {}])?;
+        container::start(&settings, &id).inspect_err(|error| trail.failed(Action::Start, error))?;
         Ok(0)
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::Global;
+use crate::audit::{Action, Trail};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::request::read::{from_json, read_any};
@@ -78,13 +79,18 @@ impl Args {
         let id = super::id(&self.id)?;
         let asked = match &self.resources {
             Some(file) => from_file(file)?,
-            None => self.from_flags()?,
+            None => self.flags()?,
         };
-        container::update(&global.settings(), &id, &asked)?;
+        let settings = global.settings();
+        container::update(&settings, &id, &asked).inspect_err(|error| {
+            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+                trail.failed(Action::Update, error);
+            }
+        })?;
         Ok(0)
     }
 
-    fn from_flags(&self) -> Result<LinuxResources> {
+    fn flags(&self) -> Result<LinuxResources> {
         let mut resources = LinuxResources::default();
         resources
             .set_devices(None)
@@ -174,11 +180,11 @@ mod tests {
             pids_limit: Some(-1),
             ..Args::default()
         };
-        let resources = args.from_flags().unwrap();
+        let resources = args.flags().unwrap();
         assert_eq!(resources.memory().unwrap().limit(), Some(1));
         assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(2));
         assert_eq!(resources.pids().unwrap().limit(), -1);
         assert!(resources.block_io().is_none() && resources.devices().is_none());
-        assert!(Args::default().from_flags().is_err());
+        assert!(Args::default().flags().is_err());
     }
 }

@@ -7,13 +7,18 @@ use crate::error::{Error, Result, Step};
 
 /// Lets the process run on these CPUs only: `0-3,7`. Nothing said is nothing done.
 pub fn set(pid: Pid, list: Option<&str>) -> Result<()> {
-    let Some(list) = list.filter(|l| !l.is_empty()) else { return Ok(()) };
+    let Some(list) = list.filter(|l| !l.is_empty()) else {
+        return Ok(());
+    };
     let wrong = || Error::failed(Step::Rlimits, format!("execCPUAffinity {list:?} is not a list of CPUs"));
     let mut cpus = CpuSet::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < CpuSet::count());
-        let (first, last) = number(first).zip(number(last)).filter(|(first, last)| first <= last).ok_or_else(wrong)?;
+        let (first, last) = number(first)
+            .zip(number(last))
+            .filter(|(first, last)| first <= last)
+            .ok_or_else(wrong)?;
         for cpu in first..=last {
             cpus.set(cpu).map_err(|_| wrong())?;
         }

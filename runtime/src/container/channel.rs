@@ -48,13 +48,19 @@ impl From<&Error> for Report {
             let cut = (0..=MAX / 4).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(cut);
         }
-        Self { code: error.code(), message }
+        Self {
+            code: error.code(),
+            message,
+        }
     }
 }
 
 impl From<Report> for Error {
     fn from(report: Report) -> Self {
-        Self::Child { code: report.code, message: report.message }
+        Self::Child {
+            code: report.code,
+            message: report.message,
+        }
     }
 }
 
@@ -87,8 +93,14 @@ impl Channel {
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         // MSG_NOSIGNAL: a dead peer is an error here, not a signal.
-        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)
-            .map_err(failed("send to the other side"))?;
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(failed("send to the other side"))?;
         Ok(())
     }
 
@@ -126,7 +138,10 @@ impl Channel {
         match self.receive()? {
             Some((message, _)) if message == *wanted => Ok(()),
             Some((Message::Failed(report), _)) => Err(report.into()),
-            Some((other, _)) => Err(Error::failed(Step::Clone, format!("expected {wanted:?}, got {other:?}"))),
+            Some((other, _)) => Err(Error::failed(
+                Step::Clone,
+                format!("expected {wanted:?}, got {other:?}"),
+            )),
             None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
         }
     }
@@ -164,7 +179,10 @@ fn decode(bytes: &[u8]) -> Result<Message> {
         b'H' => Ok(Message::RunHooks),
         b'D' => Ok(Message::HooksRan),
         b'R' => Ok(Message::Ready),
-        b'P' => content.try_into().map(|b| Message::Pid(i32::from_ne_bytes(b))).map_err(|_| bad()),
+        b'P' => content
+            .try_into()
+            .map(|b| Message::Pid(i32::from_ne_bytes(b)))
+            .map_err(|_| bad()),
         b'E' => serde_json::from_slice(content).map(Message::Failed).map_err(|_| bad()),
         _ => Err(bad()),
     }
@@ -178,10 +196,18 @@ mod tests {
     #[test]
     fn messages_arrive_as_sent() {
         let (a, b) = Channel::pair().unwrap();
-        let report = Report { code: "step.mounts".to_owned(), message: "no".to_owned() };
-        for message in
-            [Message::Go, Message::RunHooks, Message::HooksRan, Message::Pid(7), Message::Ready, Message::Failed(report)]
-        {
+        let report = Report {
+            code: "step.mounts".to_owned(),
+            message: "no".to_owned(),
+        };
+        for message in [
+            Message::Go,
+            Message::RunHooks,
+            Message::HooksRan,
+            Message::Pid(7),
+            Message::Ready,
+            Message::Failed(report),
+        ] {
             a.send(&message).unwrap();
             assert_eq!(b.receive().unwrap().unwrap().0, message);
         }
@@ -192,8 +218,15 @@ mod tests {
     #[test]
     fn a_failure_in_place_of_what_was_expected_is_that_failure() {
         let (a, b) = Channel::pair().unwrap();
-        a.send(&Message::Failed(Report { code: "seccomp.x".into(), message: "why".into() })).unwrap();
+        a.send(&Message::Failed(Report {
+            code: "seccomp.x".into(),
+            message: "why".into(),
+        }))
+        .unwrap();
         let error = b.expect(&Message::Ready).unwrap_err();
-        assert_eq!((error.code().as_str(), error.to_string().as_str()), ("seccomp.x", "why"));
+        assert_eq!(
+            (error.code().as_str(), error.to_string().as_str()),
+            ("seccomp.x", "why")
+        );
     }
 }

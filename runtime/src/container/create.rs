@@ -17,10 +17,10 @@ use oci_spec::runtime::{Hooks, LinuxSeccomp, Process};
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
+use crate::container::precheck::Preserved;
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
 use crate::container::{delete, hooks, precheck, valid};
-use crate::container::precheck::Preserved;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
@@ -62,9 +62,20 @@ pub fn create_on(
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         // Before anything is written down: what clears up after a failure kills whoever is in there.
-        Cgroup::open(&record.cgroup)?.unoccupied()?;
+        Cgroup::open(&record.cgroup).unoccupied()?;
         dir.write(&record)?;
-        make(options, &dir, &record, handles, Ready { filters, console, preserved })
+        options.audit.save(&dir)?;
+        make(
+            options,
+            &dir,
+            &record,
+            handles,
+            Ready {
+                filters,
+                console,
+                preserved,
+            },
+        )
     });
     match made {
         Ok(pid) => {
@@ -80,6 +91,10 @@ pub fn create_on(
 
 /// After a failure: what was made goes, as `delete --force` would have it. The first error is the one to tell.
 fn undo(dir: StateDir, lock: CreateLock) {
+    // Deleted meanwhile, and the id given to another: that one is not ours to clear.
+    if !dir.is_current() {
+        return;
+    }
     if let Err(error) = delete::clear(&dir) {
         tracing::error!(%error, "cleaning up after a failed create");
     }
@@ -97,10 +112,17 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
         name: options.id.to_string(),
     };
     let mut hardened = hardened;
-    if options.keyring == Keyring::Inherit {
-        hardened.plan.new_keyring = false;
-    }
-    Ok(Record::new(options.id.clone(), bundle, rootfs, rfc3339_nanos(std::time::SystemTime::now()), collect::user_ns(), cgroup, hardened))
+    // A new one is every runtime's rule (runc), not only the control's; that one is not given up for a flag.
+    hardened.plan.new_keyring = options.keyring == Keyring::New || hardened.enforces(ControlId::Fds);
+    Ok(Record::new(
+        options.id.clone(),
+        bundle,
+        rootfs,
+        rfc3339_nanos(std::time::SystemTime::now()),
+        collect::user_ns(),
+        cgroup,
+        hardened,
+    ))
 }
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
@@ -114,7 +136,10 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
         SeccompPlan::ProfileAndFloor => Some(Program::floor()),
     };
     let Some(profile) = profile.filter(|_| plan != SeccompPlan::Default) else {
-        return Ok(Filters { floor, ..Filters::default() });
+        return Ok(Filters {
+            floor,
+            ..Filters::default()
+        });
     };
     let cache = settings.root.join(".seccomp-cache");
     let parent = settings.root.parent().filter(|_| !settings.root.exists());
@@ -124,7 +149,11 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     StateDir::root(&settings.root)?;
     let compiled =
         seccomp::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
-    Ok(Filters { floor, profile: Some(compiled), notify: None })
+    Ok(Filters {
+        floor,
+        profile: Some(compiled),
+        notify: None,
+    })
 }
 
 /// Where the notify descriptor goes, for a profile that has one.
@@ -132,9 +161,15 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     if !filters.profile.as_ref().is_some_and(|p| p.listener) {
         return Ok(None);
     }
-    let profile: Option<&LinuxSeccomp> = record.hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let profile: Option<&LinuxSeccomp> = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.seccomp().as_ref());
     let path = profile.and_then(|p| p.listener_path().as_ref());
-    let path = path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
+    let path =
+        path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
     let state = serde_json::json!({
         "ociVersion": record.hardened.spec().version(),
         "id": record.id.as_str(),
@@ -143,7 +178,11 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
         "annotations": record.hardened.spec().annotations(),
     });
     let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
-    Ok(Some(NotifyTarget { socket: crate::executor::notify::connect(path)?, state, metadata }))
+    Ok(Some(NotifyTarget {
+        socket: crate::executor::notify::connect(path)?,
+        state,
+        metadata,
+    }))
 }
 
 /// What was looked at, compiled or connected before anything of the container existed.
@@ -154,19 +193,30 @@ struct Ready {
 }
 
 fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
-    let Ready { mut filters, console: console_socket, preserved } = ready;
+    let Ready {
+        mut filters,
+        console: console_socket,
+        preserved,
+    } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
-    let process = spec.process().as_ref().ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
-    let listener = UnixListener::bind(dir.socket_path(START_SOCKET))
-        .map_err(Error::file("make", dir.path.join(START_SOCKET)))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
+    let listener =
+        UnixListener::bind(dir.socket_path(START_SOCKET)).map_err(Error::file("make", dir.path.join(START_SOCKET)))?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&record.hardened, handles)?;
     let create = Create {
         rootfs_tree: clone_tree(&handles.rootfs, sys::Reach::Tree)?,
         rootfs: record.rootfs.clone(),
         trees: trees(record, handles)?,
-        leave: if options.pivot == Pivot::Pivot { Leave::PivotRoot } else { Leave::MoveRoot },
+        leave: if options.pivot == Pivot::Pivot {
+            Leave::PivotRoot
+        } else {
+            Leave::MoveRoot
+        },
         listener: listener.into(),
         hooks: spec.hooks(),
         memory_cgroup: None,
@@ -181,7 +231,10 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         console_socket,
         preserved,
         filters,
-        annotations_state: spec.hooks().as_ref().map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
+        annotations_state: spec
+            .hooks()
+            .as_ref()
+            .map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
     };
     let new_user = entry.new.contains(&NsType::User);
     let pid = spawn::spawn(entry, setup, &ours)?;
@@ -199,20 +252,27 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
 
 /// What clone makes, and what the child joins.
 fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
-    let mut entry =
-        Entry { new: namespaces::new_types(hardened), offsets: clock_offsets(hardened), ..Entry::default() };
+    let mut entry = Entry {
+        new: namespaces::new_types(hardened),
+        offsets: clock_offsets(hardened),
+        ..Entry::default()
+    };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
         entry.new.retain(|t| *t == NsType::Mount);
     }
     let wanted = namespaces::joined_types(hardened);
     let mut joins = Vec::new();
     for typ in namespaces::JOIN_ORDER {
-        let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else { continue };
+        let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else {
+            continue;
+        };
         // The descriptor that was vetted, never the path again.
-        let fd = handles
-            .ns
-            .get(path)
-            .ok_or_else(|| Error::failed(Step::Namespaces, format!("cannot open the namespace {}", path.display())))?;
+        let fd = handles.ns.get(path).ok_or_else(|| {
+            Error::failed(
+                Step::Namespaces,
+                format!("cannot open the namespace {}", path.display()),
+            )
+        })?;
         let fd = fd.try_clone().map_err(Error::file("keep", path))?;
         match typ {
             NsType::User => entry.user = Some(fd),
@@ -227,7 +287,11 @@ fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, 
 fn clock_offsets(hardened: &Hardened) -> Vec<String> {
     let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
     let line = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
-        format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
+        format!(
+            "{clock} {} {}\n",
+            offset.secs().unwrap_or(0),
+            offset.nanosecs().unwrap_or(0)
+        )
     };
     offsets.into_iter().flatten().map(line).collect()
 }
@@ -250,14 +314,25 @@ fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize, Tree>> {
         let shown = mount.source().clone().unwrap_or_default();
         let fd = handles.sources.get(&index).ok_or_else(|| Error::Bundle {
             path: shown.clone(),
-            why: format!("the source of the mount at {} does not exist", mount.destination().display()),
+            why: format!(
+                "the source of the mount at {} does not exist",
+                mount.destination().display()
+            ),
         })?;
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;
-        let point =
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { PointKind::Directory } else { PointKind::File };
+        let point = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            PointKind::Directory
+        } else {
+            PointKind::File
+        };
         let tree = match clone_tree(fd, mounts::reach(mount))? {
             Some(fd) => Tree::Detached { fd, point },
-            None => Tree::Reopen { path: shown, dev: stat.st_dev, ino: stat.st_ino, point },
+            None => Tree::Reopen {
+                path: shown,
+                dev: stat.st_dev,
+                ino: stat.st_ino,
+                point,
+            },
         };
         trees.insert(index, tree);
     }
@@ -271,8 +346,12 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
             let stream = UnixStream::connect(path).map_err(Error::file("connect to the console socket", path))?;
             Ok(Some(stream.into()))
         }
-        (None, true) => Err(Error::Usage("the process wants a terminal: give --console-socket".to_owned())),
-        (Some(_), false) => Err(Error::Usage("--console-socket needs a process with terminal: true".to_owned())),
+        (None, true) => Err(Error::Usage(
+            "the process wants a terminal: give --console-socket".to_owned(),
+        )),
+        (Some(_), false) => Err(Error::Usage(
+            "--console-socket needs a process with terminal: true".to_owned(),
+        )),
         (None, false) => Ok(None),
     }
 }
@@ -280,9 +359,14 @@ pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<O
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
 fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     faults::at(Step::Cgroup)?;
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     cgroup.add(pid)?;
-    let resources = record.hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.resources().as_ref());
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
@@ -316,13 +400,20 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
                 hooks::run(prestart, Some(&state), Some(pid.as_raw()))?;
-                hooks::run(hooks.and_then(|h| h.create_runtime().as_ref()), Some(&state), Some(pid.as_raw()))?;
+                hooks::run(
+                    hooks.and_then(|h| h.create_runtime().as_ref()),
+                    Some(&state),
+                    Some(pid.as_raw()),
+                )?;
                 channel.send(&Message::HooksRan)?;
             }
             Some((Message::Failed(report), _)) => return Err(report.into()),
             Some((other, _)) => return Err(Error::failed(Step::Ready, format!("unexpected message {other:?}"))),
             None => {
-                return Err(Error::failed(Step::Ready, "the container's first process died before it was ready"));
+                return Err(Error::failed(
+                    Step::Ready,
+                    "the container's first process died before it was ready",
+                ));
             }
         }
     }

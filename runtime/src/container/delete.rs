@@ -30,7 +30,11 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
         // runc lets a container go that was created and never started.
         (Status::Created, Force::Refuse) => {}
         (status, Force::Refuse) => {
-            return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "stopped" });
+            return Err(Error::WrongState {
+                id: id.to_string(),
+                status: status.as_str(),
+                wanted: "stopped",
+            });
         }
     }
     let record = dir.record();
@@ -43,11 +47,10 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
 
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
 pub fn clear(dir: &StateDir) -> Result<()> {
-    let record = dir.record();
     if let Some(init) = dir.init()? {
-        end(init, record.as_ref().ok())?;
+        end(dir, init)?;
     }
-    match record {
+    match dir.record() {
         Ok(record) => remove_cgroup(&record)?,
         // Died before it was written: nothing but the directory was made.
         Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -57,26 +60,28 @@ pub fn clear(dir: &StateDir) -> Result<()> {
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     // Frozen processes cannot die.
     cgroup.remove()
 }
 
-fn end(init: Init, record: Option<&Record>) -> Result<()> {
+fn end(dir: &StateDir, init: Init) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
         Err(error) => return Err(error),
     }
-    // A frozen process dies when it is thawed (v1 freezer).
-    if let Some(record) = record
-        && init.lives()
-        && query::frozen(record)?
-    {
-        Cgroup::open(&record.cgroup)?.thaw()?;
-    }
     let mut pause = Duration::from_micros(100);
+    let mut looked = false;
     while init.lives() {
+        // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
+        if pause > Duration::from_millis(2) && !looked {
+            looked = true;
+            let record = dir.record()?;
+            if query::frozen(&record)? {
+                Cgroup::open(&record.cgroup).thaw()?;
+            }
+        }
         if Instant::now() > deadline {
             return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
         }
@@ -88,7 +93,12 @@ fn end(init: Init, record: Option<&Record>) -> Result<()> {
 
 /// What is gone cannot come back: a hook that fails is told of, and the next one runs (runtime-spec, runtime.md#lifecycle).
 fn poststop(record: &Record) {
-    let hooks = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststop().as_ref());
+    let hooks = record
+        .hardened
+        .spec()
+        .hooks()
+        .as_ref()
+        .and_then(|h| h.poststop().as_ref());
     for hook in hooks.into_iter().flatten() {
         let state = hooks::state_for(record, ContainerStatus::Stopped, None);
         if let Err(error) = hooks::run(Some(&vec![hook.clone()]), Some(&state), None) {

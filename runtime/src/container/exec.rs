@@ -6,17 +6,20 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, Process, User as SpecUser};
 
+use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
 use crate::container::channel::{Channel, Message};
 use crate::container::foreground::{self, Terminal};
-use crate::container::options::{AskNoNewPrivs, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty};
+use crate::container::options::{
+    AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
+};
 use crate::container::spawn::{self, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
 use crate::container::{affinity, create, precheck, query};
-use crate::control::ControlId;
 use crate::control::exec::{self as vet, ExecRequest, Widening};
-use crate::hardened::ExecPlan;
+use crate::control::{ControlId, capabilities};
 use crate::error::{Error, Result, Step};
+use crate::hardened::ExecPlan;
 use crate::host::NsType;
 use crate::init::{Kind, Proc, Setup, namespaces};
 use crate::request::ContainerId;
@@ -38,8 +41,16 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         });
     }
     let asked = asked(&record, options.process)?;
-    let process = vet::intersect(&asked, &record.hardened, record.user_ns)?.process;
-    let process = if record.hardened.enforces(ControlId::Exec) { process } else { as_runc(process, &asked, &record) };
+    let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
+    let process = if record.hardened.enforces(ControlId::Exec) {
+        vetted.process
+    } else {
+        as_runc(vetted.process, &asked, &record)
+    };
+    // Before anything of it is made: a process without its record must not be, where the policy says so.
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.exec(&process, &vetted.decision)?;
+    }
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(&record, &filters)?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
@@ -77,13 +88,17 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process
     affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
     let mut place = record.cgroup.clone();
     if let Some(below) = below {
-        let climbs = std::path::Path::new(below).components().any(|c| c == std::path::Component::ParentDir);
+        let climbs = std::path::Path::new(below)
+            .components()
+            .any(|c| c == std::path::Component::ParentDir);
         if climbs {
-            return Err(Error::Usage(format!("--cgroup {below} leads out of the container's cgroup")));
+            return Err(Error::Usage(format!(
+                "--cgroup {below} leads out of the container's cgroup"
+            )));
         }
         place.path = place.path.join(below.trim_start_matches('/'));
     }
-    let cgroup = Cgroup::open(&place)?;
+    let cgroup = Cgroup::open(&place);
     cgroup.add(pid)?;
     cgroup.verify_member(&record.hardened, pid)?;
     affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
@@ -91,6 +106,10 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process
     ours.expect(&Message::Ready)?;
     // execve closes the other end; a failure after Ready comes as a message.
     match ours.receive()? {
+        None if Init::now(pid.as_raw())?.never_executed() => Err(Error::failed(
+            Step::Execve,
+            "the process ended before it ran its program",
+        )),
         None => Ok(()),
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
@@ -112,7 +131,11 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
     match (status, dir.init()?) {
         (Status::Running | Status::Created, Some(init)) => Ok(init),
         (Status::Paused, Some(init)) if paused == Paused::Ignore => Ok(init),
-        (Status::Paused, _) => Err(Error::WrongState { id: id(), status: "paused", wanted: "running" }),
+        (Status::Paused, _) => Err(Error::WrongState {
+            id: id(),
+            status: "paused",
+            wanted: "running",
+        }),
         _ => Err(Error::NotRunning { id: id() }),
     }
 }
@@ -120,21 +143,32 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 /// The process that was asked for, and the flags that would widen it.
 fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
     match process {
-        ExecProcess::File(process) => Ok(ExecRequest { process: *process, widening: Vec::new() }),
+        ExecProcess::File(process) => Ok(ExecRequest {
+            process: *process,
+            widening: Vec::new(),
+        }),
         ExecProcess::Line(line) => {
             let base = record.hardened.spec().process().clone();
             let base = base.ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
             let widening = widening(&line);
-            Ok(ExecRequest { process: from_line(base, &line), widening })
+            Ok(ExecRequest {
+                process: from_line(base, &line),
+                widening,
+            })
         }
     }
 }
 
 /// Where exec is only observed: flags are done as they say, and what process.json leaves out is the container's, as with runc.
 fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Process {
-    let Some(stored) = record.hardened.spec().process() else { return process };
+    let Some(stored) = record.hardened.spec().process() else {
+        return process;
+    };
     if process.capabilities().is_none() {
         process.set_capabilities(stored.capabilities().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(stored.no_new_privileges());
     }
     if process.rlimits().is_none() {
         process.set_rlimits(stored.rlimits().clone());
@@ -158,15 +192,20 @@ fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Proces
 }
 
 fn add_capability(process: &mut Process, name: &str) {
-    let Some(cap) = crate::control::capabilities::parse(name) else { return };
-    let mut caps = process.capabilities().clone().unwrap_or_default();
+    let Some(cap) = capabilities::parse(name) else {
+        return;
+    };
+    // Not oci-spec's default, which is three capabilities.
+    let mut caps = process.capabilities().clone().unwrap_or_else(capabilities::none);
     let with = |set: &Option<Capabilities>| {
         let mut set = set.clone().unwrap_or_default();
         set.insert(cap);
         Some(set)
     };
     let (bounding, effective, permitted) = (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
-    caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    caps.set_bounding(bounding)
+        .set_effective(effective)
+        .set_permitted(permitted);
     process.set_capabilities(Some(caps));
 }
 
@@ -174,12 +213,16 @@ fn widening(line: &ExecLine) -> Vec<Widening> {
     let caps = line.caps.iter().cloned().map(Widening::Capability);
     let profile = line.apparmor.iter().cloned().map(Widening::AppArmor);
     let label = line.process_label.iter().cloned().map(Widening::ProcessLabel);
-    caps.chain(profile).chain(label).collect()
+    let all = (line.privileged == AskPrivileged::All).then_some(Widening::Privileged);
+    caps.chain(profile).chain(label).chain(all).collect()
 }
 
 /// The container's own process, with what the command line changes (runc exec).
 fn from_line(mut process: Process, line: &ExecLine) -> Process {
-    process.set_args(Some(line.args.clone())).set_terminal(Some(line.terminal == Tty::Tty)).set_console_size(None);
+    process
+        .set_args(Some(line.args.clone()))
+        .set_terminal(Some(line.terminal == Tty::Tty))
+        .set_console_size(None);
     if let Some(cwd) = &line.cwd {
         process.set_cwd(cwd.clone());
     }
@@ -188,7 +231,9 @@ fn from_line(mut process: Process, line: &ExecLine) -> Process {
     process.set_env(Some(env));
     if let Some(user) = line.user {
         let mut new = SpecUser::default();
-        new.set_uid(user.uid).set_gid(user.gid.unwrap_or(0)).set_umask(process.user().umask());
+        new.set_uid(user.uid)
+            .set_gid(user.gid.unwrap_or(0))
+            .set_umask(process.user().umask());
         process.set_user(new);
     }
     if !line.additional_gids.is_empty() {
@@ -209,7 +254,9 @@ fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> 
     let mut entry = Entry::default();
     let mut joins = Vec::new();
     for typ in namespaces::JOIN_ORDER {
-        let Some(fd) = other_namespace(init.pid, typ)? else { continue };
+        let Some(fd) = other_namespace(init.pid, typ)? else {
+            continue;
+        };
         match typ {
             NsType::User => entry.user = Some(fd),
             NsType::Pid => entry.pid = Some(fd),
@@ -236,7 +283,9 @@ fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
             Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),
         }
     };
-    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else { return Ok(None) };
+    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else {
+        return Ok(None);
+    };
     let id = |fd: &OwnedFd| {
         nix::sys::stat::fstat(fd.as_raw_fd())
             .map(|s| (s.st_dev, s.st_ino))

@@ -9,9 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
 use nix::sys::termios::{self, SetArg, Termios};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -95,7 +93,9 @@ impl Terminal {
             Self::None => return Ok(None),
             Self::Socket(fd) | Self::Ours { theirs: fd, .. } => fd,
         };
-        fd.try_clone().map(Some).map_err(|e| Error::failed(Step::Console, e.to_string()))
+        fd.try_clone()
+            .map(Some)
+            .map_err(|e| Error::failed(Step::Console, e.to_string()))
     }
 
     fn master(self) -> Result<Option<Proxy>> {
@@ -113,8 +113,13 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
     let mut buffer = [0_u8; 256];
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-        .map_err(failed("receive the terminal"))?;
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .map_err(failed("receive the terminal"))?;
     for control in message.cmsgs().map_err(failed("receive the terminal"))? {
         if let ControlMessageOwned::ScmRights(fds) = control
             && let Some(fd) = fds.first()
@@ -144,7 +149,11 @@ impl Proxy {
             termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).map_err(failed("make our terminal raw"))?;
             before = Some(old);
         }
-        let proxy = Self { master: File::from(master), before, stdin_open: true };
+        let proxy = Self {
+            master: File::from(master),
+            before,
+            stdin_open: true,
+        };
         proxy.resize();
         Ok(proxy)
     }

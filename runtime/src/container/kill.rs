@@ -22,7 +22,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
     let record = dir.record()?;
     let status = query::status(&dir)?;
     if scope == KillScope::All {
-        let cgroup = Cgroup::open(&record.cgroup)?;
+        let cgroup = Cgroup::open(&record.cgroup);
         return all(&cgroup, signal);
     }
     match (status, dir.init()?) {
@@ -31,7 +31,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
             one(init, signal)?;
             // A frozen process dies when it is thawed (v1 freezer): SIGKILL is meant to end it.
             if status == Status::Paused && signal == libc::SIGKILL {
-                Cgroup::open(&record.cgroup)?.thaw()?;
+                Cgroup::open(&record.cgroup).thaw()?;
             }
             Ok(())
         }
@@ -40,7 +40,9 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
 
 /// To this very process, not to another one with its number.
 pub fn one(init: Init, signal: i32) -> Result<()> {
-    let gone = || Error::NotRunning { id: format!("process {}", init.pid) };
+    let gone = || Error::NotRunning {
+        id: format!("process {}", init.pid),
+    };
     let pidfd = match sys::pidfd_open(Pid::from_raw(init.pid)) {
         Err(Errno::ESRCH) => return Err(gone()),
         other => other.map_err(|e| Error::step(Step::Start, "open the process", e))?,
@@ -57,7 +59,9 @@ pub fn one(init: Init, signal: i32) -> Result<()> {
 /// To every process of the cgroup.
 pub fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     if !(0..=64).contains(&signal) {
-        return Err(Error::Usage(format!("{signal} is not a signal that can be sent to all")));
+        return Err(Error::Usage(format!(
+            "{signal} is not a signal that can be sent to all"
+        )));
     }
     // On v1 each hierarchy shows the same processes: one that died is not signalled twice.
     for directory in cgroup.directories()? {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Trail;
 pub use crate::host::CgroupDriver;
 use crate::request::ContainerId;
 
@@ -56,6 +57,8 @@ pub struct CreateOptions {
     pub keyring: Keyring,
     /// How many descriptors above stdio the workload keeps.
     pub preserve_fds: u32,
+    /// Where its records go, now and later.
+    pub audit: Trail,
 }
 
 /// Whether the call waits for the workload.
@@ -151,7 +154,16 @@ pub struct ExecLine {
     pub caps: Vec<String>,
     pub apparmor: Option<String>,
     pub process_label: Option<String>,
+    pub privileged: AskPrivileged,
     pub no_new_privs: AskNoNewPrivs,
+}
+
+/// `--privileged`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AskPrivileged {
+    #[default]
+    AsContainer,
+    All,
 }
 
 /// `--no-new-privs`. It can only be asked for, never taken away.

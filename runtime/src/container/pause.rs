@@ -19,7 +19,7 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
         Status::Creating | Status::Stopped => return Err(Error::NotRunning { id: id.to_string() }),
     }
     let record = dir.record()?;
-    Cgroup::open(&record.cgroup)?.freeze()?;
+    Cgroup::open(&record.cgroup).freeze()?;
     if query::frozen(&record)? {
         Ok(())
     } else {
@@ -41,7 +41,7 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
         return Err(wrong(id, status, "paused"));
     }
     let record = dir.record()?;
-    Cgroup::open(&record.cgroup)?.thaw()?;
+    Cgroup::open(&record.cgroup).thaw()?;
     if query::frozen(&record)? {
         return Err(Error::failed(
             Step::Cgroup,

@@ -49,7 +49,9 @@ pub fn preserved(asked: u32, listen: Option<u32>) -> Result<Preserved> {
 
 /// Our own descriptors are all close-on-exec; none that came through our own execve can be.
 fn is_callers(number: u32) -> Result<bool> {
-    let Ok(fd) = RawFd::try_from(number) else { return Ok(false) };
+    let Ok(fd) = RawFd::try_from(number) else {
+        return Ok(false);
+    };
     match fcntl(fd, FcntlArg::F_GETFD) {
         Ok(flags) => Ok(!FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC)),
         Err(Errno::EBADF) => Ok(false),
@@ -60,12 +62,20 @@ fn is_callers(number: u32) -> Result<bool> {
 /// LISTEN_FDS, where it is meant for us: a service that was activated itself may have left it in our environment, and its
 /// descriptors are not the container's (sd_listen_fds(3): LISTEN_PID must be the reader's own).
 pub fn listen_fds() -> Option<u32> {
-    meant_for(std::process::id(), std::env::var("LISTEN_PID").ok(), std::env::var("LISTEN_FDS").ok())
+    meant_for(
+        std::process::id(),
+        std::env::var("LISTEN_PID").ok(),
+        std::env::var("LISTEN_FDS").ok(),
+    )
 }
 
 fn meant_for(pid: u32, listen_pid: Option<String>, listen_fds: Option<String>) -> Option<u32> {
     let named = listen_pid?.parse::<u32>().ok()?;
-    if named == pid { listen_fds?.parse().ok().filter(|n| *n > 0) } else { None }
+    if named == pid {
+        listen_fds?.parse().ok().filter(|n| *n > 0)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +96,10 @@ mod tests {
             own_mounts(&case.hardened(draft, vec![decision]))
         };
         assert!(loosened(&with(serde_json::json!([{"type": "mount"}]))).is_ok());
-        for list in [serde_json::json!([]), serde_json::json!([{"type": "mount", "path": "/proc/self/ns/mnt"}])] {
+        for list in [
+            serde_json::json!([]),
+            serde_json::json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]),
+        ] {
             assert_eq!(loosened(&with(list)).unwrap_err().code(), "bundle.unsupported");
         }
     }
@@ -95,7 +108,12 @@ mod tests {
     fn listen_fds_of_somebody_else_is_not_ours() {
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(meant_for(7, some("7"), some("2")), Some(2));
-        for (pid, fds) in [(some("8"), some("2")), (None, some("2")), (some("7"), None), (some("7"), some("x"))] {
+        for (pid, fds) in [
+            (some("8"), some("2")),
+            (None, some("2")),
+            (some("7"), None),
+            (some("7"), some("x")),
+        ] {
             assert_eq!(meant_for(7, pid, fds), None);
         }
         assert_eq!(meant_for(7, some("7"), some("0")), None);

@@ -1,7 +1,7 @@
 //! What can be asked of containers: `state`, `list`, `ps`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,11 @@ use crate::request::ContainerId;
 /// The status, read off the kernel.
 pub fn status(dir: &StateDir) -> Result<Status> {
     let Some(init) = dir.init()? else {
-        return Ok(if dir.being_created()? { Status::Creating } else { Status::Stopped });
+        return Ok(if dir.being_created()? {
+            Status::Creating
+        } else {
+            Status::Stopped
+        });
     };
     if !init.lives() {
         return Ok(Status::Stopped);
@@ -35,7 +39,11 @@ pub fn frozen(record: &Record) -> Result<bool> {
     let read = |path: &Path| match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::File { doing: "read", path: path.to_path_buf(), source: e }),
+        Err(e) => Err(Error::File {
+            doing: "read",
+            path: path.to_path_buf(),
+            source: e,
+        }),
     };
     let (v1, v2) = cgroup::freezer_files(&record.cgroup.place());
     if let Some(state) = read(&v1)? {
@@ -74,7 +82,11 @@ fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
         other => other?,
     };
     let alive = !matches!(status, Status::Stopped | Status::Creating);
-    let pid = if alive { dir.init()?.map_or(0, |init| init.pid) } else { 0 };
+    let pid = if alive {
+        dir.init()?.map_or(0, |init| init.pid)
+    } else {
+        0
+    };
     let spec = record.hardened.spec();
     Ok(ListEntry {
         oci_version: spec.version().clone(),
@@ -113,11 +125,29 @@ pub fn list(settings: &Settings) -> Result<Vec<ListEntry>> {
     Ok(entries)
 }
 
+/// Every container below these roots. They may be other runtimes' too: what is not ours is left out.
+pub fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
+    let mut entries = Vec::new();
+    for root in roots {
+        let settings = Settings {
+            root: root.clone(),
+            ..settings.clone()
+        };
+        for id in state::ids(root).unwrap_or_default() {
+            match entry(&settings, &id) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => tracing::debug!(%id, root = %root.display(), %error, "left out"),
+            }
+        }
+    }
+    entries
+}
+
 /// The processes of a container, as the host numbers them.
 pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let dir = StateDir::open(&settings.root, id)?;
     if status(&dir)? == Status::Stopped {
         return Err(Error::NotRunning { id: id.to_string() });
     }
-    Cgroup::open(&dir.record()?.cgroup)?.pids()
+    Cgroup::open(&dir.record()?.cgroup).pids()
 }

@@ -124,7 +124,10 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
             match first {
                 Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
                 Some((Message::Failed(report), _)) => Err(report.into()),
-                _ => Err(Error::failed(Step::Clone, "the intermediate process ended without a word")),
+                _ => Err(Error::failed(
+                    Step::Clone,
+                    "the intermediate process ended without a word",
+                )),
             }
         }
     }

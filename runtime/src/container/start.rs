@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use libcontainer::container::ContainerStatus;
 
 use crate::container::channel::Report;
-use crate::container::{hooks, kill};
 use crate::container::options::Settings;
 use crate::container::query;
-use crate::container::state::{START_SOCKET, StateDir, Status};
-use crate::error::{Error, Result};
+use crate::container::state::{Init, START_SOCKET, StateDir, Status};
+use crate::container::{hooks, kill};
+use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 
 /// Starts a created container.
@@ -21,26 +21,50 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
     let status = query::status(&dir)?;
     if status != Status::Created {
-        return Err(Error::WrongState { id: id.to_string(), status: status.as_str(), wanted: "created" });
+        return Err(Error::WrongState {
+            id: id.to_string(),
+            status: status.as_str(),
+            wanted: "created",
+        });
     }
-    let mut stream =
-        UnixStream::connect(dir.socket_path(START_SOCKET)).map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
+    let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
+        .map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
     let mut said = Vec::new();
-    stream.read_to_end(&mut said).map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
+    stream
+        .read_to_end(&mut said)
+        .map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
     if !said.is_empty() {
-        let report: Report = serde_json::from_slice(&said)
-            .map_err(|e| Error::State { path: dir.path.join(START_SOCKET), why: e.to_string() })?;
+        let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
+            path: dir.path.join(START_SOCKET),
+            why: e.to_string(),
+        })?;
         return Err(report.into());
     }
-    // The end of the stream without a word is execve's doing.
+    // The end of the stream without a word is execve's doing, or the process was killed on its way there.
+    if dir.init()?.is_some_and(Init::never_executed) {
+        return Err(Error::failed(
+            Step::Execve,
+            "the container's first process ended before it ran its program",
+        ));
+    }
     dir.started()?;
     let record = dir.record()?;
-    let Some(list) = record.hardened.spec().hooks().as_ref().and_then(|h| h.poststart().as_ref()) else {
+    let Some(list) = record
+        .hardened
+        .spec()
+        .hooks()
+        .as_ref()
+        .and_then(|h| h.poststart().as_ref())
+    else {
         return Ok(());
     };
     let init = dir.init()?;
     let pid = init.map(|init| init.pid);
-    let ran = hooks::run(Some(list), Some(&hooks::state_for(&record, ContainerStatus::Running, pid)), pid);
+    let ran = hooks::run(
+        Some(list),
+        Some(&hooks::state_for(&record, ContainerStatus::Running, pid)),
+        pid,
+    );
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.
     if let (Err(_), Some(init)) = (&ran, init)
         && let Err(error) = kill::one(init, libc::SIGKILL)

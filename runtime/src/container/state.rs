@@ -59,12 +59,26 @@ impl Record {
         hardened: Hardened,
     ) -> Self {
         let owner = nix::unistd::geteuid().as_raw();
-        Self { version: VERSION, id, bundle, rootfs, created, owner, user_ns, cgroup, hardened }
+        Self {
+            version: VERSION,
+            id,
+            bundle,
+            rootfs,
+            created,
+            owner,
+            user_ns,
+            cgroup,
+            hardened,
+        }
     }
 
     /// The same container under new decisions.
+    #[must_use]
     pub fn with(&self, hardened: Hardened) -> Self {
-        Self { hardened, ..self.clone() }
+        Self {
+            hardened,
+            ..self.clone()
+        }
     }
 }
 
@@ -80,25 +94,47 @@ impl Init {
     /// The process that has this pid now.
     pub fn now(pid: i32) -> Result<Self> {
         match stat(pid) {
-            Some((_, start)) => Ok(Self { pid, start }),
-            None => Err(Error::failed(Step::Clone, format!("process {pid} is gone before it was set up"))),
+            Some(Stat { start, .. }) => Ok(Self { pid, start }),
+            None => Err(Error::failed(
+                Step::Clone,
+                format!("process {pid} is gone before it was set up"),
+            )),
         }
     }
 
     /// Whether it still lives. A zombie does not: its parent may never reap it.
     pub fn lives(self) -> bool {
-        stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, b'Z' | b'X'))
+        stat(self.pid).is_some_and(|s| s.start == self.start && !matches!(s.state, b'Z' | b'X'))
+    }
+
+    /// Whether it certainly never came to execve: dead or alive, the kernel shows it as forked from us. One that is reaped
+    /// shows nothing.
+    pub fn never_executed(self) -> bool {
+        /// PF_FORKNOEXEC (linux/sched.h).
+        const FORKED_ONLY: u64 = 0x40;
+        stat(self.pid).is_some_and(|s| s.start == self.start && s.flags & FORKED_ONLY != 0)
     }
 }
 
-/// State letter and start time of a process (proc_pid_stat(5), fields 3 and 22).
-fn stat(pid: i32) -> Option<(u8, u64)> {
+/// What /proc/PID/stat says of a process (proc_pid_stat(5), fields 3, 9 and 22).
+struct Stat {
+    state: u8,
+    flags: u64,
+    start: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name is in parentheses and may hold anything: what counts comes after the last one.
     let rest = text.rsplit_once(')')?.1;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let flags = fields.nth(5)?.parse().ok()?;
+    Some(Stat {
+        state,
+        flags,
+        start: fields.nth(12)?.parse().ok()?,
+    })
 }
 
 /// OCI status (runtime-spec, runtime.md#state), with runc's `paused`.
@@ -154,7 +190,13 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists { id: id.to_string() });
             }
-            Err(e) => return Err(Error::File { doing: "make", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "make",
+                    path,
+                    source: e,
+                });
+            }
         }
         let dir = open_dir(&path)?;
         let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
@@ -176,7 +218,10 @@ impl StateDir {
                 Ok(Self { path, dir })
             }
             Err(Error::File { source, .. })
-                if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
             {
                 Err(Error::NotFound { id: id.to_string() })
             }
@@ -186,8 +231,10 @@ impl StateDir {
 
     /// Writes `state.json`.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::State { path: self.path.join(STATE), why: e.to_string() })?;
+        let text = serde_json::to_vec(record).map_err(|e| Error::State {
+            path: self.path.join(STATE),
+            why: e.to_string(),
+        })?;
         self.write_file(STATE, &text)
     }
 
@@ -216,10 +263,15 @@ impl StateDir {
     pub fn record(&self) -> Result<Record> {
         let path = self.path.join(STATE);
         let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|e| Error::State { path: path.clone(), why: e.to_string() })?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::State {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
         if record.version != VERSION {
-            let why = format!("written by another version of gabion (format {}, ours is {VERSION})", record.version);
+            let why = format!(
+                "written by another version of gabion (format {}, ours is {VERSION})",
+                record.version
+            );
             return Err(Error::State { path, why });
         }
         Ok(record)
@@ -231,12 +283,24 @@ impl StateDir {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::File { doing: "read", path, source: e }),
+            Err(e) => {
+                return Err(Error::File {
+                    doing: "read",
+                    path,
+                    source: e,
+                });
+            }
         };
         let parsed = text.split_once(' ').and_then(|(pid, start)| {
-            Some(Init { pid: pid.parse().ok()?, start: start.trim_end().parse().ok()? })
+            Some(Init {
+                pid: pid.parse().ok()?,
+                start: start.trim_end().parse().ok()?,
+            })
         });
-        parsed.map(Some).ok_or_else(|| Error::State { path, why: "not a pid and a start time".to_owned() })
+        parsed.map(Some).ok_or_else(|| Error::State {
+            path,
+            why: "not a pid and a start time".to_owned(),
+        })
     }
 
     /// Whether somebody is making this container right now.
@@ -246,7 +310,11 @@ impl StateDir {
         match lock(&dir, FlockArg::LockSharedNonblock) {
             Ok(_unlocks_when_dropped) => Ok(false),
             Err(Errno::EWOULDBLOCK) => Ok(true),
-            Err(e) => Err(Error::step(Step::StateDir, "look at the lock of the state directory", e)),
+            Err(e) => Err(Error::step(
+                Step::StateDir,
+                "look at the lock of the state directory",
+                e,
+            )),
         }
     }
 
@@ -269,9 +337,21 @@ impl StateDir {
                     file = back;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err((_, e)) => return Err(Error::step(Step::StateDir, "wait for another update of this container", e)),
+                Err((_, e)) => {
+                    return Err(Error::step(
+                        Step::StateDir,
+                        "wait for another update of this container",
+                        e,
+                    ));
+                }
             }
         }
+    }
+
+    /// Whether the path still leads to this very directory.
+    pub fn is_current(&self) -> bool {
+        let id = |meta: std::io::Result<fs::Metadata>| meta.map(|m| (m.dev(), m.ino()));
+        matches!((id(self.dir.metadata()), id(fs::symlink_metadata(&self.path))), (Ok(a), Ok(b)) if a == b)
     }
 
     /// A path of this directory that is short enough for a socket's name.
@@ -291,16 +371,20 @@ impl StateDir {
 
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::File { doing: "remove", path: self.path.clone(), source: e })
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File {
+                doing: "remove",
+                path: self.path.clone(),
+                source: e,
+            }),
             _ => Ok(()),
         }
     }
 }
 
 fn lock(dir: &File, how: FlockArg) -> std::result::Result<Flock<File>, Errno> {
-    let dir = dir.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let dir = dir
+        .try_clone()
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
     Flock::lock(dir, how).map_err(|(_, errno)| errno)
 }
 
@@ -320,13 +404,21 @@ fn make_root(root: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_owner(&open_root(root)?, root),
-        Err(e) => Err(Error::File { doing: "make", path: root.to_path_buf(), source: e }),
+        Err(e) => Err(Error::File {
+            doing: "make",
+            path: root.to_path_buf(),
+            source: e,
+        }),
     }
 }
 
 /// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.
 fn open_root(root: &Path) -> Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(root).map_err(Error::file("open", root))
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(root)
+        .map_err(Error::file("open", root))
 }
 
 fn check_owner(dir: &File, path: &Path) -> Result<()> {
@@ -338,7 +430,10 @@ fn check_owner(dir: &File, path: &Path) -> Result<()> {
             meta.uid(),
             meta.mode() & 0o7777
         );
-        return Err(Error::State { path: path.to_path_buf(), why });
+        return Err(Error::State {
+            path: path.to_path_buf(),
+            why,
+        });
     }
     Ok(())
 }
@@ -348,15 +443,23 @@ pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::File { doing: "list", path: root.to_path_buf(), source: e }),
+        Err(e) => {
+            return Err(Error::File {
+                doing: "list",
+                path: root.to_path_buf(),
+                source: e,
+            });
+        }
     };
     let mut ids = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::file("list", root))?;
         let is_dir = entry.file_type().map_err(Error::file("list", root))?.is_dir();
         // Anything else (a seccomp cache, a stray file) is not a container.
-        if let (true, Ok(name)) = (is_dir && entry.path().join(STATE).exists(), entry.file_name().into_string())
-            && let Ok(id) = ContainerId::try_from(name)
+        if let (true, Ok(name)) = (
+            is_dir && entry.path().join(STATE).exists(),
+            entry.file_name().into_string(),
+        ) && let Ok(id) = ContainerId::try_from(name)
         {
             ids.push(id);
         }

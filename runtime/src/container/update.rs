@@ -3,6 +3,7 @@
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
 use crate::container::options::Settings;
 use crate::container::query;
@@ -27,14 +28,18 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
     let record = dir.record()?;
     let vetted = vet::vet(id, asked, &record.hardened)?;
     tracing::debug!(%id, verdict = vetted.decision.verdict.as_str(), "update decided");
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let cgroup = Cgroup::open(&record.cgroup);
     let new = record.with(vetted.hardened);
     let done = cgroup
         .apply(&vetted.apply)
         .and_then(|()| cgroup.verify(&new.hardened, pid))
         .and_then(|()| cgroup.shows(&vetted.apply))
         .and_then(|()| dir.write(&new));
-    done.inspect_err(|_| put_back(&cgroup, &record))
+    done.inspect_err(|_| put_back(&cgroup, &record))?;
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.updated(&vetted.apply, &vetted.decision);
+    }
+    Ok(())
 }
 
 /// Some limits may have been written before one failed.

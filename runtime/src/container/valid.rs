@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use libcontainer::rootfs::utils::is_bind;
 use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::{Linux, Mount, Spec};
 
@@ -24,8 +25,73 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// Options that say something of any mount, and that init/mounts.rs acts on or may pass over without loss (the kernel takes
+/// sync, dirsync, mand and their like with the file system, not with a bind of it).
+const OF_BINDS: [&str; 54] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "lazytime",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "unbindable",
+];
+
+/// Words of engines for themselves (relabelling, copying, ownership), which some leave in the list.
+const OF_ENGINES: [&str; 7] = ["z", "Z", "U", "O", "copy", "nocopy", "tmpcopyup"];
+
 fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {
-    Error::Unsupported { field: field.into(), why: why.into() }
+    Error::Unsupported {
+        field: field.into(),
+        why: why.into(),
+    }
 }
 
 /// Looks at the spec that is about to run.
@@ -36,7 +102,10 @@ pub fn check(spec: &Spec, handles: &Handles) -> Result<()> {
     let namespaces = Namespaces::of(spec, handles)?;
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         if name.as_ref().is_some_and(|n| !n.is_empty()) && !namespaces.listed.contains(&NsType::Uts) {
-            return Err(wrong(field, "it would be the host's: list a uts namespace in linux.namespaces"));
+            return Err(wrong(
+                field,
+                "it would be the host's: list a uts namespace in linux.namespaces",
+            ));
         }
     }
     spec.mounts().iter().flatten().try_for_each(mount)?;
@@ -55,12 +124,18 @@ struct Namespaces {
 
 impl Namespaces {
     fn of(spec: &Spec, handles: &Handles) -> Result<Self> {
-        let mut found = Self { listed: BTreeSet::new(), hosts: BTreeSet::new() };
+        let mut found = Self {
+            listed: BTreeSet::new(),
+            hosts: BTreeSet::new(),
+        };
         let list = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
         for namespace in list.into_iter().flatten() {
             let typ = NsType::from(namespace.typ());
             if !found.listed.insert(typ) {
-                return Err(wrong("linux.namespaces", format!("{} is listed twice", typ.spec_name())));
+                return Err(wrong(
+                    "linux.namespaces",
+                    format!("{} is listed twice", typ.spec_name()),
+                ));
             }
             let path = namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty());
             if path.is_some_and(|path| is_ours(path, typ, handles)) {
@@ -79,7 +154,10 @@ impl Namespaces {
 /// By identity: a path may lead anywhere.
 fn is_ours(path: &Path, typ: NsType, handles: &Handles) -> bool {
     let ours = stat(format!("/proc/self/ns/{}", typ.proc_name()).as_str());
-    let theirs = handles.ns.get(path).map(|fd| fstat(std::os::fd::AsRawFd::as_raw_fd(fd)));
+    let theirs = handles
+        .ns
+        .get(path)
+        .map(|fd| fstat(std::os::fd::AsRawFd::as_raw_fd(fd)));
     matches!((ours, theirs), (Ok(a), Some(Ok(b))) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
@@ -95,7 +173,10 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
     } else if dotted == "vm.memfd_noexec" {
         NsType::Pid
     } else {
-        return Err(wrong(format!("linux.sysctl.{name}"), "it is the whole host's, not a namespace's"));
+        return Err(wrong(
+            format!("linux.sysctl.{name}"),
+            "it is the whole host's, not a namespace's",
+        ));
     };
     if dotted.split('.').any(str::is_empty) {
         return Err(wrong(format!("linux.sysctl.{name}"), "not a sysctl's name"));
@@ -103,33 +184,81 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
     if namespaces.own(needs) {
         return Ok(());
     }
-    let why = format!("it would be the host's: it needs a {} namespace of the container's own", needs.spec_name());
+    let why = format!(
+        "it would be the host's: it needs a {} namespace of the container's own",
+        needs.spec_name()
+    );
     Err(wrong(format!("linux.sysctl.{name}"), why))
 }
 
 fn mount(mount: &Mount) -> Result<()> {
     let at = mount.destination().display();
-    let mapped = [mount.uid_mappings(), mount.gid_mappings()].iter().any(|m| m.as_ref().is_some_and(|m| !m.is_empty()));
+    let mapped = [mount.uid_mappings(), mount.gid_mappings()]
+        .iter()
+        .any(|m| m.as_ref().is_some_and(|m| !m.is_empty()));
     let option = mount.options().iter().flatten().any(|o| o == "idmap" || o == "ridmap");
     if mapped || option {
-        return Err(wrong(format!("idmapped mount at {at}"), "gabion makes no idmapped mounts"));
+        return Err(wrong(
+            format!("idmapped mount at {at}"),
+            "gabion makes no idmapped mounts",
+        ));
     }
-    Ok(())
+    mount
+        .options()
+        .iter()
+        .flatten()
+        .try_for_each(|option| mount_option(mount, option))
+}
+
+/// What a bind may say: its file system is mounted already, so that anything else would be heard by nobody, and a slip of the
+/// pen (`noexce`) would loosen what was meant.
+fn mount_option(mount: &Mount, option: &str) -> Result<()> {
+    let known = OF_BINDS.contains(&option) || OF_ENGINES.contains(&option);
+    let why = match option {
+        "remount" => "nothing that is mounted is changed",
+        _ if is_bind(mount) && !known => "a bind mount has no such option",
+        _ => return Ok(()),
+    };
+    Err(wrong(
+        format!("option {option:?} of the mount at {}", mount.destination().display()),
+        why,
+    ))
 }
 
 fn fields(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
-    const PROPAGATIONS: [&str; 8] =
-        ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
-    if let Some(how) = linux.rootfs_propagation().as_deref().filter(|h| !h.is_empty() && !PROPAGATIONS.contains(h)) {
-        return Err(wrong("linux.rootfsPropagation", format!("{how:?} is no way of propagation")));
+    const PROPAGATIONS: [&str; 8] = [
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "unbindable",
+        "runbindable",
+    ];
+    if let Some(how) = linux
+        .rootfs_propagation()
+        .as_deref()
+        .filter(|h| !h.is_empty() && !PROPAGATIONS.contains(h))
+    {
+        return Err(wrong(
+            "linux.rootfsPropagation",
+            format!("{how:?} is no way of propagation"),
+        ));
     }
     let has_offsets = linux.time_offsets().as_ref().is_some_and(|o| !o.is_empty());
     if has_offsets && !namespaces.listed.contains(&NsType::Time) {
-        return Err(wrong("linux.timeOffsets", "they need a time namespace in linux.namespaces"));
+        return Err(wrong(
+            "linux.timeOffsets",
+            "they need a time namespace in linux.namespaces",
+        ));
     }
     let maps = [linux.uid_mappings(), linux.gid_mappings()];
     if maps.iter().any(|m| m.as_ref().is_some_and(|m| !m.is_empty())) && !namespaces.listed.contains(&NsType::User) {
-        return Err(wrong("linux.uidMappings", "they need a user namespace in linux.namespaces"));
+        return Err(wrong(
+            "linux.uidMappings",
+            "they need a user namespace in linux.namespaces",
+        ));
     }
     if linux.intel_rdt().is_some() {
         return Err(wrong("linux.intelRdt", "gabion does not use resctrl"));
@@ -149,7 +278,34 @@ mod tests {
     use super::*;
 
     fn own(types: &[NsType]) -> Namespaces {
-        Namespaces { listed: types.iter().copied().collect(), hosts: BTreeSet::new() }
+        Namespaces {
+            listed: types.iter().copied().collect(),
+            hosts: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn options_that_nobody_would_hear() {
+        let with = |options: serde_json::Value| -> Mount {
+            serde_json::from_value(serde_json::json!({"destination": "/d", "source": "/s", "options": options}))
+                .unwrap()
+        };
+        for good in [
+            serde_json::json!(["rbind", "rro", "nosuid", "rprivate", "nosymfollow", "z"]),
+            serde_json::json!(["size=64k", "mode=755", "rslave"]),
+        ] {
+            assert!(mount(&with(good)).is_ok());
+        }
+        for (bad, named) in [
+            (serde_json::json!(["bind", "noexce"]), "noexce"),
+            (serde_json::json!(["bind", "size=3"]), "size=3"),
+            (serde_json::json!(["remount"]), "remount"),
+            (serde_json::json!(["bind", "idmap"]), "idmapped"),
+        ] {
+            let error = mount(&with(bad)).unwrap_err();
+            assert_eq!(error.code(), "bundle.unsupported");
+            assert!(error.to_string().contains(named), "{error}");
+        }
     }
 
     #[test]

@@ -122,7 +122,8 @@ fn within(key: &str, allowed: u64, seen: Option<u64>) -> Fact {
     }
 }
 
-fn none() -> LinuxCapabilities {
+/// A process without any.
+pub fn none() -> LinuxCapabilities {
     let mut caps = LinuxCapabilities::default();
     caps.set_bounding(Some(CapSet::new()))
         .set_effective(Some(CapSet::new()))

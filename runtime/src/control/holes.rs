@@ -28,8 +28,8 @@ static ABOUT: About = About {
              fills the host's memory or carries programs",
     rule: "where gabion closed the root: tmpfs on /tmp, /var/tmp and /run; others as dev.gabion.holes declares, within the \
            policy's bounds; all nosuid, nodev, noexec, of a fixed size, charged to the container's memory",
-    enforced_by: "mount(2) of tmpfs below the spec's mounts; read back from /proc/PID/mountinfo",
-    kernel_floor: "2.6.26 (per-mount flags)",
+    enforced_by: "fsopen(2), fsmount(2) and move_mount(2) of tmpfs below the spec's mounts; read back from /proc/PID/mountinfo",
+    kernel_floor: "5.2 (fsmount)",
     refs: &["CIS Docker 5.13", "NIST SP 800-190 4.4.4"],
 };
 
@@ -132,7 +132,7 @@ fn declared(cx: &Context<'_>, findings: &mut Findings) -> Vec<Hole> {
                 "annotation",
                 ANNOTATION,
                 format!("{ANNOTATION}: {why}"),
-                "write PATH, PATH:size=16m or PATH:size=16m:mode=0755, joined by commas",
+                "write PATH, PATH:size=16m or PATH:size=16m:mode=0755, parted by commas or blanks",
             ),
             Ok(asked) => {
                 if let Some(hole) = vet(asked, cx, findings).filter(|h| holes.iter().all(|o| o.target != h.target)) {

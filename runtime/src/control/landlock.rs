@@ -182,11 +182,8 @@ fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
             writable.push(target);
         }
     }
-    // A root that stayed writable (the control `rootfs` is loosened): refusing every write would be more than was decided.
-    let root_closed = draft.spec.root().as_ref().is_some_and(|r| r.readonly() == Some(true));
-    if !root_closed {
-        excepted.push("/".into());
-    }
+    // A root that stayed writable (the control `rootfs` is loosened) is no exception here: each layer stands alone, and whoever
+    // wants to write everywhere loosens both.
     for list in [&mut writable, &mut excepted] {
         list.sort();
         list.dedup();
@@ -315,7 +312,10 @@ mod tests {
                 .iter()
                 .all(|p| paths(&plan.writable).contains(p))
         );
-        assert_eq!(paths(&plan.writable_exec), ["/"]);
+        assert!(
+            plan.writable_exec.is_empty(),
+            "a root that stayed writable is not writable by this layer"
+        );
     }
 
     #[test]

@@ -19,9 +19,9 @@ pub struct MaskedPaths;
 static ABOUT: About = About {
     threat: "kernel files that no namespace covers leak keys, memory, timings and the host's devices, or change the host when written",
     rule: "the union of the spec's masked and read-only paths and ours; an unmasked /proc is masked again; /sys is read-only",
-    enforced_by: "mount(2): a verified null device (1:3) or an empty read-only tmpfs over each path, MS_RDONLY over each \
-                  read-only one; looked at from inside",
-    kernel_floor: "2.6.26 (per-mount read-only)",
+    enforced_by: "move_mount(2) of a verified null device (1:3) or an empty read-only tmpfs over each path, mount_setattr(2) on a \
+                  clone over each read-only one; looked at from inside",
+    kernel_floor: "5.12 (mount_setattr)",
     refs: &["PSS Baseline: /proc Mount Type", "NIST SP 800-190 4.4.3"],
 };
 

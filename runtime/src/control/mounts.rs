@@ -33,8 +33,8 @@ static ABOUT: About = About {
     threat: "a mount brings in the host's files, sockets or devices, setuid programs, or a place to write a program and run it",
     rule: "nosuid and nodev everywhere but on /dev; what is writable is not executable; no sensitive path of the host, under \
            CRI nothing but the pod's own files; no file system of a block device; nothing over /proc and /sys",
-    enforced_by: "mount(2) from descriptors that were opened once, mount_setattr(2) AT_RECURSIVE for submounts; read back from \
-                  /proc/PID/mountinfo",
+    enforced_by: "open_tree(2) and move_mount(2) from descriptors that were opened once, mount_setattr(2) AT_RECURSIVE for \
+                  submounts; read back from /proc/PID/mountinfo",
     kernel_floor: "5.12 (mount_setattr)",
     refs: &[
         "PSS Baseline: HostPath Volumes",

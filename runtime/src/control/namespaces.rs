@@ -22,8 +22,8 @@ static ABOUT: About = About {
     threat: "a container that shares a namespace with the host sees its processes, memory segments, sockets or mounts",
     rule: "pid, ipc, uts, network and mount are the container's own or its pod's; mount and cgroup are added where absent; \
            a missing one of the others, or a path that is the host's by device and inode, is refused",
-    enforced_by: "clone(2)/unshare(2) for new ones, setns(2) by the descriptor that was vetted; read back from /proc/PID/ns",
-    kernel_floor: "4.11 (NS_GET_NSTYPE)",
+    enforced_by: "clone3(2) and unshare(2) for new ones, setns(2) by the descriptor that was vetted; read back from /proc/PID/ns",
+    kernel_floor: "5.3 (clone3)",
     refs: &[
         "PSS Baseline: Host Namespaces",
         "CIS Docker 5.10",

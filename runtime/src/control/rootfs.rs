@@ -17,8 +17,8 @@ pub struct Rootfs;
 static ABOUT: About = About {
     threat: "an intruder changes programs or configuration of the image and stays, or mounts of the container spread to the host",
     rule: "the root file system is read-only, always; its mount propagation is private; it is not the host's own",
-    enforced_by: "mount(2) MS_REMOUNT|MS_BIND|MS_RDONLY on the root, MS_PRIVATE; read back from /proc/PID/mountinfo",
-    kernel_floor: "2.6.26 (per-mount read-only)",
+    enforced_by: "mount_setattr(2) MOUNT_ATTR_RDONLY on the root, MS_PRIVATE; read back from /proc/PID/mountinfo",
+    kernel_floor: "5.12 (mount_setattr)",
     refs: &["CIS Docker 5.13", "CIS Docker 5.20", "NIST SP 800-190 4.4.4"],
 };
 

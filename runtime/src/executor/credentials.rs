@@ -25,7 +25,11 @@ impl Privileges {
         let confined = setup.hardened.plan().landlock.is_some()
             || setup.filters.floor.is_some()
             || setup.filters.profile.is_some();
-        if nnp || !confined { Self::DropNow } else { Self::DropAfterConfinement }
+        if nnp || !confined {
+            Self::DropNow
+        } else {
+            Self::DropAfterConfinement
+        }
     }
 }
 
@@ -40,21 +44,19 @@ pub fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
         return Ok(());
     }
     // A process that names none has none (runc), and not all of ours.
-    let none = LinuxCapabilities::default()
-        .set_bounding(None)
-        .set_effective(None)
-        .set_permitted(None)
-        .set_inheritable(None)
-        .set_ambient(None)
-        .clone();
+    let none = crate::control::capabilities::none();
     let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
     raise()?;
     bounding(&convert(wanted.bounding())?)?;
     // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
     let effective = convert(wanted.effective())?;
     let permitted = convert(wanted.permitted())?;
-    caps::set(None, CapSet::Effective, &effective.intersection(&permitted).copied().collect())
-        .map_err(failed("set the effective set"))?;
+    caps::set(
+        None,
+        CapSet::Effective,
+        &effective.intersection(&permitted).copied().collect(),
+    )
+    .map_err(failed("set the effective set"))?;
     caps::set(None, CapSet::Permitted, &permitted).map_err(failed("set the permitted set"))?;
     let inheritable = convert(wanted.inheritable())?;
     caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;

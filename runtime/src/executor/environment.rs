@@ -24,7 +24,10 @@ pub fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
     let mut env: Vec<(&str, &str)> = Vec::with_capacity(asked.len() + 1);
     for pair in asked {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(Error::failed(Step::Execve, format!("environment entry {pair:?} is not NAME=VALUE")));
+            return Err(Error::failed(
+                Step::Execve,
+                format!("environment entry {pair:?} is not NAME=VALUE"),
+            ));
         };
         match env.iter_mut().find(|(n, _)| *n == name) {
             Some(entry) => entry.1 = value,
@@ -52,7 +55,8 @@ pub fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
 /// The user's home by the image's /etc/passwd, else `/`. The file is the image's: it is read in bounds.
 fn home_of(uid: u32) -> String {
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
-    let Ok(fd) = nix::fcntl::open("/etc/passwd", flags, nix::sys::stat::Mode::empty()).and_then(crate::sys::adopt) else {
+    let Ok(fd) = nix::fcntl::open("/etc/passwd", flags, nix::sys::stat::Mode::empty()).and_then(crate::sys::adopt)
+    else {
         return "/".to_owned();
     };
     let lines = BufReader::new(std::fs::File::from(fd).take(MAX_PASSWD)).lines();
@@ -84,10 +88,17 @@ pub fn find_program(setup: &Setup<'_>, env: &[CString]) -> Result<CString> {
             Err(errno) => Err(not_runnable(name, errno)),
         };
     }
-    let path = env.iter().find_map(|e| e.to_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH.as_bytes());
+    let path = env
+        .iter()
+        .find_map(|e| e.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH.as_bytes());
     let mut found_unusable = None;
     for directory in path.split(|b| *b == b':') {
-        let directory = if directory.is_empty() { b".".as_slice() } else { directory };
+        let directory = if directory.is_empty() {
+            b".".as_slice()
+        } else {
+            directory
+        };
         let candidate = PathBuf::from(std::ffi::OsStr::from_bytes(directory)).join(name);
         match usable(&candidate) {
             Ok(()) => {
@@ -99,7 +110,10 @@ pub fn find_program(setup: &Setup<'_>, env: &[CString]) -> Result<CString> {
         }
     }
     Err(found_unusable.map_or_else(
-        || Error::NoProgram { name: name.clone(), why: "executable file not found in $PATH" },
+        || Error::NoProgram {
+            name: name.clone(),
+            why: "executable file not found in $PATH",
+        },
         |errno| not_runnable(name, errno),
     ))
 }
@@ -110,7 +124,10 @@ fn not_runnable(name: &str, errno: Errno) -> Error {
         Errno::EISDIR => "is a directory",
         _ => "permission denied",
     };
-    Error::NoProgram { name: name.to_owned(), why }
+    Error::NoProgram {
+        name: name.to_owned(),
+        why,
+    }
 }
 
 fn usable(path: &Path) -> std::result::Result<(), Errno> {

@@ -32,10 +32,14 @@ pub fn on_exec(setup: &Setup<'_>) -> Result<()> {
 
 fn wanted_apparmor<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
     let by_plan = setup.hardened.plan().lsm.apparmor.as_deref();
-    by_plan.or(setup.process.apparmor_profile().as_deref()).filter(|p| !p.is_empty())
+    by_plan
+        .or(setup.process.apparmor_profile().as_deref())
+        .filter(|p| !p.is_empty())
 }
 
 fn wanted_selinux<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
     let by_plan = setup.hardened.plan().lsm.selinux.as_deref();
-    by_plan.or(setup.process.selinux_label().as_deref()).filter(|l| !l.is_empty())
+    by_plan
+        .or(setup.process.selinux_label().as_deref())
+        .filter(|l| !l.is_empty())
 }

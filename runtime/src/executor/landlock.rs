@@ -35,20 +35,31 @@ fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
 
 /// Opens the paths of the plan and makes the ruleset.
 pub fn build(setup: &Setup<'_>) -> Result<Option<Ruleset>> {
-    let Some(plan) = &setup.hardened.plan().landlock else { return Ok(None) };
+    let Some(plan) = &setup.hardened.plan().landlock else {
+        return Ok(None);
+    };
     let handled = handled(plan);
     let mut ruleset = landlock::Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(handled)
         .map_err(|e| failed("handle its accesses")(&e))?;
     if plan.tcp_bind.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::BindTcp).map_err(|e| failed("handle TCP bind")(&e))?;
+        ruleset = ruleset
+            .handle_access(AccessNet::BindTcp)
+            .map_err(|e| failed("handle TCP bind")(&e))?;
     }
     if plan.tcp_connect.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(|e| failed("handle TCP connect")(&e))?;
+        ruleset = ruleset
+            .handle_access(AccessNet::ConnectTcp)
+            .map_err(|e| failed("handle TCP connect")(&e))?;
     }
     let created = ruleset.create().map_err(|e| failed("make a ruleset")(&e))?;
-    let mut rules = Rules { created, handled, plan, count: 0 };
+    let mut rules = Rules {
+        created,
+        handled,
+        plan,
+        count: 0,
+    };
     rules.read_everywhere()?;
     rules.writable()?;
     rules.executable(&open(Path::new("/"))?, Path::new("/"))?;
@@ -80,16 +91,26 @@ impl Rules<'_> {
     fn add(&mut self, fd: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<()> {
         self.count += 1;
         if self.count > MAX_RULES {
-            return Err(Error::failed(Step::Landlock, "the image has too many entries beside a writable path"));
+            return Err(Error::failed(
+                Step::Landlock,
+                "the image has too many entries beside a writable path",
+            ));
         }
         // A file cannot carry the rights of a directory (landlock_add_rule(2)).
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at a path", e))?;
-        let access = if is_directory(&stat) { access } else { access & AccessFs::from_file(ABI::V5) } & self.handled;
+        let access = if is_directory(&stat) {
+            access
+        } else {
+            access & AccessFs::from_file(ABI::V5)
+        } & self.handled;
         if access.is_empty() {
             return Ok(());
         }
         let rule = PathBeneath::new(fd, access);
-        (&mut self.created).add_rule(rule).map(drop).map_err(|e| failed("add a rule")(&e))
+        (&mut self.created)
+            .add_rule(rule)
+            .map(drop)
+            .map_err(|e| failed("add a rule")(&e))
     }
 
     fn read_everywhere(&mut self) -> Result<()> {
@@ -155,14 +176,17 @@ impl Rules<'_> {
                 Err(Errno::ENOENT | Errno::EACCES) => continue,
                 Err(e) => return Err(Error::step(Step::Landlock, "open an entry of the image", e)),
             };
-            let full = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes()));
+            let full = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+                name.to_bytes(),
+            ));
             self.execute_entry(&fd, &full)?;
         }
         Ok(())
     }
 
     fn execute_entry(&mut self, fd: &OwnedFd, path: &Path) -> Result<()> {
-        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at an entry of the image", e))?;
+        let stat =
+            fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at an entry of the image", e))?;
         let kind = stat.st_mode & libc::S_IFMT;
         if kind != libc::S_IFDIR && kind != libc::S_IFREG {
             return Ok(());
@@ -179,7 +203,11 @@ impl Rules<'_> {
         if self.plan.writable.iter().any(|w| path.starts_with(w)) {
             return Place::Writable;
         }
-        if self.plan.writable.iter().any(|w| w.starts_with(path)) { Place::Above } else { Place::Clear }
+        if self.plan.writable.iter().any(|w| w.starts_with(path)) {
+            Place::Above
+        } else {
+            Place::Clear
+        }
     }
 
     /// What stands behind stdio and preserved descriptors may be opened again (`/dev/stdout` on a FIFO).
@@ -190,7 +218,10 @@ impl Rules<'_> {
             let Ok(fd) = sys::borrow(number) else { continue };
             let stat = fstat(number).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;
             // A directory is never handed in; sockets and anonymous pipes are not found by path.
-            let by_path = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO | libc::S_IFCHR);
+            let by_path = matches!(
+                stat.st_mode & libc::S_IFMT,
+                libc::S_IFREG | libc::S_IFIFO | libc::S_IFCHR
+            );
             if !by_path {
                 continue;
             }
@@ -208,9 +239,16 @@ impl Rules<'_> {
     fn ports(self) -> Result<RulesetCreated> {
         let mut created = self.created;
         let bind = self.plan.tcp_bind.iter().flatten().map(|p| (*p, AccessNet::BindTcp));
-        let connect = self.plan.tcp_connect.iter().flatten().map(|p| (*p, AccessNet::ConnectTcp));
+        let connect = self
+            .plan
+            .tcp_connect
+            .iter()
+            .flatten()
+            .map(|p| (*p, AccessNet::ConnectTcp));
         for (port, access) in bind.chain(connect) {
-            created = created.add_rule(NetPort::new(port, access)).map_err(|e| failed("add a port")(&e))?;
+            created = created
+                .add_rule(NetPort::new(port, access))
+                .map_err(|e| failed("add a port")(&e))?;
         }
         Ok(created)
     }
@@ -254,9 +292,15 @@ pub fn enforce(setup: &Setup<'_>, ruleset: &Ruleset, probe: Option<&OwnedFd>) ->
         open_probe(probe).map_err(|e| Error::step(Step::Landlock, "open the probe directory beforehand", e))?;
     }
     if setup.applies(ControlId::Landlock) {
-        let created = ruleset.created.try_clone().map_err(|e| failed("clone the ruleset")(&e))?;
+        let created = ruleset
+            .created
+            .try_clone()
+            .map_err(|e| failed("clone the ruleset")(&e))?;
         // no_new_privs is the control of that name's to set; where it is off CAP_SYS_ADMIN stands in for it.
-        let status = created.no_new_privs(false).restrict_self().map_err(|e| failed("restrict itself")(&e))?;
+        let status = created
+            .no_new_privs(false)
+            .restrict_self()
+            .map_err(|e| failed("restrict itself")(&e))?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             return Err(mismatch(format!("{:?}", status.ruleset)));
         }
@@ -270,10 +314,19 @@ pub fn enforce(setup: &Setup<'_>, ruleset: &Ruleset, probe: Option<&OwnedFd>) ->
 }
 
 fn open_probe(probe: &OwnedFd) -> nix::Result<OwnedFd> {
-    sys::openat(probe.as_fd(), ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    sys::openat(
+        probe.as_fd(),
+        ".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn mismatch(observed: String) -> Error {
     let expected = "a path outside every rule gives EACCES".to_owned();
-    Error::Mismatch { control: ControlId::Landlock, expected, observed }
+    Error::Mismatch {
+        control: ControlId::Landlock,
+        expected,
+        observed,
+    }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::error::{Error, Result, Step};
 use crate::init::{NotifyTarget, Setup};
@@ -24,34 +25,59 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Seccomp, doing, e)
 }
 
-/// Installs the profile and has its listener sent.
-pub fn install(setup: &Setup<'_>, profile: &Compiled, target: &NotifyTarget) -> Result<()> {
-    let pid = nix::fcntl::readlinkat(Some(setup.proc.as_fd().as_raw_fd()), "self").map_err(failed("learn our pid"))?;
-    let state = target.state_of(&pid.to_string_lossy())?;
-    let number = next_descriptor(setup)?;
-    let files = u64::from(libc::CLONE_FILES.cast_unsigned());
-    let helper = match sys::clone3(files, None).map_err(failed("fork a helper for the notify descriptor"))? {
-        Cloned::Child => sys::exit_now(i32::from(deliver(number, target, &state).is_err())),
-        Cloned::Parent(pid) => pid,
-    };
-    let listener = seccomp::install(&profile.program, profile.flags).map_err(failed("install the seccomp filter"))?;
-    let Some(listener) = listener.filter(|fd| fd.as_raw_fd() == number) else {
-        return Err(Error::failed(Step::Seccomp, "the notify descriptor is not where it was expected"));
-    };
-    // The listener may now have to answer our own calls, this one among them.
-    let sent = match waitpid(helper, None) {
-        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-        Ok(_) => Err(Error::failed(Step::Seccomp, "cannot send the notify descriptor to its listener")),
-        // The profile forbids waiting: the helper still sends, and the workload reaps it.
-        Err(_) => Ok(()),
-    };
-    drop(listener);
-    sent
+/// The process that sends the descriptor.
+#[derive(Debug)]
+pub struct Helper {
+    pid: Pid,
+    number: RawFd,
+}
+
+impl Helper {
+    /// Forks it. Before any filter: the floor answers clone3(2) with ENOSYS.
+    pub fn fork(setup: &Setup<'_>, target: &NotifyTarget) -> Result<Self> {
+        let pid = nix::fcntl::readlinkat(Some(setup.proc.as_fd().as_raw_fd()), "self");
+        let pid = pid.map_err(failed("learn our pid"))?;
+        let state = target.state_of(&pid.to_string_lossy())?;
+        let number = next_descriptor(setup)?;
+        let files = u64::from(libc::CLONE_FILES.cast_unsigned());
+        match sys::clone3(files, None).map_err(failed("fork a helper for the notify descriptor"))? {
+            Cloned::Child => sys::exit_now(i32::from(deliver(number, target, &state).is_err())),
+            Cloned::Parent(pid) => Ok(Self { pid, number }),
+        }
+    }
+
+    /// Installs the profile; its listener is sent when this returns.
+    pub fn install(self, profile: &Compiled) -> Result<()> {
+        let listener =
+            seccomp::install(&profile.program, profile.flags).map_err(failed("install the seccomp filter"))?;
+        let Some(listener) = listener.filter(|fd| fd.as_raw_fd() == self.number) else {
+            return Err(Error::failed(
+                Step::Seccomp,
+                "the notify descriptor is not where it was expected",
+            ));
+        };
+        // The listener may now have to answer our own calls, this one among them.
+        let sent = match waitpid(self.pid, None) {
+            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+            Ok(_) => Err(Error::failed(
+                Step::Seccomp,
+                "cannot send the notify descriptor to its listener",
+            )),
+            // The profile forbids waiting: the helper still sends, and the workload reaps it.
+            Err(_) => Ok(()),
+        };
+        drop(listener);
+        sent
+    }
 }
 
 /// The number that the next descriptor gets: descriptors are given out from the lowest free one.
 fn next_descriptor(setup: &Setup<'_>) -> Result<RawFd> {
-    let probe = setup.proc.as_fd().try_clone_to_owned().map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
+    let probe = setup
+        .proc
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
     Ok(probe.as_raw_fd())
 }
 

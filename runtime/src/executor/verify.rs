@@ -17,6 +17,17 @@ pub fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
     let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
     let seen = observed::read::own(&setup.proc, setup.hardened, first_free)?;
+    // Facts know of directories; here nothing beyond what is preserved may be left at all.
+    if setup.hardened.enforces(ControlId::Fds)
+        && let Some((number, kind)) = seen.inherited_fds.range(first_free..).next()
+    {
+        let expected = format!("no descriptor from {first_free} on");
+        return Err(Error::Mismatch {
+            control: ControlId::Fds,
+            expected,
+            observed: format!("{number}: {kind}"),
+        });
+    }
     let later = |control: ControlId| match control {
         ControlId::Landlock | ControlId::Seccomp => true,
         ControlId::Capabilities => privileges == Privileges::DropAfterConfinement,
@@ -37,7 +48,8 @@ pub struct Status(File);
 impl Status {
     pub fn open(setup: &Setup<'_>) -> Result<Self> {
         let open = setup.proc.open_file("self/status", libc::O_RDONLY);
-        open.map(Self).map_err(|e| Error::step(Step::Verify, "open our status", e))
+        open.map(Self)
+            .map_err(|e| Error::step(Step::Verify, "open our status", e))
     }
 }
 
@@ -47,9 +59,19 @@ pub fn capabilities(setup: &Setup<'_>, mut status: Status) -> Result<()> {
         return Ok(());
     }
     let mut text = String::with_capacity(4096);
-    status.0.read_to_string(&mut text).map_err(|e| Error::failed(Step::Verify, format!("cannot read our status back: {e}")))?;
-    let seen = Observed { status: observed::read::parse_status(&text), ..Observed::default() };
-    all_hold(crate::control::Control::facts(&crate::control::capabilities::Capabilities, setup.hardened, &seen))
+    status
+        .0
+        .read_to_string(&mut text)
+        .map_err(|e| Error::failed(Step::Verify, format!("cannot read our status back: {e}")))?;
+    let seen = Observed {
+        status: observed::read::parse_status(&text),
+        ..Observed::default()
+    };
+    all_hold(crate::control::Control::facts(
+        &crate::control::capabilities::Capabilities,
+        setup.hardened,
+        &seen,
+    ))
 }
 
 /// The first fact that does not hold is an error. What cannot be seen from here is not a mismatch: it is probed, or seen by
@@ -57,8 +79,10 @@ pub fn capabilities(setup: &Setup<'_>, mut status: Status) -> Result<()> {
 pub fn all_hold(facts: Vec<Fact>) -> Result<()> {
     match facts.into_iter().find(|f| f.holds == Holds::No) {
         None => Ok(()),
-        Some(fact) => {
-            Err(Error::Mismatch { control: fact.control, expected: fact.expected, observed: fact.observed })
-        }
+        Some(fact) => Err(Error::Mismatch {
+            control: fact.control,
+            expected: fact.expected,
+            observed: fact.observed,
+        }),
     }
 }

@@ -108,8 +108,7 @@ fn gather(
         user_ns,
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
-        state_dirs: state_dirs(settings),
-        ..Host::default()
+        state_dirs: state_dirs(policy, settings),
     };
     (host, ns, source_fds)
 }
@@ -157,7 +156,7 @@ fn kernel() -> (u32, u32) {
 }
 
 /// gabion's own places, and those of runtimes that may run beside it.
-fn state_dirs(settings: &Settings) -> Vec<PathBuf> {
+fn state_dirs(policy: &Policy, settings: &Settings) -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = [
         "/etc/gabion",
         "/run/gabion",
@@ -174,6 +173,8 @@ fn state_dirs(settings: &Settings) -> Vec<PathBuf> {
     if !dirs.contains(&settings.root) {
         dirs.push(settings.root.clone());
     }
+    // The file alone: what else lies in a directory of the operator's choice is not ours.
+    dirs.extend(policy.audit.file.clone());
     dirs
 }
 

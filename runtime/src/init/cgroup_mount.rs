@@ -23,7 +23,10 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 /// Mounts the container's view of its cgroups and gives the top of it.
 pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: MsFlags) -> Result<OwnedFd> {
     let place = target::open(Step::Mounts, root, mount.destination(), Point::Directory)?;
-    let listing = setup.proc.read("self/cgroup").map_err(failed("read /proc/self/cgroup"))?;
+    let listing = setup
+        .proc
+        .read("self/cgroup")
+        .map_err(failed("read /proc/self/cgroup"))?;
     let hierarchies: Vec<Hierarchy<'_>> = listing.lines().filter_map(Hierarchy::parse).collect();
     // In a cgroup namespace, new or joined, paths are its own and mean nothing on the host.
     let own_view = setup.enters_new(NsType::Cgroup) || setup.joins.iter().any(|(t, _)| *t == NsType::Cgroup);
@@ -36,7 +39,15 @@ pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: Ms
     let top = fsmount::create("tmpfs", "cgroup", &["mode=755".to_owned()], ATTRIBUTES)
         .map_err(failed("make a tmpfs for cgroups"))?;
     sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
-    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty() && h.is_mounted()) {
+    // Mounted somewhere, if only in another namespace, and not here: the host does not see it, nor does the container.
+    let is_here = |h: &&Hierarchy<'_>| {
+        own_view
+            || Path::new(HOST)
+                .join(h.name())
+                .join(h.path.trim_start_matches('/'))
+                .exists()
+    };
+    for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty()).filter(is_here) {
         hierarchy.attach(top.as_fd(), own_view)?;
     }
     Ok(top)
@@ -50,9 +61,15 @@ fn unified() -> Result<OwnedFd> {
 fn host_view(name: &str, path: &str) -> Result<OwnedFd> {
     let full = Path::new(HOST).join(name).join(path.trim_start_matches('/'));
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(&full, flags, Mode::empty()).and_then(sys::adopt).map_err(failed("open our cgroup"))?;
+    let fd = nix::fcntl::open(&full, flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open our cgroup"))?;
     let tree = sys::open_tree_clone(fd.as_fd(), Reach::One).map_err(failed("clone our cgroup's mount"))?;
-    let attr = MountAttr { set: ATTRIBUTES, propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+    let attr = MountAttr {
+        set: ATTRIBUTES,
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::One, &attr).map_err(failed("set the attributes of our cgroup's mount"))?;
     Ok(tree)
 }
@@ -67,7 +84,10 @@ struct Hierarchy<'a> {
 impl<'a> Hierarchy<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(3, ':').skip(1);
-        Some(Self { controllers: parts.next()?, path: parts.next()? })
+        Some(Self {
+            controllers: parts.next()?,
+            path: parts.next()?,
+        })
     }
 
     /// Its directory's name: `systemd` for `name=systemd`.
@@ -75,17 +95,20 @@ impl<'a> Hierarchy<'a> {
         self.controllers.strip_prefix("name=").unwrap_or(self.controllers)
     }
 
-    /// One that the host does not have in its place (mounted by somebody for himself) is not the container's either.
-    fn is_mounted(&self) -> bool {
-        crate::container::cgroup::is_hierarchy(&Path::new(HOST).join(self.name()))
-    }
-
     fn attach(&self, top: BorrowedFd<'_>, own_view: bool) -> Result<()> {
         let name = self.name();
-        nix::sys::stat::mkdirat(Some(std::os::fd::AsRawFd::as_raw_fd(&top)), name, Mode::from_bits_retain(0o755))
-            .map_err(failed("make a cgroup directory"))?;
+        nix::sys::stat::mkdirat(
+            Some(std::os::fd::AsRawFd::as_raw_fd(&top)),
+            name,
+            Mode::from_bits_retain(0o755),
+        )
+        .map_err(failed("make a cgroup directory"))?;
         let place = target::resolve(top, Path::new(name)).map_err(failed("open a cgroup directory"))?;
-        let made = if own_view { self.own()? } else { host_view(name, self.path)? };
+        let made = if own_view {
+            self.own()?
+        } else {
+            host_view(name, self.path)?
+        };
         sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach a cgroup hierarchy"))?;
         if name.contains(',') {
             for alias in name.split(',') {

@@ -15,6 +15,9 @@ use crate::init::Setup;
 use crate::init::target::{self, Point};
 use crate::sys::{self, Reach};
 
+/// linux/magic.h
+const DEVPTS_SUPER_MAGIC: libc::c_long = 0x1cd1;
+
 /// Whether the terminal is also bound to /dev/console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
@@ -29,20 +32,21 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the terminal and puts it on stdio, if the process wants one.
 pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
-    let Some(socket) = &setup.console_socket else { return Ok(()) };
+    let Some(socket) = &setup.console_socket else {
+        return Ok(());
+    };
     faults::at(Step::Console)?;
     // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let master = nix::fcntl::open("/dev/pts/ptmx", flags, Mode::empty())
         .and_then(sys::adopt)
         .map_err(failed("open /dev/pts/ptmx"))?;
+    is_terminal_master(&master)?;
     sys::pty_unlock(master.as_fd()).map_err(failed("unlock the terminal"))?;
     // Not by its name: an image cannot put another file there (CVE-2025-52565).
     let peer = sys::pty_peer(master.as_fd()).map_err(failed("open the terminal"))?;
-    if let Some(size) = setup.process.console_size() {
-        let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
-        sys::set_window_size(peer.as_fd(), short(size.height()), short(size.width()))
-            .map_err(failed("set the terminal's size"))?;
+    if let Some((rows, columns)) = size(setup) {
+        sys::set_window_size(peer.as_fd(), rows, columns).map_err(failed("set the terminal's size"))?;
     }
     own(setup, &peer)?;
     if bind == Bind::Console {
@@ -54,6 +58,32 @@ pub fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
         sys::dup_onto(peer.as_fd(), number).map_err(failed("put the terminal on stdio"))?;
     }
     Ok(())
+}
+
+/// The size that the spec asks for, else that of the caller's terminal, which still is our stdin: the workload must not see
+/// another one first.
+fn size(setup: &Setup<'_>) -> Option<(u16, u16)> {
+    let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let asked = setup
+        .process
+        .console_size()
+        .map(|s| (short(s.height()), short(s.width())));
+    asked.or_else(|| sys::window_size(std::io::stdin().as_fd()).ok())
+}
+
+/// /dev/pts/ptmx is the multiplexer of a devpts, by number and file system: without that mount the image may have anything
+/// there.
+fn is_terminal_master(master: &OwnedFd) -> Result<()> {
+    let stat = nix::sys::stat::fstat(master.as_raw_fd()).map_err(failed("look at /dev/pts/ptmx"))?;
+    let fs = nix::sys::statfs::fstatfs(master).map_err(failed("look at /dev/pts"))?;
+    let is_ptmx = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(5, 2);
+    if is_ptmx && fs.filesystem_type().0 == DEVPTS_SUPER_MAGIC {
+        return Ok(());
+    }
+    Err(Error::failed(
+        Step::Console,
+        "/dev/pts/ptmx is not a devpts's: a terminal needs a mount of type devpts at /dev/pts",
+    ))
 }
 
 /// The terminal belongs to the user that will run (group stays devpts's).

@@ -9,21 +9,26 @@ use std::os::unix::fs::PermissionsExt;
 use libcontainer::rootfs::utils::default_devices;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use pathrs::{InodeType, RootRef};
 
+use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::host::NsType;
 use crate::init::target::{self, Point};
-use crate::init::Setup;
+use crate::init::{Setup, fsmount};
 use crate::sys::{self, Reach};
 
 /// What a runtime puts into /dev (runtime-spec, config-linux.md#default-devices, and runc's links).
-const LINKS: [(&str, &str); 4] =
-    [("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")];
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+];
 
 /// Makes the nodes of the spec and the default ones.
 pub fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
@@ -34,15 +39,19 @@ pub fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
     let missing = defaults.iter().filter(|d| asked.iter().all(|a| a.path() != d.path()));
     // mknod is not for user namespaces (user_namespaces(7)): the host's nodes are bound.
     let bind = setup.hardened.spec().linux().is_some()
-        && (setup.enters_new(NsType::User)
-            || setup.joins.iter().any(|(t, _)| *t == NsType::User)
-            || nested(setup)?);
+        && (setup.enters_new(NsType::User) || setup.joins.iter().any(|(t, _)| *t == NsType::User) || nested(setup)?);
     for device in asked.iter().chain(missing) {
-        let made = if bind { bind_node(root, device) } else { node(root, device) };
+        let made = if bind {
+            bind_node(root, device)
+        } else {
+            node(root, device)
+        };
         made.map_err(|e| match e {
-            Error::Step { step, doing, errno } => {
-                Error::Step { step, doing: format!("{doing} {}", device.path().display()), errno }
-            }
+            Error::Step { step, doing, errno } => Error::Step {
+                step,
+                doing: format!("{doing} {}", device.path().display()),
+                errno,
+            },
             other => other,
         })?;
     }
@@ -65,7 +74,9 @@ fn node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let inside = RootRef::from_fd(root.as_fd());
     let path = device.path();
     if let Some(parent) = path.parent() {
-        inside.mkdir_all(parent, &Permissions::from_mode(0o755)).map_err(in_root("make the directory of"))?;
+        inside
+            .mkdir_all(parent, &Permissions::from_mode(0o755))
+            .map_err(in_root("make the directory of"))?;
     }
     let mode = Permissions::from_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
     let number = libc::makedev(number(device.major())?, number(device.minor())?);
@@ -82,8 +93,14 @@ fn node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     }
     let made = target::resolve(root.as_fd(), path).map_err(failed("open"))?;
     let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(failed("look at"))?;
-    if !matches!(stat.st_mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO) {
-        return Err(Error::failed(Step::Devices, format!("{} is not the node that was made", path.display())));
+    if !matches!(
+        stat.st_mode & libc::S_IFMT,
+        libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO
+    ) {
+        return Err(Error::failed(
+            Step::Devices,
+            format!("{} is not the node that was made", path.display()),
+        ));
     }
     let name = format!("/proc/self/fd/{}", made.as_raw_fd());
     // mknod(2) masks the mode; chown(2) may take bits of it, so it goes first.
@@ -99,12 +116,17 @@ fn number(n: i64) -> Result<libc::c_uint> {
 /// The host's node, bound: its number must be the one that was asked for.
 fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let host = nix::fcntl::open(device.path(), flags, Mode::empty()).and_then(sys::adopt).map_err(failed("open the host's"))?;
+    let host = nix::fcntl::open(device.path(), flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open the host's"))?;
     let stat = nix::sys::stat::fstat(host.as_raw_fd()).map_err(failed("look at the host's"))?;
     let wanted = libc::makedev(number(device.major())?, number(device.minor())?);
     let is_fifo = device.typ() == LinuxDeviceType::P;
     if !is_fifo && stat.st_rdev != wanted {
-        let why = format!("the host's {} is another device than the one asked for", device.path().display());
+        let why = format!(
+            "the host's {} is another device than the one asked for",
+            device.path().display()
+        );
         return Err(Error::failed(Step::Devices, why));
     }
     let tree = sys::open_tree_clone(host.as_fd(), Reach::One).map_err(failed("clone the mount of"))?;
@@ -112,9 +134,42 @@ fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind"))
 }
 
+/// Tries what the cgroup must deny, the one evidence on v2, whose rules no file shows: a node of a number that no rule has.
+/// Where not even an allowed one can be made (a user namespace) there is nothing to learn, and no node to be had.
+pub fn probe(setup: &Setup<'_>) -> Result<()> {
+    /// Majors beyond 511 belong to nobody (include/linux/fs.h, CHRDEV_MAJOR_MAX).
+    const NOBODYS: u32 = 4094;
+    if !setup.hardened.enforces(ControlId::Devices) {
+        return Ok(());
+    }
+    let place = fsmount::create("tmpfs", "probe", &["nr_inodes=4".to_owned()], sys::MOUNT_ATTR_NOEXEC)
+        .map_err(|e| Error::step(Step::Devices, "make a place to try devices", e))?;
+    let node = |name: &str, major, minor| {
+        let (mode, number) = (Mode::S_IRUSR, libc::makedev(major, minor));
+        nix::sys::stat::mknodat(Some(place.as_raw_fd()), name, SFlag::S_IFCHR, mode, number)
+    };
+    if node("null", 1, 3).is_err() {
+        return Ok(());
+    }
+    let observed = match node("other", NOBODYS, 254) {
+        Err(Errno::EPERM) => return Ok(()),
+        Err(e) => e.to_string(),
+        Ok(()) => "success".to_owned(),
+    };
+    let expected = "EPERM for a device that no rule allows".to_owned();
+    Err(Error::Mismatch {
+        control: ControlId::Devices,
+        expected,
+        observed,
+    })
+}
+
 /// Whether gabion itself runs in a user namespace that is not the host's (rootless podman).
 fn nested(setup: &Setup<'_>) -> Result<bool> {
-    let map = setup.proc.read("self/uid_map").map_err(|e| Error::step(Step::Devices, "read our uid map", e))?;
+    let map = setup
+        .proc
+        .read("self/uid_map")
+        .map_err(|e| Error::step(Step::Devices, "read our uid map", e))?;
     Ok(!map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 

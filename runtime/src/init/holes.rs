@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result, Step};
@@ -59,12 +59,16 @@ fn dig_one(root: BorrowedFd<'_>, hole: &Hole) -> Result<()> {
 /// What does not fit says so, with the size and the remedy.
 fn no_room(error: Error, hole: &Hole) -> Error {
     match error {
-        Error::Step { errno: Errno::ENOSPC, .. } => {
+        Error::Step {
+            errno: Errno::ENOSPC, ..
+        } => {
             let (path, size) = (hole.path.display(), Size(hole.size));
             Error::RefusedCall {
                 code: "holes.image-content-too-large",
                 what: format!("the image's content at {path} does not fit into its hole of {size}"),
-                remedy: format!("give it more with the annotation dev.gabion.holes=\"{path}:size=…\", or mount a volume there"),
+                remedy: format!(
+                    "give it more with the annotation dev.gabion.holes=\"{path}:size=…\", or mount a volume there"
+                ),
             }
         }
         other => other,
@@ -74,9 +78,8 @@ fn no_room(error: Error, hole: &Hole) -> Error {
 /// Copies owner, mode, times, xattrs and content of the directory `from` into the directory `to`.
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let open = |fd: BorrowedFd<'_>| {
-        nix::fcntl::openat(Some(fd.as_raw_fd()), ".", flags, Mode::empty()).and_then(sys::adopt)
-    };
+    let open =
+        |fd: BorrowedFd<'_>| nix::fcntl::openat(Some(fd.as_raw_fd()), ".", flags, Mode::empty()).and_then(sys::adopt);
     let from = open(from).map_err(failed("read", path))?;
     let to = open(to).map_err(failed("write", path))?;
     copy_directory(&from, &to, 0).map_err(failed("copy what the image has at", path))
@@ -128,7 +131,8 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr, kind: Option<Type>, dep
             let source = nix::fcntl::openat(from_raw, name, read | OFlag::O_DIRECTORY, Mode::empty());
             let source = source.and_then(sys::adopt)?;
             nix::sys::stat::mkdirat(to_raw, name, Mode::S_IRWXU)?;
-            let copy = nix::fcntl::openat(to_raw, name, read | OFlag::O_DIRECTORY, Mode::empty()).and_then(sys::adopt)?;
+            let copy =
+                nix::fcntl::openat(to_raw, name, read | OFlag::O_DIRECTORY, Mode::empty()).and_then(sys::adopt)?;
             copy_directory(&source, &copy, depth + 1)
         }
         Type::File => copy_file(from_raw, to_raw, name, read),
@@ -141,7 +145,10 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr, kind: Option<Type>, dep
         }
         Type::Fifo => {
             let stat = nix::sys::stat::fstatat(from_raw, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            nix::sys::stat::mknodat(to_raw, name, SFlag::S_IFIFO, Mode::from_bits_truncate(stat.st_mode & 0o777), 0)?;
+            let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
+            nix::sys::stat::mknodat(to_raw, name, SFlag::S_IFIFO, mode, 0)?;
+            // The umask took its part.
+            nix::sys::stat::fchmodat(to_raw, name, mode, FchmodatFlags::FollowSymlink)?;
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             nix::unistd::fchownat(to_raw, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
         }
@@ -182,14 +189,22 @@ fn copy_file(from: Option<RawFd>, to: Option<RawFd>, name: &CStr, read: OFlag) -
 fn set_meta(fd: &OwnedFd, stat: &FileStat) -> nix::Result<()> {
     let raw = fd.as_raw_fd();
     nix::unistd::fchown(raw, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    let mode = if kind_of(stat) == Type::Directory { stat.st_mode & 0o7777 } else { stat.st_mode & 0o7777 & !SPECIAL };
+    let mode = if kind_of(stat) == Type::Directory {
+        stat.st_mode & 0o7777
+    } else {
+        stat.st_mode & 0o7777 & !SPECIAL
+    };
     nix::sys::stat::fchmod(raw, Mode::from_bits_truncate(mode))?;
     let time = |s, n| nix::sys::time::TimeSpec::new(s, n);
-    let (access, change) = (time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec));
+    let (access, change) = (
+        time(stat.st_atime, stat.st_atime_nsec),
+        time(stat.st_mtime, stat.st_mtime_nsec),
+    );
     nix::sys::stat::futimens(raw, &access, &change)
 }
 
-/// Extended attributes, but for file capabilities: a hole is nosuid, they would do nothing here and something elsewhere.
+/// The user's extended attributes and ACLs. Nothing of security.* and trusted.*: file capabilities would do nothing here and
+/// something elsewhere, labels are the mount's, the rest speaks of the file system that it came from.
 fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
     let mut names = vec![0_u8; 4096];
     let length = match sys::flistxattr(from, &mut names) {
@@ -198,7 +213,7 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
         Err(e) => return Err(e),
     };
     for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        if name == b"security.capability" || name.starts_with(b"trusted.overlay.") || name == b"security.selinux" {
+        if !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_") {
             continue;
         }
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
@@ -212,4 +227,3 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
     }
     Ok(())
 }
-

@@ -19,20 +19,35 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     move |e| Error::step(Step::Ids, doing, e)
 }
 
-/// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2), runc's `_ses.<id>`).
+/// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2)). Anonymous: by a name that
+/// all containers share, one could find another's.
 pub fn keyring(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Keyring)?;
-    if !setup.hardened.plan().new_keyring || !setup.applies(ControlId::Fds) {
+    if !setup.hardened.plan().new_keyring {
         return Ok(());
     }
-    match sys::join_session_keyring(c"_ses.gabion") {
-        // A kernel without keyrings has none to inherit.
-        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
-        Err(e) => Err(Error::step(Step::Keyring, "join a new session keyring", e)),
+    let failed = |e| Error::step(Step::Keyring, "join a new session keyring", e);
+    let before = match sys::session_keyring() {
+        // A kernel without keyrings, or a session without one, has none to inherit.
+        Err(Errno::ENOSYS) => return Ok(()),
+        Err(Errno::ENOKEY) => None,
+        other => Some(other.map_err(failed)?),
+    };
+    if setup.applies(ControlId::Fds) {
+        sys::new_session_keyring().map_err(failed)?;
     }
+    if before.is_some() && sys::session_keyring().ok() == before {
+        let (expected, observed) = ("a session keyring of its own".to_owned(), "its caller's".to_owned());
+        return Err(Error::Mismatch {
+            control: ControlId::Fds,
+            expected,
+            observed,
+        });
+    }
+    Ok(())
 }
 
-/// Pipes and terminals on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).
+/// Pipes and sockets on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).
 pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
     let uid = setup.process.user().uid();
     if uid == 0 {
@@ -40,9 +55,8 @@ pub fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
     }
     for fd in 0..3 {
         let Ok(stat) = nix::sys::stat::fstat(fd) else { continue };
-        let null = libc::makedev(1, 3);
-        let ours = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK)
-            || (stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev != null);
+        // Not devices: a terminal that is inherited is the caller's own, and /dev/zero everybody's.
+        let ours = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK);
         if !ours || stat.st_uid == uid {
             continue;
         }
@@ -62,10 +76,15 @@ pub fn make_cwd(setup: &Setup<'_>) -> Result<()> {
         return Ok(());
     }
     let failed = |why: &dyn std::fmt::Display| {
-        Error::failed(Step::Ids, format!("cannot make the working directory {}: {why}", cwd.display()))
+        Error::failed(
+            Step::Ids,
+            format!("cannot make the working directory {}: {why}", cwd.display()),
+        )
     };
     let root = pathrs::Root::open("/").map_err(|e| failed(&e))?;
-    root.mkdir_all(cwd, &std::fs::Permissions::from_mode(0o755)).map(drop).map_err(|e| failed(&e))
+    root.mkdir_all(cwd, &std::fs::Permissions::from_mode(0o755))
+        .map(drop)
+        .map_err(|e| failed(&e))
 }
 
 /// Whether the working directory was entered.
@@ -103,17 +122,27 @@ pub fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
         e => failed("look at the working directory")(e),
     })?;
     if !cwd.is_absolute() {
-        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+        return Err(Error::failed(
+            Step::Ids,
+            "the working directory lies outside the container",
+        ));
     }
     // What is open must be a directory of our own mounts, too: /proc/self/fd/N could pass through a preserved descriptor.
-    let raw = nix::fcntl::open(".", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-        .and_then(sys::adopt)
-        .map_err(failed("open the working directory"))?;
+    let raw = nix::fcntl::open(
+        ".",
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .and_then(sys::adopt)
+    .map_err(failed("open the working directory"))?;
     let there = format!("self/fd/{}", raw.as_raw_fd());
     let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
         .map_err(failed("look at the working directory"))?;
     if Path::new(&target) != cwd {
-        return Err(Error::failed(Step::Ids, "the working directory lies outside the container"));
+        return Err(Error::failed(
+            Step::Ids,
+            "the working directory lies outside the container",
+        ));
     }
     Ok(())
 }
@@ -134,25 +163,30 @@ pub fn become_user(setup: &Setup<'_>) -> Result<()> {
     if let Some(umask) = user.umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
-    let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|g| Gid::from_raw(*g)).collect();
+    let groups: Vec<Gid> = user
+        .additional_gids()
+        .iter()
+        .flatten()
+        .map(|g| Gid::from_raw(*g))
+        .collect();
     set_groups(setup, &groups)?;
     sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(failed("keep capabilities over the change of user"))?;
     let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
     nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
-    sys::prctl(libc::PR_SET_KEEPCAPS, 0).map(drop).map_err(failed("keep capabilities no longer"))
+    sys::prctl(libc::PR_SET_KEEPCAPS, 0)
+        .map(drop)
+        .map_err(failed("keep capabilities no longer"))
 }
 
 fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {
     match nix::unistd::setgroups(groups) {
         Ok(()) => Ok(()),
         // A user namespace made by an ordinary user (user_namespaces(7), setgroups): there is nothing to drop by this call.
-        Err(Errno::EPERM) if groups.is_empty() => {
-            match setup.proc.read("self/setgroups") {
-                Ok(state) if state.trim() == "deny" => Ok(()),
-                _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
-            }
-        }
+        Err(Errno::EPERM) if groups.is_empty() => match setup.proc.read("self/setgroups") {
+            Ok(state) if state.trim() == "deny" => Ok(()),
+            _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
+        },
         Err(e) => Err(failed("set supplementary groups")(e)),
     }
 }

@@ -25,7 +25,10 @@ pub fn apply(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Rlimits)?;
     let process = setup.process;
     if let Some(score) = process.oom_score_adj() {
-        setup.proc.write("self/oom_score_adj", &score.to_string()).map_err(failed(format!("set oom_score_adj {score}")))?;
+        setup
+            .proc
+            .write("self/oom_score_adj", &score.to_string())
+            .map_err(failed(format!("set oom_score_adj {score}")))?;
     }
     if setup.applies(ControlId::Rlimits) {
         for limit in process.rlimits().iter().flatten() {
@@ -52,17 +55,28 @@ pub fn apply(setup: &Setup<'_>) -> Result<()> {
 }
 
 fn personality(setup: &Setup<'_>) -> Result<()> {
-    let Some(wanted) = setup.hardened.spec().linux().as_ref().and_then(|l| l.personality().as_ref()) else {
+    let Some(wanted) = setup
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.personality().as_ref())
+    else {
         return Ok(());
     };
     if wanted.flags().as_ref().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::failed(Step::Rlimits, "personality flags are not known to the kernel interface"));
+        return Err(Error::failed(
+            Step::Rlimits,
+            "personality flags are not known to the kernel interface",
+        ));
     }
     let persona = match wanted.domain() {
         LinuxPersonalityDomain::PerLinux => nix::sys::personality::Persona::empty(),
         LinuxPersonalityDomain::PerLinux32 => nix::sys::personality::Persona::from_bits_retain(PER_LINUX32),
     };
-    nix::sys::personality::set(persona).map(drop).map_err(failed("set the personality"))
+    nix::sys::personality::set(persona)
+        .map(drop)
+        .map_err(failed("set the personality"))
 }
 
 fn schedule(scheduler: &Scheduler) -> Result<()> {
@@ -108,8 +122,18 @@ pub fn sysctls(setup: &Setup<'_>) -> Result<()> {
     let write = |name: &str, value: &str| {
         // As sysctl(8): the first separator says which one it is; with slashes a dot is part of an interface's name.
         let slashes = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
-        let path = format!("sys/{}", if slashes { name.to_owned() } else { name.replace('.', "/") });
-        setup.proc.write(&path, value).map_err(|e| Error::step(Step::Sysctl, format!("set {name} to {value}"), e))
+        let path = format!(
+            "sys/{}",
+            if slashes {
+                name.to_owned()
+            } else {
+                name.replace('.', "/")
+            }
+        );
+        setup
+            .proc
+            .write(&path, value)
+            .map_err(|e| Error::step(Step::Sysctl, format!("set {name} to {value}"), e))
     };
     let asked = setup.hardened.spec().linux().as_ref().and_then(|l| l.sysctl().as_ref());
     for (name, value) in asked.into_iter().flatten() {

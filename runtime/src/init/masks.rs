@@ -24,7 +24,9 @@ pub fn apply(setup: &Setup<'_>) -> Result<()> {
     if !setup.applies(ControlId::MaskedPaths) {
         return Ok(());
     }
-    let Some(linux) = setup.hardened.spec().linux() else { return Ok(()) };
+    let Some(linux) = setup.hardened.spec().linux() else {
+        return Ok(());
+    };
     for path in linux.readonly_paths().iter().flatten() {
         make_read_only(Path::new(path))?;
     }
@@ -50,8 +52,15 @@ fn make_read_only(path: &Path) -> Result<()> {
     let Some(fd) = open(path)? else { return Ok(()) };
     let tree = sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(failed("clone the mount of", path))?;
     // Nothing but that: a clone keeps what its mount has, and programs below a read-only path run.
-    sys::mount_setattr(tree.as_fd(), Reach::Tree, &MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() })
-        .map_err(failed("make read-only", path))?;
+    sys::mount_setattr(
+        tree.as_fd(),
+        Reach::Tree,
+        &MountAttr {
+            set: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        },
+    )
+    .map_err(failed("make read-only", path))?;
     sys::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("attach over", path))
 }
 

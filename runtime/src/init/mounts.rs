@@ -16,7 +16,7 @@ use crate::init::target::{self, Point};
 use crate::init::{Create, Setup, cgroup_mount, devices, fsmount, holes};
 use crate::sys::{
     self, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
 };
 
 /// Where a bind mount comes from.
@@ -25,7 +25,12 @@ pub enum Tree {
     /// A detached clone, made by the runtime from the descriptor that was vetted.
     Detached { fd: OwnedFd, point: PointKind },
     /// The runtime may not clone mounts (an ordinary user): opened again in our own namespace, and the same file it must be.
-    Reopen { path: PathBuf, dev: u64, ino: u64, point: PointKind },
+    Reopen {
+        path: PathBuf,
+        dev: u64,
+        ino: u64,
+        point: PointKind,
+    },
 }
 
 /// Whether a source is a directory.
@@ -56,14 +61,17 @@ pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
     faults::at(Step::Mounts)?;
     let mut late = Vec::new();
     for (index, mount) in setup.hardened.spec().mounts().iter().flatten().enumerate() {
-        let attached = mount_one(setup, create, &root, index, mount)
-            .map_err(|e| at_destination(e, mount.destination()))?;
+        let attached =
+            mount_one(setup, create, &root, index, mount).map_err(|e| at_destination(e, mount.destination()))?;
         late.extend(attached);
     }
     devices::make(setup, &root)?;
     // Read-only only now: mount points and device nodes had to be made inside.
     for fd in late {
-        let read_only = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        let read_only = MountAttr {
+            set: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
         sys::mount_setattr(fd.as_fd(), Reach::Tree, &read_only)
             .map_err(|e| Error::step(Step::Mounts, "make a mount read-only", e))?;
     }
@@ -72,9 +80,11 @@ pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
 
 fn at_destination(error: Error, destination: &Path) -> Error {
     match error {
-        Error::Step { step, doing, errno } => {
-            Error::Step { step, doing: format!("{doing} (mount at {})", destination.display()), errno }
-        }
+        Error::Step { step, doing, errno } => Error::Step {
+            step,
+            doing: format!("{doing} (mount at {})", destination.display()),
+            errno,
+        },
         other => other,
     }
 }
@@ -101,11 +111,16 @@ fn attach_root(create: &Create<'_>) -> Result<OwnedFd> {
         .and_then(sys::adopt)
         .map_err(failed("open the root file system"))?;
     let tree = match &create.rootfs_tree {
-        Some(tree) => tree.try_clone().map_err(|e| Error::failed(Step::Rootfs, e.to_string()))?,
+        Some(tree) => tree
+            .try_clone()
+            .map_err(|e| Error::failed(Step::Rootfs, e.to_string()))?,
         None => sys::open_tree_clone(place.as_fd(), Reach::Tree).map_err(failed("clone the root file system"))?,
     };
     // A clone of a shared mount would still pass mounts on to the host.
-    let private = MountAttr { propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+    let private = MountAttr {
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::Tree, &private).map_err(failed("make the root file system private"))?;
     sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
     Ok(tree)
@@ -132,24 +147,33 @@ fn mount_one(
         });
     }
     let place = target::open(Step::Mounts, root.as_fd(), mount.destination(), Point::Directory)?;
-    let mut attributes = attributes(setup, options.flags);
+    let mut attributes = attributes(setup, options.flags) | no_symlinks(mount);
     let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;
     }
     let copy_up = options.data.iter().any(|o| o == "tmpcopyup");
-    let mut data: Vec<String> = options.data.iter().filter(|o| *o != "tmpcopyup").cloned().collect();
+    let mut data: Vec<String> = options
+        .data
+        .iter()
+        .filter(|o| !matches!(o.as_str(), "tmpcopyup" | "nosymfollow" | "symfollow"))
+        .cloned()
+        .collect();
     if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
         data.push(mode_of(&place)?);
     }
-    let source = mount.source().as_ref().map_or_else(|| typ.to_owned(), |s| s.display().to_string());
+    let source = mount
+        .source()
+        .as_ref()
+        .map_or_else(|| typ.to_owned(), |s| s.display().to_string());
     let made = fsmount::create(typ, &source, &with_label(setup, typ, data), attributes)
         .map_err(|e| Error::step(Step::Mounts, format!("make a {typ}"), e))?;
     if copy_up {
         holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
     }
     set_recursive(&made, &options)?;
-    sys::move_mount(made.as_fd(), place.as_fd()).map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
+    sys::move_mount(made.as_fd(), place.as_fd())
+        .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
     Ok(late.then_some(made))
 }
 
@@ -162,7 +186,12 @@ fn mode_of(place: &OwnedFd) -> Result<String> {
 
 /// SELinux: files of these mounts carry the container's label (mount(8), context=).
 fn with_label(setup: &Setup<'_>, typ: &str, mut data: Vec<String>) -> Vec<String> {
-    let label = setup.hardened.spec().linux().as_ref().and_then(|l| l.mount_label().as_ref());
+    let label = setup
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.mount_label().as_ref());
     if let Some(label) = label.filter(|l| !l.is_empty())
         && !matches!(typ, "proc" | "sysfs")
         && Path::new("/sys/fs/selinux/enforce").exists()
@@ -181,17 +210,30 @@ fn bind(
     options: &MountOptionConfig,
 ) -> Result<()> {
     let reach = reach(mount);
-    let source = create.trees.get(&index).ok_or_else(|| Error::failed(Step::Mounts, "a bind mount has no source"))?;
+    let source = create
+        .trees
+        .get(&index)
+        .ok_or_else(|| Error::failed(Step::Mounts, "a bind mount has no source"))?;
     let (tree, point) = match source {
-        Tree::Detached { fd, point } => (fd.try_clone().map_err(|e| Error::failed(Step::Mounts, e.to_string()))?, *point),
+        Tree::Detached { fd, point } => (
+            fd.try_clone().map_err(|e| Error::failed(Step::Mounts, e.to_string()))?,
+            *point,
+        ),
         Tree::Reopen { path, dev, ino, point } => (reopen(path, *dev, *ino, reach)?, *point),
     };
     let place = target::open(Step::Mounts, root.as_fd(), mount.destination(), point.into())?;
     let failed = |e| Error::step(Step::Mounts, "set the attributes of a bind mount", e);
-    let propagation = MountAttr { propagation: propagation(setup, mount).bits(), ..MountAttr::default() };
+    let propagation = MountAttr {
+        propagation: propagation(setup, mount).bits(),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
     clear_attributes(&tree, mount)?;
-    let set = MountAttr { set: attributes(setup, options.flags), clear: atime_clear(options.flags), ..MountAttr::default() };
+    let set = MountAttr {
+        set: attributes(setup, options.flags) | no_symlinks(mount),
+        clear: atime_clear(options.flags),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::One, &set).map_err(failed)?;
     set_recursive(&tree, options)?;
     sys::move_mount(tree.as_fd(), place.as_fd()).map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))
@@ -212,7 +254,14 @@ fn clear_attributes(tree: &OwnedFd, mount: &Mount) -> Result<()> {
     if clear == 0 {
         return Ok(());
     }
-    match sys::mount_setattr(tree.as_fd(), Reach::One, &MountAttr { clear, ..MountAttr::default() }) {
+    match sys::mount_setattr(
+        tree.as_fd(),
+        Reach::One,
+        &MountAttr {
+            clear,
+            ..MountAttr::default()
+        },
+    ) {
         // Locked by a user namespace (mount_namespaces(7)): it stays tighter than asked, as with runc.
         Ok(()) | Err(Errno::EPERM) => Ok(()),
         Err(e) => Err(Error::step(Step::Mounts, "clear the attributes of a bind mount", e)),
@@ -228,10 +277,15 @@ pub fn reach(mount: &Mount) -> Reach {
 fn reopen(path: &Path, dev: u64, ino: u64, reach: Reach) -> Result<OwnedFd> {
     let failed = |e: Errno| Error::step(Step::Mounts, format!("open the source {}", path.display()), e);
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).and_then(sys::adopt).map_err(failed)?;
+    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed)?;
     let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(failed)?;
     if (stat.st_dev, stat.st_ino) != (dev, ino) {
-        let why = format!("the source {} is not the file it was when it was checked", path.display());
+        let why = format!(
+            "the source {} is not the file it was when it was checked",
+            path.display()
+        );
         return Err(Error::failed(Step::Mounts, why));
     }
     sys::open_tree_clone(fd.as_fd(), reach).map_err(failed)
@@ -271,6 +325,20 @@ fn attributes(setup: &Setup<'_>, flags: MsFlags) -> u64 {
     .fold(0, |bits, (_, bit)| bits | bit)
 }
 
+/// `nosymfollow`, which libcontainer knows only in its recursive form.
+fn no_symlinks(mount: &Mount) -> u64 {
+    let last = mount
+        .options()
+        .iter()
+        .flatten()
+        .rfind(|o| matches!(o.as_str(), "symfollow" | "nosymfollow"));
+    if last.is_some_and(|o| o == "nosymfollow") {
+        MOUNT_ATTR_NOSYMFOLLOW
+    } else {
+        0
+    }
+}
+
 /// The access-time field is an enumeration: to set it, it must be cleared in the same call.
 fn atime_clear(flags: MsFlags) -> u64 {
     let any = MsFlags::MS_NOATIME | MsFlags::MS_STRICTATIME | MsFlags::MS_RELATIME;
@@ -280,7 +348,11 @@ fn atime_clear(flags: MsFlags) -> u64 {
 /// `rro`, `rnosuid`, … (runtime-spec, config.md, Linux mount options).
 fn set_recursive(tree: &OwnedFd, options: &MountOptionConfig) -> Result<()> {
     let Some(attr) = &options.rec_attr else { return Ok(()) };
-    let attr = MountAttr { set: attr.attr_set, clear: attr.attr_clr, ..MountAttr::default() };
+    let attr = MountAttr {
+        set: attr.attr_set,
+        clear: attr.attr_clr,
+        ..MountAttr::default()
+    };
     sys::mount_setattr(tree.as_fd(), Reach::Tree, &attr)
         .map_err(|e| Error::step(Step::Mounts, "set recursive mount attributes", e))
 }

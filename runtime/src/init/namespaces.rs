@@ -4,12 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::control::ControlId;
+use crate::control::namespaces::Namespaces;
+use crate::control::{Control, ControlId};
 use crate::error::{Error, Result, Step};
+use crate::executor::verify;
 use crate::faults;
 use crate::hardened::Hardened;
 use crate::host::NsType;
 use crate::init::{Kind, Setup};
+use crate::observed::{self, Observed};
 use crate::sys;
 
 /// The user namespace first: it owns the others and gives the right to join them. The mount namespace last: joining it changes
@@ -42,12 +45,17 @@ pub const fn flag(typ: NsType) -> CloneFlags {
 
 /// The namespaces that the spec wants made.
 pub fn new_types(hardened: &Hardened) -> Vec<NsType> {
-    listed(hardened).filter(|(_, path)| path.is_none()).map(|(typ, _)| typ).collect()
+    listed(hardened)
+        .filter(|(_, path)| path.is_none())
+        .map(|(typ, _)| typ)
+        .collect()
 }
 
 /// The namespaces that the spec wants joined.
 pub fn joined_types(hardened: &Hardened) -> Vec<(NsType, std::path::PathBuf)> {
-    listed(hardened).filter_map(|(typ, path)| path.map(|p| (typ, p))).collect()
+    listed(hardened)
+        .filter_map(|(typ, path)| path.map(|p| (typ, p)))
+        .collect()
 }
 
 fn listed(hardened: &Hardened) -> impl Iterator<Item = (NsType, Option<std::path::PathBuf>)> + '_ {
@@ -69,9 +77,7 @@ pub fn enter(setup: &Setup<'_>) -> Result<()> {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .map_err(|e| Error::step(Step::Namespaces, "make a new cgroup namespace", e))?;
     }
-    if matches!(setup.kind, Kind::Create(_)) && setup.enters_new(NsType::Network) {
-        loopback()?;
-    }
+    verify(setup)?;
     // Nobody in a joined namespace may attach to us or read our memory while we hold the host's descriptors
     // (CVE-2016-9962). execve makes the workload dumpable again.
     sys::prctl(libc::PR_SET_DUMPABLE, 0)
@@ -79,12 +85,17 @@ pub fn enter(setup: &Setup<'_>) -> Result<()> {
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
 }
 
-/// Programs expect 127.0.0.1; engines set up the other interfaces.
-fn loopback() -> Result<()> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let failed = |e| Error::step(Step::Namespaces, "set the loopback interface up", e);
-    let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
-    sys::interface_up(any.as_fd(), c"lo").map_err(failed)
+/// Where we are, before anything is written that belongs to a namespace: a sysctl or host name that lands in the host's
+/// namespace changes the host.
+fn verify(setup: &Setup<'_>) -> Result<()> {
+    if !setup.hardened.enforces(ControlId::Namespaces) {
+        return Ok(());
+    }
+    let seen = Observed {
+        namespaces: observed::read::namespaces(&setup.proc, "self")?,
+        ..Observed::default()
+    };
+    verify::all_hold(Namespaces.facts(setup.hardened, &seen))
 }
 
 /// In a user namespace of our own we are nobody until we say who (user_namespaces(7)): files made from here on are root's.
@@ -101,6 +112,17 @@ pub fn root_ids() -> Result<()> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     nix::unistd::setresgid(gid, gid, gid).map_err(failed)?;
     nix::unistd::setresuid(uid, uid, uid).map_err(failed)
+}
+
+/// A new network namespace has a loopback interface that is down; runtimes bring it up (runc, crun), and services count on it.
+pub fn loopback(setup: &Setup<'_>) -> Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    if !setup.enters_new(NsType::Network) || !setup.applies(ControlId::Namespaces) {
+        return Ok(());
+    }
+    let failed = |e| Error::step(Step::Namespaces, "bring the loopback interface up", e);
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    sys::interface_up(socket.as_fd(), c"lo").map_err(failed)
 }
 
 /// Joins one namespace by the descriptor that was vetted.
@@ -120,8 +142,7 @@ pub fn set_names(setup: &Setup<'_>) -> Result<()> {
         nix::unistd::sethostname(name).map_err(|e| Error::step(Step::Namespaces, "set the host name", e))?;
     }
     if let Some(name) = spec.domainname().as_ref().filter(|n| !n.is_empty()) {
-        sys::set_domain_name(name.as_bytes())
-            .map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
+        sys::set_domain_name(name.as_bytes()).map_err(|e| Error::step(Step::Namespaces, "set the domain name", e))?;
     }
     Ok(())
 }

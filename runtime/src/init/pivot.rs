@@ -39,10 +39,17 @@ pub fn leave(root: &OwnedFd, how: Leave) -> Result<()> {
 /// Read-only root and propagation, once nothing has to be made in it any more.
 pub fn finish_root(setup: &Setup<'_>) -> Result<()> {
     let spec = setup.hardened.spec();
-    let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
+    let read_only = spec
+        .root()
+        .as_ref()
+        .and_then(oci_spec::runtime::Root::readonly)
+        .unwrap_or(false);
     if read_only && setup.applies(ControlId::Rootfs) {
         let root = open(Path::new("/"))?;
-        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        let attr = MountAttr {
+            set: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
         sys::mount_setattr(root.as_fd(), Reach::One, &attr).map_err(failed("make the root read-only"))?;
     }
     let propagation = match mounts::root_propagation(setup) {
@@ -57,5 +64,7 @@ pub fn finish_root(setup: &Setup<'_>) -> Result<()> {
 
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt).map_err(failed("open /"))
+    nix::fcntl::open(path, flags, Mode::empty())
+        .and_then(sys::adopt)
+        .map_err(failed("open /"))
 }

@@ -23,9 +23,13 @@ impl Proc {
     pub fn open() -> Result<Self> {
         let flags = libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH;
         let path = c"/proc";
-        let dir = nix::fcntl::open(path, nix::fcntl::OFlag::from_bits_retain(flags), nix::sys::stat::Mode::empty())
-            .and_then(sys::adopt)
-            .map_err(|e| Error::step(Step::Clone, "open /proc", e))?;
+        let dir = nix::fcntl::open(
+            path,
+            nix::fcntl::OFlag::from_bits_retain(flags),
+            nix::sys::stat::Mode::empty(),
+        )
+        .and_then(sys::adopt)
+        .map_err(|e| Error::step(Step::Clone, "open /proc", e))?;
         let kind = nix::sys::statfs::fstatfs(&dir).map_err(|e| Error::step(Step::Clone, "look at /proc", e))?;
         // Something mounted over it would show us what it likes.
         if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
@@ -53,7 +57,8 @@ impl Proc {
 
     pub fn write(&self, path: &str, content: &str) -> nix::Result<()> {
         let mut file = self.open_file(path, libc::O_WRONLY)?;
-        file.write_all(content.as_bytes()).map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        file.write_all(content.as_bytes())
+            .map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::ffi::CString;
 use std::fs::Permissions;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use pathrs::RootRef;
 use pathrs::flags::OpenFlags;
-use pathrs::{Root, RootRef};
 
 use crate::error::{Error, Result, Step};
 use crate::sys;
@@ -38,7 +40,12 @@ fn relative(path: &Path) -> nix::Result<CString> {
 
 /// Opens (O_PATH) what lies at `path` below `root`, following symlinks inside the root only.
 pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    sys::openat2(root, &relative(path)?, libc::O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    sys::openat2(
+        root,
+        &relative(path)?,
+        libc::O_PATH,
+        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    )
 }
 
 /// Opens the mount point at `path` below `root`, making what is missing.
@@ -47,14 +54,41 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
         return open_strict(step, root, path);
     }
     match resolve(root, path) {
-        Ok(fd) => Ok(fd),
+        Ok(fd) => as_written(step, path, fd),
         Err(Errno::ENOENT) => make(step, root, path, point),
-        Err(errno) => Err(Error::step(step, format!("open the mount point {}", path.display()), errno)),
+        Err(errno) => Err(Error::step(
+            step,
+            format!("open the mount point {}", path.display()),
+            errno,
+        )),
     }
 }
 
+/// A symlink, in the image or in a volume mounted before, must not lead a mount onto what the kernel shows (CVE-2019-16884):
+/// masks and read-only paths lie there, and label files.
+fn as_written(step: Step, path: &Path, place: OwnedFd) -> Result<OwnedFd> {
+    let kernels = ["proc", "sys"]
+        .iter()
+        .any(|top| path.strip_prefix("/").unwrap_or(path).starts_with(top));
+    if kernels {
+        return Ok(place);
+    }
+    let fs = nix::sys::statfs::fstatfs(&place).map_err(|e| Error::step(step, "look at a mount point", e))?;
+    let typ = fs.filesystem_type();
+    if typ == nix::sys::statfs::PROC_SUPER_MAGIC || typ == nix::sys::statfs::SYSFS_MAGIC {
+        let why = format!(
+            "the mount point {} leads into /proc or /sys: it is refused",
+            path.display()
+        );
+        return Err(Error::failed(step, why));
+    }
+    Ok(place)
+}
+
 fn sensitive(path: &Path) -> bool {
-    let mut parts = path.components().filter(|c| matches!(c, std::path::Component::Normal(_)));
+    let mut parts = path
+        .components()
+        .filter(|c| matches!(c, std::path::Component::Normal(_)));
     match (parts.next(), parts.next()) {
         (Some(only), None) => NO_SYMLINK.iter().any(|p| only.as_os_str() == *p),
         _ => false,
@@ -72,7 +106,10 @@ fn open_strict(step: Step, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd>
             open().map_err(|e| Error::step(step, doing(), e))
         }
         Err(Errno::ELOOP | Errno::ENOTDIR) => {
-            let why = format!("the image's {} is not a directory of its own (a symlink?): it is refused", path.display());
+            let why = format!(
+                "the image's {} is not a directory of its own (a symlink?): it is refused",
+                path.display()
+            );
             Err(Error::failed(step, why))
         }
         other => other.map_err(|e| Error::step(step, doing(), e)),
@@ -85,25 +122,68 @@ fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<O
             pathrs::error::ErrorKind::OsError(Some(raw)) => Errno::from_raw(raw),
             _ => Errno::EINVAL,
         };
-        Error::step(step, format!("make the mount point {} in the root file system", path.display()), errno)
+        Error::step(
+            step,
+            format!("make the mount point {} in the root file system", path.display()),
+            errno,
+        )
     };
+    // Most often only the last part is missing, in a directory that is there.
+    if let Some(fd) =
+        make_last(root, path, point).map_err(|e| Error::step(step, format!("make {}", path.display()), e))?
+    {
+        return Ok(fd);
+    }
     let inside = RootRef::from_fd(root);
     match point {
-        Point::Directory => inside.mkdir_all(path, &Permissions::from_mode(0o755)).map(OwnedFd::from).map_err(failed),
+        Point::Directory => inside
+            .mkdir_all(path, &Permissions::from_mode(0o755))
+            .map(OwnedFd::from)
+            .map_err(failed),
         Point::File => {
             if let Some(parent) = path.parent() {
-                inside.mkdir_all(parent, &Permissions::from_mode(0o755)).map_err(failed)?;
+                inside
+                    .mkdir_all(parent, &Permissions::from_mode(0o755))
+                    .map_err(failed)?;
             }
             let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
-            inside.create_file(path, flags, &Permissions::from_mode(0o644)).map_err(failed)?;
+            inside
+                .create_file(path, flags, &Permissions::from_mode(0o644))
+                .map_err(failed)?;
             resolve(root, path).map_err(|e| Error::step(step, format!("open {}", path.display()), e))
         }
     }
 }
 
-/// Where `path` leads inside the root (`/var/run` may be `/run`), for a path that exists.
-pub fn real_path(root: &Root, path: &Path) -> Option<PathBuf> {
-    let handle = root.resolve(path).ok()?;
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&handle.as_fd());
-    std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()
+/// Makes and opens the last part of a path whose parent exists. None: it is not that simple.
+fn make_last(root: BorrowedFd<'_>, path: &Path, point: Point) -> nix::Result<Option<OwnedFd>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(None);
+    };
+    if parent
+        .components()
+        .chain(path.components())
+        .any(|c| c == std::path::Component::ParentDir)
+    {
+        return Ok(None);
+    }
+    let Ok(parent) = resolve(root, parent) else {
+        return Ok(None);
+    };
+    let made = match point {
+        Point::Directory => nix::sys::stat::mkdirat(Some(parent.as_raw_fd()), name, Mode::from_bits_truncate(0o755)),
+        Point::File => {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            sys::openat(parent.as_fd(), name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+        }
+    };
+    match made {
+        Ok(()) => {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            sys::openat(parent.as_fd(), name, flags, Mode::empty()).map(Some)
+        }
+        // A dangling symlink: where it leads is resolved inside the root, step by step.
+        Err(Errno::EEXIST | Errno::ENOTDIR) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

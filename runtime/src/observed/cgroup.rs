@@ -32,7 +32,7 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
         return by_hand(path);
     }
     let cgroup = Cgroup::load(hierarchies::auto(), relative);
-    let controllers = cgroup.subsystems().iter().map(|s| s.to_controller());
+    let controllers = cgroup.subsystems().iter().map(cgroups_rs::Subsystem::to_controller);
     Ok(controllers.map(|c: &dyn Controller| c.path().to_path_buf()).collect())
 }
 

@@ -26,11 +26,14 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
         if let Ok(value) = proc.read(&path) {
-            seen.sysctls.insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+            seen.sysctls
+                .insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
-    let masked = hardened.spec().linux().as_ref().and_then(|l| l.masked_paths().as_ref());
-    for path in masked.into_iter().flatten() {
+    // Of a path that is to be read-only, too, whether it is there at all decides.
+    let linux = hardened.spec().linux().as_ref();
+    let lists = linux.into_iter().flat_map(|l| [l.masked_paths(), l.readonly_paths()]);
+    for path in lists.flatten().flatten() {
         seen.masked.insert(PathBuf::from(path), look_at_mask(Path::new(path)));
     }
     seen.inherited_fds = inherited(proc, first_free_fd)?;
@@ -46,7 +49,11 @@ pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
         namespaces: namespaces(proc, who)?,
         limits: read("limits")?.lines().filter_map(parse_limit).collect(),
         label: proc.read(&format!("{who}/attr/current")).ok().map(clean_label),
-        label_on_exec: proc.read(&format!("{who}/attr/exec")).ok().map(clean_label).filter(|l| !l.is_empty()),
+        label_on_exec: proc
+            .read(&format!("{who}/attr/exec"))
+            .ok()
+            .map(clean_label)
+            .filter(|l| !l.is_empty()),
         ..Observed::default()
     })
 }
@@ -75,14 +82,25 @@ pub fn parse_status(text: &str) -> BTreeMap<String, String> {
 /// proc_pid_mountinfo(5): `id parent major:minor root target options [tags…] - fstype source super`.
 pub fn parse_mount(line: &str) -> Option<MountPoint> {
     let (before, after) = line.split_once(" - ")?;
-    let mut fields = before.split(' ').skip(3);
+    let mut fields = before.split(' ');
+    let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let mut fields = fields.skip(1);
     let (root, target) = (unescape(fields.next()?), unescape(fields.next()?));
     let options = set(fields.next()?);
     let propagation = fields.map(str::to_owned).collect();
     let mut fields = after.split(' ');
     let fstype = fields.next()?.to_owned();
     let super_options = fields.nth(1).map(set).unwrap_or_default();
-    Some(MountPoint { target, root, fstype, options, super_options, propagation })
+    Some(MountPoint {
+        id,
+        parent,
+        target,
+        root,
+        fstype,
+        options,
+        super_options,
+        propagation,
+    })
 }
 
 fn set(options: &str) -> BTreeSet<String> {
@@ -94,30 +112,40 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
-        match (first, octal) {
-            (b'\\', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        let octal = tail
+            .get(..3)
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        if let (b'\\', Some(byte)) = (first, octal) {
+            bytes.push(byte);
+            rest = &tail[3..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
 }
 
+/// Soft and hard value; None is unlimited.
+type Limit = (Option<u64>, Option<u64>);
+
 /// proc_pid_limits(5): the name ends where two spaces begin.
-fn parse_limit(line: &str) -> Option<(String, (Option<u64>, Option<u64>))> {
+fn parse_limit(line: &str) -> Option<(String, Limit)> {
     let (name, rest) = line.split_once("  ")?;
     let mut values = rest.split_ascii_whitespace();
-    let number = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
+    let number = |text: &str| {
+        if text == "unlimited" {
+            Some(None)
+        } else {
+            text.parse().ok().map(Some)
+        }
+    };
     Some((name.to_owned(), (number(values.next()?)?, number(values.next()?)?)))
 }
 
-fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
+/// The namespaces of a process, by identity.
+pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
     use std::os::fd::AsFd;
     let dir = Some(proc.as_fd().as_raw_fd());
     let mut found = BTreeMap::new();
@@ -125,7 +153,13 @@ fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
         let path = format!("{who}/ns/{}", typ.proc_name());
         match fstatat(dir, path.as_str(), AtFlags::empty()) {
             Ok(stat) => {
-                found.insert(typ, NsId { dev: stat.st_dev, ino: stat.st_ino });
+                found.insert(
+                    typ,
+                    NsId {
+                        dev: stat.st_dev,
+                        ino: stat.st_ino,
+                    },
+                );
             }
             // A kernel without this kind.
             Err(Errno::ENOENT) => {}
@@ -137,7 +171,12 @@ fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
 
 fn look_at_mask(path: &Path) -> Masked {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = match nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt) {
+    classify_mask(nix::fcntl::open(path, flags, Mode::empty()).and_then(sys::adopt))
+}
+
+/// What an O_PATH descriptor of a masked path leads to.
+pub fn classify_mask(opened: nix::Result<std::os::fd::OwnedFd>) -> Masked {
+    let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Masked::Absent,
         Err(e) => return Masked::Unreadable(e as i32),
@@ -161,13 +200,21 @@ fn look_at_mask(path: &Path) -> Masked {
 /// Descriptors from `first` on that execve would pass on, with what they are.
 fn inherited(proc: &Proc, first: i32) -> Result<BTreeMap<i32, String>> {
     use std::os::fd::AsFd;
-    let dir = sys::openat(proc.as_fd(), "self/fd", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(failed("our descriptors"))?;
-    let mut dir = nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
+    let dir = sys::openat(
+        proc.as_fd(),
+        "self/fd",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed("our descriptors"))?;
+    let mut dir =
+        nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
     let mut found = BTreeMap::new();
     for entry in dir.iter() {
         let entry = entry.map_err(failed("our descriptors"))?;
-        let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
         let flags = match nix::fcntl::fcntl(number, nix::fcntl::FcntlArg::F_GETFD) {
             Ok(flags) => flags,
             Err(Errno::EBADF) => continue,
@@ -213,9 +260,11 @@ mod tests {
 
     #[test]
     fn limits_and_status() {
-        let limit = parse_limit("Max open files            1024                 524288               files     ").unwrap();
+        let limit =
+            parse_limit("Max open files            1024                 524288               files     ").unwrap();
         assert_eq!(limit, ("Max open files".to_owned(), (Some(1024), Some(524_288))));
-        let core = parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
+        let core =
+            parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
         assert_eq!(core.1, (Some(0), None));
         assert_eq!(parse_status("CapEff:\t0000\nName:\ta:b\n").get("Name").unwrap(), "a:b");
     }

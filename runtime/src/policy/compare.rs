@@ -43,7 +43,7 @@ impl Policy {
 
     fn scalars_weaker(&self, base: &Self) -> Option<&'static str> {
         let required = |need: Need| need == Need::Required;
-        let audit = |need: Option<Need>| need == Some(Need::Required);
+        let failing = |policy: &Self| policy.audit.on_failure(policy.level);
         [
             ("level", self.level < base.level),
             ("lock", self.lock != Lock::Locked),
@@ -57,7 +57,9 @@ impl Policy {
             ),
             ("landlock.min_abi", self.landlock.min_abi < base.landlock.min_abi),
             ("audit.file", self.audit.file != base.audit.file),
-            ("audit.need", audit(base.audit.need) && !audit(self.audit.need)),
+            ("audit.on_failure", failing(self) < failing(base)),
+            // More is a leak, less is a gap: which of the two is worse is the base's to say.
+            ("audit.redact_args", self.audit.redact_args != base.audit.redact_args),
             (
                 "sysctl.memfd_noexec",
                 base.sysctl.memfd_noexec == Mode::Enforce && self.sysctl.memfd_noexec == Mode::Observe,

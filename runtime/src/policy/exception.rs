@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cri, Effective, Level, Policy};
+use super::{Cri, Date, Effective, Level, Policy};
 use crate::control::ControlId;
 use crate::request::{PodType, Request};
 
@@ -18,6 +18,9 @@ pub struct Exception {
     /// Controls that are only observed for these containers.
     #[serde(default)]
     pub loosen: Vec<ControlId>,
+    /// The last day on which a container may be created under it.
+    #[serde(default)]
+    pub expires: Option<Date>,
 }
 
 /// Globs: `*` stands for any run of characters.
@@ -72,9 +75,11 @@ fn glob(pattern: &str, text: &str) -> bool {
 impl Policy {
     /// What holds for this request: the policy, its most specific matching exception, and annotations that tighten.
     pub fn effective(&self, request: &Request, digest: &str) -> Effective {
+        // Backwards: of two that are as specific the first one in the file counts (`max_by_key` takes the last).
         let best = self
             .exceptions
             .iter()
+            .rev()
             .filter(|e| e.matches.covers(request, self.cri))
             .max_by_key(|e| e.matches.specificity());
         let mut level = best.and_then(|e| e.level).unwrap_or(self.level);
@@ -93,8 +98,13 @@ impl Policy {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::glob;
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::load::parse;
+    use crate::testing::Case;
 
     #[test]
     fn globs() {
@@ -113,5 +123,100 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), covers, "{pattern} {text}");
         }
+    }
+
+    const POLICY: &str = r#"
+        cri = "containerd"
+        [[exception]]
+        reason = "all of kube-system"
+        match = { namespace = "kube-system" }
+        loosen = ["user"]
+        [[exception]]
+        reason = "the proxy"
+        match = { namespace = "kube-system", name = "kube-proxy-*", type = "container" }
+        level = "permissive"
+        [[exception]]
+        reason = "the proxy, said again"
+        match = { namespace = "kube-system", name = "kube-proxy-*", type = "container" }
+        level = "restricted"
+    "#;
+
+    fn pod(prefix: &str, typ: &str, namespace: &str, name: &str, kind: &str) -> Case {
+        Case::new().with(
+            "/annotations",
+            json!({typ: kind, format!("{prefix}id"): "s1", "io.kubernetes.cri-o.SandboxID": "s1",
+                   format!("{prefix}namespace"): namespace, format!("{prefix}name"): name, format!("{prefix}uid"): "u"}),
+        )
+    }
+
+    fn containerd(namespace: &str, name: &str, kind: &str) -> Case {
+        pod(
+            "io.kubernetes.cri.sandbox-",
+            "io.kubernetes.cri.container-type",
+            namespace,
+            name,
+            kind,
+        )
+    }
+
+    fn reasons(policy: &str, case: &Case) -> Vec<String> {
+        parse(policy).unwrap().effective(&case.request(), "d").exceptions
+    }
+
+    #[test]
+    fn the_most_specific_one_applies_and_of_equals_the_first() {
+        let policy = parse(POLICY).unwrap();
+        let of = |case: &Case| policy.effective(&case.request(), "d");
+        let proxy = of(&containerd("kube-system", "kube-proxy-x", "container"));
+        assert_eq!(
+            (proxy.exceptions.as_slice(), proxy.level),
+            (["the proxy".to_owned()].as_slice(), Level::Permissive)
+        );
+        let sandbox = of(&containerd("kube-system", "kube-proxy-x", "sandbox"));
+        assert_eq!(
+            (sandbox.exceptions[0].as_str(), sandbox.level),
+            ("all of kube-system", Level::Hardened)
+        );
+        assert_eq!(sandbox.loosened, [ControlId::User]);
+        assert!(
+            of(&containerd("default", "kube-proxy-x", "container"))
+                .exceptions
+                .is_empty()
+        );
+        // An annotation may raise what an exception lowered.
+        let raised = containerd("kube-system", "kube-proxy-x", "container")
+            .with("/annotations/dev.gabion.level", json!("hardened"));
+        assert_eq!(of(&raised).level, Level::Hardened);
+    }
+
+    #[test]
+    fn whose_word_counts() {
+        let ours = containerd("kube-system", "kube-proxy-x", "container");
+        assert_eq!(reasons(POLICY, &ours).len(), 1);
+        assert_eq!(
+            reasons(&POLICY.replace("\"containerd\"", "\"none\""), &ours),
+            Vec::<String>::new()
+        );
+        // CRI-O copies a pod's annotations in: containerd's names are the pod's own there.
+        assert_eq!(
+            reasons(&POLICY.replace("\"containerd\"", "\"cri-o\""), &ours),
+            Vec::<String>::new()
+        );
+        let crio = pod(
+            "io.kubernetes.pod.",
+            "io.kubernetes.cri-o.ContainerType",
+            "kube-system",
+            "kube-proxy-x",
+            "container",
+        );
+        assert_eq!(
+            reasons(&POLICY.replace("\"containerd\"", "\"cri-o\""), &crio),
+            ["the proxy"]
+        );
+        assert_eq!(reasons(POLICY, &crio), Vec::<String>::new());
+        assert_eq!(
+            reasons(POLICY, &containerd("kube-system", "kube-proxy-x", "neither")),
+            Vec::<String>::new()
+        );
     }
 }

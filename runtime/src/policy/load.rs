@@ -8,10 +8,10 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-
-use super::{Level, Lock, Policy};
+use super::{Date, Exception, Level, Lock, Policy};
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::host::OwnUserNs;
 
@@ -51,6 +51,8 @@ pub struct Loaded {
     /// SHA-256 of the file's text, in hex.
     pub digest: String,
     pub source: Source,
+    /// Exceptions of the file that are past their day: they count as absent.
+    pub expired: Vec<Exception>,
 }
 
 /// Who loads.
@@ -101,8 +103,9 @@ impl Loaded {
         // The test below holds the text and `Policy::default()` together, so nothing is parsed here.
         Self {
             policy: Policy::default(),
-            digest: digest(BUILT_IN.as_bytes()),
+            digest: sha256_hex(BUILT_IN.as_bytes()),
             source: Source::BuiltIn,
+            expired: Vec::new(),
         }
     }
 }
@@ -131,10 +134,16 @@ fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
     let meta = file.metadata().map_err(Error::file("look at the policy", path))?;
     vet(&meta, reader, place).map_err(bad)?;
     let text = text(file).map_err(bad)?;
-    let policy = parse(&text).map_err(bad)?;
+    let mut policy = parse(&text).map_err(bad)?;
+    // Here and not where they are matched: deciding knows no clock.
+    let today = Date::of(SystemTime::now());
+    let past = |exception: &Exception| exception.expires.is_some_and(|day| day < today);
+    let (expired, live) = std::mem::take(&mut policy.exceptions).into_iter().partition(past);
+    policy.exceptions = live;
     Ok(Some(Loaded {
+        expired,
         policy,
-        digest: digest(text.as_bytes()),
+        digest: sha256_hex(text.as_bytes()),
         source: Source::File(path.to_owned()),
     }))
 }
@@ -186,22 +195,15 @@ pub fn parse(text: &str) -> std::result::Result<Policy, String> {
             return Err(format!("[capabilities] allow: unknown capability {name:?}"));
         }
     }
+    if policy.audit.file.as_ref().is_some_and(|file| !file.is_absolute()) {
+        return Err("[audit] file: give an absolute path".to_owned());
+    }
     for (i, exception) in policy.exceptions.iter().enumerate() {
         if exception.reason.trim().is_empty() {
             return Err(format!("exception {}: `reason` is empty", i + 1));
         }
     }
     Ok(policy)
-}
-
-fn digest(text: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text) {
-        for nibble in [byte >> 4, byte & 15] {
-            hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-        }
-    }
-    hex
 }
 
 #[cfg(test)]
@@ -368,6 +370,26 @@ mod tests {
         assert_eq!(level(None, Some(Level::Permissive)), Level::Permissive);
         assert_eq!(level(Some(&other), None), Level::Permissive);
         assert_eq!(level(Some(&other), Some(Level::Hardened)), Level::Hardened);
+    }
+
+    #[test]
+    fn an_exception_ends_with_its_day() {
+        let today = Date::of(SystemTime::now());
+        let exception = |name: &str, day: String| {
+            format!(
+                "[[exception]]\nreason = \"{name}\"\nmatch.namespace = \"a\"\nlevel = \"permissive\"\nexpires = \"{day}\"\n"
+            )
+        };
+        let text = exception("old", "2020-02-29".to_owned()) + &exception("today", today.to_string());
+        let loaded = load_text("expires", &text).unwrap();
+        assert_eq!((loaded.policy.exceptions.len(), loaded.expired.len()), (1, 1));
+        assert_eq!(
+            (
+                loaded.policy.exceptions[0].reason.as_str(),
+                loaded.expired[0].reason.as_str()
+            ),
+            ("today", "old")
+        );
     }
 
     #[test]

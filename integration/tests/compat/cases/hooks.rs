@@ -8,7 +8,9 @@ const SECTION: &str = "config.md#posix-platform-hooks";
 
 /// A hook that writes what it gets to the log: its own name, its environment, the state's keys and values that count.
 fn hook(kind: &str) -> Value {
-    let script = format!("read -r -d '' s || s=$(cat); {{ echo '{kind}' args=$0,$1 A=$A B=$B; echo \"$s\" | tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"(id|status|bundle|k)\"' | sort; }} >> @DIR@/log");
+    let script = format!(
+        "read -r -d '' s || s=$(cat); {{ echo '{kind}' args=$0,$1 A=$A B=$B; echo \"$s\" | tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"(id|status|bundle|k)\"' | sort; }} >> @DIR@/log"
+    );
     json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero", "one"], "env": ["PATH=/usr/bin:/bin", "A=1", "B=x y"]})
 }
 
@@ -35,8 +37,14 @@ fn failing(kind: &str) -> Value {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let one = |name: &'static str, kind: &'static str| Case::new(SECTION, name, with(&[kind]), "sleep 60").drive(life).runc().shows("args=zero,one A=1 B=x y");
-    let fails = |name: &'static str, kind: &'static str| Case::new(SECTION, name, failing(kind), "sleep 60").drive(life);
+    let one = |name: &'static str, kind: &'static str| {
+        Case::new(SECTION, name, with(&[kind]), "sleep 60")
+            .drive(life)
+            .runc()
+            .shows("args=zero,one A=1 B=x y")
+    };
+    let fails =
+        |name: &'static str, kind: &'static str| Case::new(SECTION, name, failing(kind), "sleep 60").drive(life);
     let inside = json!({"hooks": {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state; { echo in $A; readlink /proc/self/root; grep -c status /tmp/state; id -u; } >> /opt/log"], "env": ["A=1", "PATH=/bin"]}]}});
     vec![
         one("hook-prestart", "prestart").field("/hooks/prestart"),

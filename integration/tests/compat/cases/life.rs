@@ -12,16 +12,27 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn case(section: &'static str, name: &'static str, drive: fn(&Container) -> String) -> Case {
-    Case::new(section, name, json!({"annotations": {"a": "b"}}), "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done").drive(drive)
+    Case::new(
+        section,
+        name,
+        json!({"annotations": {"a": "b"}}),
+        "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done",
+    )
+    .drive(drive)
 }
 
 /// The fields of the state that do not change from run to run.
 fn state(container: &Container) -> String {
     let done = container.op(&["state", container.id()]);
-    let Ok(state) = serde_json::from_str::<Value>(&done.out) else { return format!("state: exit {}\n", done.code) };
+    let Ok(state) = serde_json::from_str::<Value>(&done.out) else {
+        return format!("state: exit {}\n", done.code);
+    };
     let pid = state["pid"].as_i64().unwrap_or(0);
     let pid = if pid > 0 { "live" } else { "none" };
-    format!("{} {} {} {} pid {pid}\n", state["id"], state["status"], state["bundle"], state["annotations"])
+    format!(
+        "{} {} {} {} pid {pid}\n",
+        state["id"], state["status"], state["bundle"], state["annotations"]
+    )
 }
 
 fn up(container: &Container) {
@@ -30,54 +41,227 @@ fn up(container: &Container) {
 
 fn states() -> Vec<Case> {
     vec![
-        case(STATE, "state-created", |c| { c.create().ok(); state(c) }).shows("created"),
-        case(STATE, "state-running", |c| { up(c); state(c) }).shows("running"),
-        case(STATE, "state-paused", |c| { up(c); format!("{}{}", c.op(&["pause", c.id()]).code, state(c)) }).runc().shows("paused"),
-        case(STATE, "state-created-and-paused", |c| { c.create().ok(); let code = c.op(&["pause", c.id()]).code; let told = state(c); c.op(&["resume", c.id()]); format!("{code} {told}{}", state(c)) }).runc(),
-        case(STATE, "state-resumed", |c| { up(c); let codes = [c.op(&["pause", c.id()]).code, c.op(&["resume", c.id()]).code]; format!("{codes:?}{}", state(c)) }).shows("running"),
-        case(STATE, "state-stopped", |c| { up(c); c.op(&["kill", c.id(), "KILL"]); c.wait_status("stopped"); state(c) }).shows("stopped"),
-        case(STATE, "state-of-nothing", |c| format!("{}{}", state(c), c.op(&["state", c.id()]).err.contains("does not exist"))).runc().shows("true"),
-        case(STATE, "state-keys", |c| { c.create().ok(); let mut keys: Vec<String> = c.state().as_object().unwrap().keys().cloned().collect(); keys.sort(); keys.join(" ") }).runc().shows("ociVersion"),
-        case(STATE, "state-rootfs", |c| { c.create().ok(); c.state()["rootfs"].to_string() }).runc().shows("bundle/rootfs"),
-        case(STATE, "state-version", |c| { c.create().ok(); c.state()["ociVersion"].to_string() }).alone().shows("1.0.2"),
+        case(STATE, "state-created", |c| {
+            c.create().ok();
+            state(c)
+        })
+        .shows("created"),
+        case(STATE, "state-running", |c| {
+            up(c);
+            state(c)
+        })
+        .shows("running"),
+        case(STATE, "state-paused", |c| {
+            up(c);
+            format!("{}{}", c.op(&["pause", c.id()]).code, state(c))
+        })
+        .runc()
+        .shows("paused"),
+        case(STATE, "state-created-and-paused", |c| {
+            c.create().ok();
+            let code = c.op(&["pause", c.id()]).code;
+            let told = state(c);
+            c.op(&["resume", c.id()]);
+            format!("{code} {told}{}", state(c))
+        })
+        .runc(),
+        case(STATE, "state-resumed", |c| {
+            up(c);
+            let codes = [c.op(&["pause", c.id()]).code, c.op(&["resume", c.id()]).code];
+            format!("{codes:?}{}", state(c))
+        })
+        .shows("running"),
+        case(STATE, "state-stopped", |c| {
+            up(c);
+            c.op(&["kill", c.id(), "KILL"]);
+            c.wait_status("stopped");
+            state(c)
+        })
+        .shows("stopped"),
+        case(STATE, "state-of-nothing", |c| {
+            format!(
+                "{}{}",
+                state(c),
+                c.op(&["state", c.id()]).err.contains("does not exist")
+            )
+        })
+        .runc()
+        .shows("true"),
+        case(STATE, "state-keys", |c| {
+            c.create().ok();
+            let mut keys: Vec<String> = c.state().as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys.join(" ")
+        })
+        .runc()
+        .shows("ociVersion"),
+        case(STATE, "state-rootfs", |c| {
+            c.create().ok();
+            c.state()["rootfs"].to_string()
+        })
+        .runc()
+        .shows("bundle/rootfs"),
+        case(STATE, "state-version", |c| {
+            c.create().ok();
+            c.state()["ociVersion"].to_string()
+        })
+        .alone()
+        .shows("1.0.2"),
     ]
 }
 
 fn wrong() -> Vec<Case> {
-
-
     vec![
-        case(LIFE, "create-twice", |c| { c.create().ok(); let again = c.create(); format!("{} {}{}", again.code, again.err.contains("exist"), state(c)) }).shows("true"),
-        case(LIFE, "start-twice", |c| { up(c); format!("{}{}", c.start().code, state(c)) }).shows("1"),
+        case(LIFE, "create-twice", |c| {
+            c.create().ok();
+            let again = c.create();
+            format!("{} {}{}", again.code, again.err.contains("exist"), state(c))
+        })
+        .shows("true"),
+        case(LIFE, "start-twice", |c| {
+            up(c);
+            format!("{}{}", c.start().code, state(c))
+        })
+        .shows("1"),
         case(LIFE, "start-nothing", |c| c.start().code.to_string()).shows("1"),
-        case(LIFE, "delete-running", |c| { up(c); format!("{}{}", c.delete().code, state(c)) }).shows("1"),
-        case(LIFE, "delete-created", |c| { c.create().ok(); format!("{}{}", c.delete().code, state(c)) }).runc(),
-        case(LIFE, "delete-force-running", |c| { up(c); format!("{}{}", c.op(&["delete", "--force", c.id()]).code, state(c)) }).shows("0"),
-        case(LIFE, "delete-force-paused", |c| { up(c); c.op(&["pause", c.id()]).ok(); format!("{}{}", c.op(&["delete", "--force", c.id()]).code, state(c)) }).runc().shows("0"),
+        case(LIFE, "delete-running", |c| {
+            up(c);
+            format!("{}{}", c.delete().code, state(c))
+        })
+        .shows("1"),
+        case(LIFE, "delete-created", |c| {
+            c.create().ok();
+            format!("{}{}", c.delete().code, state(c))
+        })
+        .runc(),
+        case(LIFE, "delete-force-running", |c| {
+            up(c);
+            format!("{}{}", c.op(&["delete", "--force", c.id()]).code, state(c))
+        })
+        .shows("0"),
+        case(LIFE, "delete-force-paused", |c| {
+            up(c);
+            c.op(&["pause", c.id()]).ok();
+            format!("{}{}", c.op(&["delete", "--force", c.id()]).code, state(c))
+        })
+        .runc()
+        .shows("0"),
         case(LIFE, "delete-nothing", |c| c.delete().code.to_string()).shows("1"),
-        case(LIFE, "delete-force-nothing", |c| c.op(&["delete", "--force", c.id()]).code.to_string()).shows("0"),
+        case(LIFE, "delete-force-nothing", |c| {
+            c.op(&["delete", "--force", c.id()]).code.to_string()
+        })
+        .shows("0"),
         case(LIFE, "kill-nothing", |c| c.kill("TERM").code.to_string()).shows("1"),
-        case(LIFE, "kill-stopped", |c| { up(c); c.kill("KILL").ok(); c.wait_status("stopped"); c.kill("KILL").code.to_string() }).runc().shows("1"),
+        case(LIFE, "kill-stopped", |c| {
+            up(c);
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            c.kill("KILL").code.to_string()
+        })
+        .runc()
+        .shows("1"),
         case(LIFE, "pause-nothing", |c| c.op(&["pause", c.id()]).code.to_string()).shows("1"),
-        case(LIFE, "pause-twice", |c| { up(c); c.op(&["pause", c.id()]).ok(); format!("{}{}", c.op(&["pause", c.id()]).code, state(c)) }).runc(),
-        case(LIFE, "resume-running", |c| { up(c); format!("{}{}", c.op(&["resume", c.id()]).code, state(c)) }).runc().shows("1"),
-        case(LIFE, "exec-created", |c| { c.create().ok(); let done = c.exec(&["echo", "in"]); format!("{} {}", done.code, done.out) }).shows("in"),
-        case(LIFE, "exec-paused", |c| { up(c); c.op(&["pause", c.id()]).ok(); let done = c.exec(&["echo", "in"]); format!("{}{}", done.code, done.out) }).runc().shows("255"),
-        case(LIFE, "exec-nothing", |c| c.exec(&["true"]).code.to_string()).runc().shows("255"),
-        case(LIFE, "exec-stopped", |c| { up(c); c.kill("KILL").ok(); c.wait_status("stopped"); c.exec(&["true"]).code.to_string() }).runc().shows("255"),
-        case(LIFE, "id-bad", |c| c.op(&["create", "--bundle", &c.path(), "a/b"]).code.to_string()).shows("1"),
+        case(LIFE, "pause-twice", |c| {
+            up(c);
+            c.op(&["pause", c.id()]).ok();
+            format!("{}{}", c.op(&["pause", c.id()]).code, state(c))
+        })
+        .runc(),
+        case(LIFE, "resume-running", |c| {
+            up(c);
+            format!("{}{}", c.op(&["resume", c.id()]).code, state(c))
+        })
+        .runc()
+        .shows("1"),
+        case(LIFE, "exec-created", |c| {
+            c.create().ok();
+            let done = c.exec(&["echo", "in"]);
+            format!("{} {}", done.code, done.out)
+        })
+        .shows("in"),
+        case(LIFE, "exec-paused", |c| {
+            up(c);
+            c.op(&["pause", c.id()]).ok();
+            let done = c.exec(&["echo", "in"]);
+            format!("{}{}", done.code, done.out)
+        })
+        .runc()
+        .shows("255"),
+        case(LIFE, "exec-nothing", |c| c.exec(&["true"]).code.to_string())
+            .runc()
+            .shows("255"),
+        case(LIFE, "exec-stopped", |c| {
+            up(c);
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            c.exec(&["true"]).code.to_string()
+        })
+        .runc()
+        .shows("255"),
+        case(LIFE, "id-bad", |c| {
+            c.op(&["create", "--bundle", &c.path(), "a/b"]).code.to_string()
+        })
+        .shows("1"),
         case(LIFE, "id-dots", |c| c.op(&["state", ".."]).code.to_string()).shows("1"),
-        case(LIFE, "ps-json", |c| { up(c); let done = c.op(&["ps", "--format", "json", c.id()]); let pids: Vec<i64> = serde_json::from_str(&done.out).unwrap(); format!("{}", pids.contains(&i64::from(c.pid()))) }).shows("true"),
-        case(LIFE, "ps-table", |c| { up(c); let done = c.op(&["ps", c.id()]); format!("{} {}", done.code, done.out.lines().next().unwrap_or_default()) }).runc().shows("PID"),
-        case(LIFE, "ps-options", |c| { up(c); let done = c.op(&["ps", c.id(), "-o", "pid,comm"]); format!("{} {}", done.code, done.out.lines().next().unwrap_or_default().trim()) }).runc().shows("COMMAND"),
-        case(LIFE, "pid-file", |c| { let file = c.bundle.dir.join("pid"); c.op(&["create", "--bundle", &c.path(), "--pid-file", file.to_str().unwrap(), c.id()]).ok(); let text = std::fs::read_to_string(file).unwrap(); format!("{:?}", text == c.pid().to_string()) }).shows("true"),
-        case(LIFE, "run-keeps-nothing", |c| { let done = c.op(&["run", "--bundle", &c.path(), "--pid-file", &c.bundle.dir.join("p").display().to_string(), "--detach", c.id()]); c.op(&["delete", "-f", c.id()]); format!("{}{}", done.code, state(c)) }),
+        case(LIFE, "ps-json", |c| {
+            up(c);
+            let done = c.op(&["ps", "--format", "json", c.id()]);
+            let pids: Vec<i64> = serde_json::from_str(&done.out).unwrap();
+            format!("{}", pids.contains(&i64::from(c.pid())))
+        })
+        .shows("true"),
+        case(LIFE, "ps-table", |c| {
+            up(c);
+            let done = c.op(&["ps", c.id()]);
+            format!("{} {}", done.code, done.out.lines().next().unwrap_or_default())
+        })
+        .runc()
+        .shows("PID"),
+        case(LIFE, "ps-options", |c| {
+            up(c);
+            let done = c.op(&["ps", c.id(), "-o", "pid,comm"]);
+            format!("{} {}", done.code, done.out.lines().next().unwrap_or_default().trim())
+        })
+        .runc()
+        .shows("COMMAND"),
+        case(LIFE, "pid-file", |c| {
+            let file = c.bundle.dir.join("pid");
+            c.op(&[
+                "create",
+                "--bundle",
+                &c.path(),
+                "--pid-file",
+                file.to_str().unwrap(),
+                c.id(),
+            ])
+            .ok();
+            let text = std::fs::read_to_string(file).unwrap();
+            format!("{:?}", text == c.pid().to_string())
+        })
+        .shows("true"),
+        case(LIFE, "run-keeps-nothing", |c| {
+            let done = c.op(&[
+                "run",
+                "--bundle",
+                &c.path(),
+                "--pid-file",
+                &c.bundle.dir.join("p").display().to_string(),
+                "--detach",
+                c.id(),
+            ]);
+            c.op(&["delete", "-f", c.id()]);
+            format!("{}{}", done.code, state(c))
+        }),
     ]
 }
 
 fn exec(container: &Container, words: &[&str], command: &str) -> String {
     up(container);
-    let all: Vec<&str> = ["exec"].into_iter().chain(words.iter().copied()).chain([container.id(), "sh", "-c", command]).collect();
+    let all: Vec<&str> = ["exec"]
+        .into_iter()
+        .chain(words.iter().copied())
+        .chain([container.id(), "sh", "-c", command])
+        .collect();
     let done = container.op(&all);
     format!("{}exit {}", done.out, done.code)
 }
@@ -121,9 +305,16 @@ fn execs() -> Vec<Case> {
 fn ended(container: &Container, words: &[&str]) -> String {
     let running = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
     running.wait_for("up");
-    let all: Vec<&str> = ["kill"].into_iter().chain(words.iter().map(|w| if *w == "ID" { container.id() } else { w })).collect();
+    let all: Vec<&str> = ["kill"]
+        .into_iter()
+        .chain(words.iter().map(|w| if *w == "ID" { container.id() } else { w }))
+        .collect();
     let sent = container.op(&all);
-    let code = if sent.code == 0 { running.wait(integration::command::limit(10)).code } else { -1 };
+    let code = if sent.code == 0 {
+        running.wait(integration::command::limit(10)).code
+    } else {
+        -1
+    };
     format!("sent {} ended {code}", sent.code)
 }
 
@@ -134,25 +325,102 @@ fn signals() -> Vec<Case> {
         kill("kill-number", |c| ended(c, &["ID", "15"])).shows("ended 3"),
         kill("kill-name", |c| ended(c, &["ID", "TERM"])).shows("ended 3"),
         kill("kill-sig-name", |c| ended(c, &["ID", "SIGTERM"])).shows("ended 3"),
-        kill("kill-lower-case", |c| ended(c, &["ID", "sigterm"])).runc().shows("ended 3"),
+        kill("kill-lower-case", |c| ended(c, &["ID", "sigterm"]))
+            .runc()
+            .shows("ended 3"),
         kill("kill-nine", |c| ended(c, &["ID", "9"])).shows("ended 137"),
         kill("kill-all", |c| ended(c, &["--all", "ID", "KILL"])).shows("ended 137"),
-        kill("kill-unknown", |c| { up(c); c.op(&["kill", c.id(), "DREAM"]).code.to_string() }).runc().shows("1"),
-        kill("kill-zero", |c| { up(c); c.op(&["kill", c.id(), "0"]).code.to_string() }),
-        kill("kill-paused", |c| { up(c); c.op(&["pause", c.id()]).ok(); c.kill("KILL").ok(); c.wait_status("stopped"); state(c) }).runc().shows("stopped"),
-        kill("kill-created", |c| { c.create().ok(); c.kill("KILL").ok(); c.wait_status("stopped"); state(c) }).shows("stopped"),
-        Case::new("runtime.md#kill", "kill-all-without-pid-namespace", json!({"hostname": null, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}), "sleep 61 & sleep 62 & echo up; wait")
-            .drive(|c| { up(c); let code = c.op(&["kill", "--all", c.id(), "KILL"]).code; c.wait_status("stopped"); let left = c.cgroup("pids", "cgroup.procs").unwrap_or_default(); format!("{code} left {left:?}") }).runc().shows("0 left \"\""),
-        Case::new("runtime.md#delete", "delete-without-pid-namespace", json!({"hostname": null, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}), "sleep 61 & sleep 62 & echo up; wait")
-            .drive(|c| { up(c); format!("{} {}", c.op(&["delete", "--force", c.id()]).code, c.cgroup("pids", "cgroup.procs").unwrap_or_default()) }).runc().shows("0"),
+        kill("kill-unknown", |c| {
+            up(c);
+            c.op(&["kill", c.id(), "DREAM"]).code.to_string()
+        })
+        .runc()
+        .shows("1"),
+        kill("kill-zero", |c| {
+            up(c);
+            c.op(&["kill", c.id(), "0"]).code.to_string()
+        }),
+        kill("kill-paused", |c| {
+            up(c);
+            c.op(&["pause", c.id()]).ok();
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            state(c)
+        })
+        .runc()
+        .shows("stopped"),
+        kill("kill-created", |c| {
+            c.create().ok();
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            state(c)
+        })
+        .shows("stopped"),
+        Case::new(
+            "runtime.md#kill",
+            "kill-all-without-pid-namespace",
+            json!({"hostname": null, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}),
+            "sleep 61 & sleep 62 & echo up; wait",
+        )
+        .drive(|c| {
+            up(c);
+            let code = c.op(&["kill", "--all", c.id(), "KILL"]).code;
+            c.wait_status("stopped");
+            let left = c.cgroup("pids", "cgroup.procs").unwrap_or_default();
+            format!("{code} left {left:?}")
+        })
+        .runc()
+        .shows("0 left \"\""),
+        Case::new(
+            "runtime.md#delete",
+            "delete-without-pid-namespace",
+            json!({"hostname": null, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}),
+            "sleep 61 & sleep 62 & echo up; wait",
+        )
+        .drive(|c| {
+            up(c);
+            format!(
+                "{} {}",
+                c.op(&["delete", "--force", c.id()]).code,
+                c.cgroup("pids", "cgroup.procs").unwrap_or_default()
+            )
+        })
+        .runc()
+        .shows("0"),
     ]
 }
 
 fn lists() -> Vec<Case> {
     vec![
-        case("runc list", "list-json", |c| { up(c); let all: Value = serde_json::from_str(&c.op(&["list", "--format", "json"]).out).unwrap(); let one = &all[0]; format!("{} {} {} {}", one["id"], one["status"], one["bundle"], one["owner"]) }).runc().shows("running"),
-        case("runc list", "list-quiet", |c| { up(c); c.op(&["list", "-q"]).out }).shows("NAME"),
-        case("runc list", "list-empty", |c| { let done = c.op(&["list", "-q"]); format!("{}{}", done.code, done.out) }),
-        case("runc list", "list-table", |c| { up(c); c.op(&["list"]).out.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ") }).runc().shows("OWNER"),
+        case("runc list", "list-json", |c| {
+            up(c);
+            let all: Value = serde_json::from_str(&c.op(&["list", "--format", "json"]).out).unwrap();
+            let one = &all[0];
+            format!("{} {} {} {}", one["id"], one["status"], one["bundle"], one["owner"])
+        })
+        .runc()
+        .shows("running"),
+        case("runc list", "list-quiet", |c| {
+            up(c);
+            c.op(&["list", "-q"]).out
+        })
+        .shows("NAME"),
+        case("runc list", "list-empty", |c| {
+            let done = c.op(&["list", "-q"]);
+            format!("{}{}", done.code, done.out)
+        }),
+        case("runc list", "list-table", |c| {
+            up(c);
+            c.op(&["list"])
+                .out
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .runc()
+        .shows("OWNER"),
     ]
 }

@@ -54,17 +54,39 @@ fn flags() -> Vec<Case> {
         flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
         flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]).runc(),
         flag("bind-unknown-option", &["bind", "whatever"]),
-        Case::new(OPTIONS, "tmpfs-flags", tmpfs(&["ro", "nosuid", "nodev", "noexec", "noatime"]), SHOW).field("/mounts/-/options"),
-        Case::new(OPTIONS, "tmpfs-later-wins", tmpfs(&["noexec", "exec", "nodev", "dev", "nosuid", "suid"]), SHOW).runc(),
+        Case::new(
+            OPTIONS,
+            "tmpfs-flags",
+            tmpfs(&["ro", "nosuid", "nodev", "noexec", "noatime"]),
+            SHOW,
+        )
+        .field("/mounts/-/options"),
+        Case::new(
+            OPTIONS,
+            "tmpfs-later-wins",
+            tmpfs(&["noexec", "exec", "nodev", "dev", "nosuid", "suid"]),
+            SHOW,
+        )
+        .runc(),
         Case::new(OPTIONS, "tmpfs-defaults", tmpfs(&["defaults"]), SHOW).crun(),
         Case::new(OPTIONS, "tmpfs-sync", tmpfs(&["sync", "dirsync"]), SHOW),
-        Case::new(OPTIONS, "tmpfs-no-options", add(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})), SHOW),
+        Case::new(
+            OPTIONS,
+            "tmpfs-no-options",
+            add(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})),
+            SHOW,
+        ),
     ]
 }
 
 fn recursive() -> Vec<Case> {
     let flag = |name: &'static str, options: &[&str]| {
-        Case::new(OPTIONS, name, rbind(options), "awk '$5 ~ \"^/mnt\" {print $5, $6}' /proc/self/mountinfo | grep -v -e /git- -e hugetlb | sort")
+        Case::new(
+            OPTIONS,
+            name,
+            rbind(options),
+            "awk '$5 ~ \"^/mnt\" {print $5, $6}' /proc/self/mountinfo | grep -v -e /git- -e hugetlb | sort",
+        )
     };
     vec![
         flag("rbind", &["rbind"]).shows("/mnt/fs/cgroup"),
@@ -85,7 +107,12 @@ fn propagation() -> Vec<Case> {
     let option = |name: &'static str, how: &str| Case::new(OPTIONS, name, bind(&["bind", how]), SHOW).setup(host);
     let root = |name: &'static str, how: &str| {
         let script = "awk '$5==\"/\"{sub(/:.*/,\"\",$7); print $7}' /proc/self/mountinfo";
-        Case::new("config-linux.md#rootfs-mount-propagation", name, json!({"linux": {"rootfsPropagation": how}}), script)
+        Case::new(
+            "config-linux.md#rootfs-mount-propagation",
+            name,
+            json!({"linux": {"rootfsPropagation": how}}),
+            script,
+        )
     };
     vec![
         option("mount-private", "private"),
@@ -98,8 +125,13 @@ fn propagation() -> Vec<Case> {
         root("root-propagation-private", "private"),
         root("root-propagation-slave", "slave"),
         root("root-propagation-rslave", "rslave"),
-        root("root-propagation-shared", "shared").crun().field("/linux/rootfsPropagation").shows("shared"),
-        root("root-propagation-unbindable", "unbindable").crun().shows("unbindable"),
+        root("root-propagation-shared", "shared")
+            .crun()
+            .field("/linux/rootfsPropagation")
+            .shows("shared"),
+        root("root-propagation-unbindable", "unbindable")
+            .crun()
+            .shows("unbindable"),
         root("root-propagation-unknown", "sideways").runc().shows("exit 1"),
     ]
 }
@@ -133,19 +165,37 @@ fn kinds() -> Vec<Case> {
 }
 
 fn places() -> Vec<Case> {
-    let at = |destination: &str| add(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}));
+    let at = |destination: &str| {
+        add(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}))
+    };
     let show = "awk '$6 !~ /x/ && $5 !~ /^.(proc|dev|sys)/{print $5}' /proc/self/mountinfo | sort";
     vec![
-        Case::new(MOUNTS, "destination-made", at("/a/b/c"), "stat -c '%a' /a /a/b /a/b/c").runc().shows("700"),
+        Case::new(MOUNTS, "destination-made", at("/a/b/c"), "stat -c '%a' /a /a/b /a/b/c")
+            .runc()
+            .shows("700"),
         Case::new(MOUNTS, "destination-through-link", at("/var/run/x"), show).shows("/run/x"),
         Case::new(MOUNTS, "destination-climbs", at("/tmp/../opt/../../srv"), show).shows("/srv"),
         Case::new(MOUNTS, "destination-relative", at("srv"), show).runc(),
-        Case::new(MOUNTS, "mount-order", json!({"mounts+": [
+        Case::new(
+            MOUNTS,
+            "mount-order",
+            json!({"mounts+": [
             {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]},
-            {"destination": "/srv/in", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}), "stat -c %a /srv /srv/in").crun().shows("711"),
-        Case::new(MOUNTS, "mount-over", json!({"mounts+": [
+            {"destination": "/srv/in", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
+            "stat -c %a /srv /srv/in",
+        )
+        .crun()
+        .shows("711"),
+        Case::new(
+            MOUNTS,
+            "mount-over",
+            json!({"mounts+": [
             {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]},
-            {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}), "stat -c %a /srv; grep -c ' /srv ' /proc/self/mountinfo").crun().shows("711"),
+            {"destination": "/srv", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}]}),
+            "stat -c %a /srv; grep -c ' /srv ' /proc/self/mountinfo",
+        )
+        .crun()
+        .shows("711"),
     ]
 }
 
@@ -153,13 +203,57 @@ fn paths() -> Vec<Case> {
     let masked = "config-linux.md#masked-paths";
     let readonly = "config-linux.md#readonly-paths";
     vec![
-        Case::new(masked, "masked-file", json!({"linux": {"maskedPaths": ["/etc/passwd"]}}), "wc -c < /etc/passwd; stat -c '%F %t %T' /etc/passwd").field("/linux/maskedPaths").shows("1 3"),
-        Case::new(masked, "masked-directory", json!({"linux": {"maskedPaths": ["/etc"]}}), "ls -A /etc | wc -l; touch /etc/x 2>&1; awk '$5==\"/etc\"{print substr($6,1,2)}' /proc/self/mountinfo").field("/linux/maskedPaths").shows("0\n"),
-        Case::new(masked, "masked-absent", json!({"linux": {"maskedPaths": ["/no/such/path"]}}), "echo ran").shows("ran"),
-        Case::new(masked, "masked-proc", json!({"linux": {"maskedPaths": ["/proc/kcore", "/proc/scsi", "/sys/firmware"]}}), "wc -c < /proc/kcore; ls -A /proc/scsi /sys/firmware"),
-        Case::new(readonly, "readonly-path", json!({"linux": {"readonlyPaths": ["/proc/sys", "/etc"]}}),
-            "touch /etc/x 2>&1; awk '$5==\"/etc\"||$5==\"/proc/sys\"{print $5, substr($6,1,2)}' /proc/self/mountinfo").field("/linux/readonlyPaths").shows("Read-only"),
-        Case::new(readonly, "readonly-path-runs", json!({"linux": {"readonlyPaths": ["/usr"]}}), "awk '$5==\"/usr\"{print $6}' /proc/self/mountinfo").runc().shows("ro,"),
-        Case::new(readonly, "readonly-absent", json!({"linux": {"readonlyPaths": ["/no/such/path"]}}), "echo ran").shows("ran"),
+        Case::new(
+            masked,
+            "masked-file",
+            json!({"linux": {"maskedPaths": ["/etc/passwd"]}}),
+            "wc -c < /etc/passwd; stat -c '%F %t %T' /etc/passwd",
+        )
+        .field("/linux/maskedPaths")
+        .shows("1 3"),
+        Case::new(
+            masked,
+            "masked-directory",
+            json!({"linux": {"maskedPaths": ["/etc"]}}),
+            "ls -A /etc | wc -l; touch /etc/x 2>&1; awk '$5==\"/etc\"{print substr($6,1,2)}' /proc/self/mountinfo",
+        )
+        .field("/linux/maskedPaths")
+        .shows("0\n"),
+        Case::new(
+            masked,
+            "masked-absent",
+            json!({"linux": {"maskedPaths": ["/no/such/path"]}}),
+            "echo ran",
+        )
+        .shows("ran"),
+        Case::new(
+            masked,
+            "masked-proc",
+            json!({"linux": {"maskedPaths": ["/proc/kcore", "/proc/scsi", "/sys/firmware"]}}),
+            "wc -c < /proc/kcore; ls -A /proc/scsi /sys/firmware",
+        ),
+        Case::new(
+            readonly,
+            "readonly-path",
+            json!({"linux": {"readonlyPaths": ["/proc/sys", "/etc"]}}),
+            "touch /etc/x 2>&1; awk '$5==\"/etc\"||$5==\"/proc/sys\"{print $5, substr($6,1,2)}' /proc/self/mountinfo",
+        )
+        .field("/linux/readonlyPaths")
+        .shows("Read-only"),
+        Case::new(
+            readonly,
+            "readonly-path-runs",
+            json!({"linux": {"readonlyPaths": ["/usr"]}}),
+            "awk '$5==\"/usr\"{print $6}' /proc/self/mountinfo",
+        )
+        .runc()
+        .shows("ro,"),
+        Case::new(
+            readonly,
+            "readonly-absent",
+            json!({"linux": {"readonlyPaths": ["/no/such/path"]}}),
+            "echo ran",
+        )
+        .shows("ran"),
     ]
 }

@@ -17,13 +17,22 @@ pub(crate) fn cases() -> Vec<Case> {
 fn host_namespaces(bundle: &mut Bundle) {
     for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user", "time"] {
         let link = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
-        bundle.config.push("/process/env", json!(format!("H_{name}={}", link.display())));
+        bundle
+            .config
+            .push("/process/env", json!(format!("H_{name}={}", link.display())));
     }
 }
 
 fn made() -> Vec<Case> {
     let one = |name: &'static str, script: &'static str, list: Value| {
-        Case::new(NAMESPACES, name, json!({"hostname": null, "linux": {"namespaces": list}}), script).setup(host_namespaces).field("/linux/namespaces/-")
+        Case::new(
+            NAMESPACES,
+            name,
+            json!({"hostname": null, "linux": {"namespaces": list}}),
+            script,
+        )
+        .setup(host_namespaces)
+        .field("/linux/namespaces/-")
     };
     let with = |last: &str| json!([{"type": "mount"}, {"type": last}]);
     vec![
@@ -96,15 +105,36 @@ fn join(container: &Container, flag: &str, spec: &str, file: &str) -> String {
 
 fn joined() -> Vec<Case> {
     let case = |name: &'static str, script: &'static str, drive: fn(&Container) -> String| {
-        Case::new(NAMESPACES, name, json!({"hostname": null}), script).drive(drive).shows("THEIRS")
+        Case::new(NAMESPACES, name, json!({"hostname": null}), script)
+            .drive(drive)
+            .shows("THEIRS")
     };
     vec![
-        case("join-network", "readlink /proc/self/ns/net", |c| join(c, "--net", "network", "net")),
-        case("join-ipc", "readlink /proc/self/ns/ipc", |c| join(c, "--ipc", "ipc", "ipc")),
-        case("join-uts", "readlink /proc/self/ns/uts", |c| join(c, "--uts", "uts", "uts")),
-        Case::new(NAMESPACES, "join-uts-and-name-it", json!({"hostname": "renamed"}), "hostname; readlink /proc/self/ns/uts").drive(|c| join(c, "--uts", "uts", "uts")).shows("renamed"),
-        case("join-pid", "readlink /proc/self/ns/pid; [ $$ -gt 1 ] && echo not first", |c| join(c, "--pid", "pid", "pid")),
-        case("join-cgroup", "readlink /proc/self/ns/cgroup", |c| join(c, "--cgroup", "cgroup", "cgroup")),
+        case("join-network", "readlink /proc/self/ns/net", |c| {
+            join(c, "--net", "network", "net")
+        }),
+        case("join-ipc", "readlink /proc/self/ns/ipc", |c| {
+            join(c, "--ipc", "ipc", "ipc")
+        }),
+        case("join-uts", "readlink /proc/self/ns/uts", |c| {
+            join(c, "--uts", "uts", "uts")
+        }),
+        Case::new(
+            NAMESPACES,
+            "join-uts-and-name-it",
+            json!({"hostname": "renamed"}),
+            "hostname; readlink /proc/self/ns/uts",
+        )
+        .drive(|c| join(c, "--uts", "uts", "uts"))
+        .shows("renamed"),
+        case(
+            "join-pid",
+            "readlink /proc/self/ns/pid; [ $$ -gt 1 ] && echo not first",
+            |c| join(c, "--pid", "pid", "pid"),
+        ),
+        case("join-cgroup", "readlink /proc/self/ns/cgroup", |c| {
+            join(c, "--cgroup", "cgroup", "cgroup")
+        }),
     ]
 }
 
@@ -118,7 +148,11 @@ fn mapped(size: u32) -> Value {
 
 fn own_rootfs(bundle: &mut Bundle) {
     // The image's files are the container root's, and the way to them is open.
-    let chown = Command::new("chown").args(["-hR", "100000:200000"]).arg(bundle.rootfs()).status().unwrap();
+    let chown = Command::new("chown")
+        .args(["-hR", "100000:200000"])
+        .arg(bundle.rootfs())
+        .status()
+        .unwrap();
     assert!(chown.success());
     for dir in [&bundle.dir, &bundle.bundle()] {
         std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -9,7 +9,15 @@ const LINUX: &str = "config.md#linux-process";
 const USER: &str = "config.md#user";
 
 pub(crate) fn cases() -> Vec<Case> {
-    [identity(), environment(), capabilities(), limits(), scheduling(), root()].concat()
+    [
+        identity(),
+        environment(),
+        capabilities(),
+        limits(),
+        scheduling(),
+        root(),
+    ]
+    .concat()
 }
 
 fn identity() -> Vec<Case> {
@@ -48,30 +56,97 @@ fn identity() -> Vec<Case> {
 fn environment() -> Vec<Case> {
     let env = |list: &[&str]| json!({"process": {"env": list}});
     vec![
-        Case::new(PROCESS, "args", json!({"process": {"args": ["/bin/echo", "a  b", "", "ü", "-n"]}}), "").shows("a  b  ü -n"),
-        Case::new(PROCESS, "args-by-path", json!({"process": {"args": ["echo", "found"]}}), "").shows("found"),
-        Case::new(PROCESS, "args-not-found", json!({"process": {"args": ["no-such-program"]}}), "").shows("not found"),
+        Case::new(
+            PROCESS,
+            "args",
+            json!({"process": {"args": ["/bin/echo", "a  b", "", "ü", "-n"]}}),
+            "",
+        )
+        .shows("a  b  ü -n"),
+        Case::new(
+            PROCESS,
+            "args-by-path",
+            json!({"process": {"args": ["echo", "found"]}}),
+            "",
+        )
+        .shows("found"),
+        Case::new(
+            PROCESS,
+            "args-not-found",
+            json!({"process": {"args": ["no-such-program"]}}),
+            "",
+        )
+        .shows("not found"),
         Case::new(PROCESS, "args-no-file", json!({"process": {"args": ["/no/such"]}}), "").shows("no such file"),
-        Case::new(PROCESS, "args-not-executable", json!({"process": {"args": ["/etc/passwd"]}}), "").shows("permission denied"),
+        Case::new(
+            PROCESS,
+            "args-not-executable",
+            json!({"process": {"args": ["/etc/passwd"]}}),
+            "",
+        )
+        .shows("permission denied"),
         Case::new(PROCESS, "args-directory", json!({"process": {"args": ["/etc"]}}), ""),
         Case::new(PROCESS, "args-empty", json!({"process": {"args": []}}), "").shows("exit 1"),
-        Case::new(PROCESS, "env", env(&["PATH=/bin", "A=1", "B=x y"]), "env | grep -v SHLVL").field("/process/env").shows("B=x y"),
+        Case::new(
+            PROCESS,
+            "env",
+            env(&["PATH=/bin", "A=1", "B=x y"]),
+            "env | grep -v SHLVL",
+        )
+        .field("/process/env")
+        .shows("B=x y"),
         Case::new(PROCESS, "env-twice", env(&["PATH=/bin", "A=1", "A=2"]), "env | grep ^A").shows("A=2"),
         Case::new(PROCESS, "env-equals", env(&["PATH=/bin", "A=b=c"]), "env | grep ^A").shows("A=b=c"),
         Case::new(PROCESS, "env-home-root", env(&["PATH=/bin"]), "echo $HOME").shows("/root"),
-        Case::new(PROCESS, "env-home-user", json!({"process": {"user": {"uid": 1000, "gid": 1000}}}), "echo $HOME").shows("/home"),
+        Case::new(
+            PROCESS,
+            "env-home-user",
+            json!({"process": {"user": {"uid": 1000, "gid": 1000}}}),
+            "echo $HOME",
+        )
+        .shows("/home"),
         Case::new(PROCESS, "env-home-given", env(&["PATH=/bin", "HOME=/x"]), "echo $HOME").shows("/x"),
-        Case::new(PROCESS, "env-path-absent", json!({"process": {"env": ["A=1"], "args": ["echo", "ran"]}}), "").alone().shows("ran"),
-        Case::new(PROCESS, "env-path-other", json!({"process": {"env": ["PATH=/nowhere"], "args": ["echo", "ran"]}}), ""),
-        Case::new(PROCESS, "cwd", json!({"process": {"cwd": "/etc"}}), "pwd; ls hostname").field("/process/cwd").shows("/etc"),
-        Case::new(PROCESS, "cwd-made", json!({"process": {"cwd": "/made/here"}}), "pwd; stat -c '%a %u' /made/here").shows("/made/here"),
+        Case::new(
+            PROCESS,
+            "env-path-absent",
+            json!({"process": {"env": ["A=1"], "args": ["echo", "ran"]}}),
+            "",
+        )
+        .alone()
+        .shows("ran"),
+        Case::new(
+            PROCESS,
+            "env-path-other",
+            json!({"process": {"env": ["PATH=/nowhere"], "args": ["echo", "ran"]}}),
+            "",
+        ),
+        Case::new(PROCESS, "cwd", json!({"process": {"cwd": "/etc"}}), "pwd; ls hostname")
+            .field("/process/cwd")
+            .shows("/etc"),
+        Case::new(
+            PROCESS,
+            "cwd-made",
+            json!({"process": {"cwd": "/made/here"}}),
+            "pwd; stat -c '%a %u' /made/here",
+        )
+        .shows("/made/here"),
         Case::new(PROCESS, "cwd-file", json!({"process": {"cwd": "/etc/passwd"}}), "pwd").shows("exit 1"),
         Case::new(PROCESS, "cwd-link", json!({"process": {"cwd": "/var/run"}}), "pwd"),
-        Case::new(PROCESS, "cwd-relative", json!({"process": {"cwd": "etc"}}), "pwd").runc().shows("exit 1"),
-        Case::new(PROCESS, "stdio-not-a-tty", json!({}), "for n in 0 1 2; do test -t $n && echo tty $n; done; echo done").shows("done"),
+        Case::new(PROCESS, "cwd-relative", json!({"process": {"cwd": "etc"}}), "pwd")
+            .runc()
+            .shows("exit 1"),
+        Case::new(
+            PROCESS,
+            "stdio-not-a-tty",
+            json!({}),
+            "for n in 0 1 2; do test -t $n && echo tty $n; done; echo done",
+        )
+        .shows("done"),
         Case::new(PROCESS, "no-more-descriptors", json!({}), "ls /proc/self/fd | wc -l"),
         Case::new(PROCESS, "exit-code", json!({}), "exit 42").shows("exit 42"),
-        Case::new(PROCESS, "exit-by-signal", json!({}), "kill -9 $$").runc().shows("exit"),
+        Case::new(PROCESS, "exit-by-signal", json!({}), "kill -9 $$")
+            .runc()
+            .shows("exit"),
         Case::new(PROCESS, "exit-255", json!({}), "exit 255").shows("exit 255"),
     ]
 }
@@ -85,44 +160,136 @@ fn capabilities() -> Vec<Case> {
         Case::new(LINUX, "caps-default", json!({}), sets),
         Case::new(LINUX, "caps-all-sets", caps(five.clone()), sets).field("/process/capabilities/inheritable"),
         Case::new(LINUX, "caps-bounding", caps(five.clone()), sets).field("/process/capabilities/bounding"),
-        Case::new(LINUX, "caps-permitted", json!({"process": {"capabilities": five, "user": {"uid": 1000, "gid": 1000}}}), sets)
-            .field("/process/capabilities/permitted"),
-        Case::new(LINUX, "caps-effective", json!({"process": {"capabilities": {"bounding": all, "permitted": all, "effective": ["CAP_KILL"]},
-            "user": {"uid": 1000, "gid": 1000}}}), sets),
-        Case::new(LINUX, "caps-ambient", json!({"process": {"capabilities": five, "user": {"uid": 1000, "gid": 1000}}}), sets)
-            .field("/process/capabilities/ambient"),
-        Case::new(LINUX, "caps-user-without-ambient",
-            json!({"process": {"capabilities": {"bounding": all, "permitted": all, "effective": all}, "user": {"uid": 1000, "gid": 1000}}}), sets),
-        Case::new(LINUX, "caps-ambient-not-inheritable", caps(json!({"bounding": all, "permitted": all, "effective": all, "inheritable": [], "ambient": all})), sets),
-        Case::new(LINUX, "caps-none", caps(json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []})), sets)
-            .shows("0000000000000000"),
-        Case::new(LINUX, "caps-empty-object", caps(json!({"bounding": null, "effective": null, "permitted": null})), sets),
+        Case::new(
+            LINUX,
+            "caps-permitted",
+            json!({"process": {"capabilities": five, "user": {"uid": 1000, "gid": 1000}}}),
+            sets,
+        )
+        .field("/process/capabilities/permitted"),
+        Case::new(
+            LINUX,
+            "caps-effective",
+            json!({"process": {"capabilities": {"bounding": all, "permitted": all, "effective": ["CAP_KILL"]},
+            "user": {"uid": 1000, "gid": 1000}}}),
+            sets,
+        ),
+        Case::new(
+            LINUX,
+            "caps-ambient",
+            json!({"process": {"capabilities": five, "user": {"uid": 1000, "gid": 1000}}}),
+            sets,
+        )
+        .field("/process/capabilities/ambient"),
+        Case::new(
+            LINUX,
+            "caps-user-without-ambient",
+            json!({"process": {"capabilities": {"bounding": all, "permitted": all, "effective": all}, "user": {"uid": 1000, "gid": 1000}}}),
+            sets,
+        ),
+        Case::new(
+            LINUX,
+            "caps-ambient-not-inheritable",
+            caps(json!({"bounding": all, "permitted": all, "effective": all, "inheritable": [], "ambient": all})),
+            sets,
+        ),
+        Case::new(
+            LINUX,
+            "caps-none",
+            caps(json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []})),
+            sets,
+        )
+        .shows("0000000000000000"),
+        Case::new(
+            LINUX,
+            "caps-empty-object",
+            caps(json!({"bounding": null, "effective": null, "permitted": null})),
+            sets,
+        ),
     ]
 }
 
 fn limits() -> Vec<Case> {
     let limit = |name: &'static str, typ: &'static str, line: &'static str, value: u64| {
-        Case::new(POSIX, name, json!({"process": {"rlimits": [{"type": typ, "soft": value, "hard": value}]}}), line)
-            .field("/process/rlimits")
+        Case::new(
+            POSIX,
+            name,
+            json!({"process": {"rlimits": [{"type": typ, "soft": value, "hard": value}]}}),
+            line,
+        )
+        .field("/process/rlimits")
     };
     vec![
-        limit("rlimit-as", "RLIMIT_AS", "grep 'address space' /proc/self/limits", 4 << 30),
-        limit("rlimit-core", "RLIMIT_CORE", "grep core /proc/self/limits; ulimit -c", 0).alone().shows("0"),
+        limit(
+            "rlimit-as",
+            "RLIMIT_AS",
+            "grep 'address space' /proc/self/limits",
+            4 << 30,
+        ),
+        limit(
+            "rlimit-core",
+            "RLIMIT_CORE",
+            "grep core /proc/self/limits; ulimit -c",
+            0,
+        )
+        .alone()
+        .shows("0"),
         limit("rlimit-cpu", "RLIMIT_CPU", "grep 'cpu time' /proc/self/limits", 77),
         limit("rlimit-data", "RLIMIT_DATA", "grep data /proc/self/limits", 1 << 30),
-        limit("rlimit-fsize", "RLIMIT_FSIZE", "grep 'file size' /proc/self/limits", 1 << 30),
+        limit(
+            "rlimit-fsize",
+            "RLIMIT_FSIZE",
+            "grep 'file size' /proc/self/limits",
+            1 << 30,
+        ),
         limit("rlimit-locks", "RLIMIT_LOCKS", "grep locks /proc/self/limits", 12),
-        limit("rlimit-memlock", "RLIMIT_MEMLOCK", "grep 'locked memory' /proc/self/limits", 4096),
-        limit("rlimit-msgqueue", "RLIMIT_MSGQUEUE", "grep msgqueue /proc/self/limits", 4096),
-        limit("rlimit-nofile", "RLIMIT_NOFILE", "grep 'open files' /proc/self/limits", 333),
+        limit(
+            "rlimit-memlock",
+            "RLIMIT_MEMLOCK",
+            "grep 'locked memory' /proc/self/limits",
+            4096,
+        ),
+        limit(
+            "rlimit-msgqueue",
+            "RLIMIT_MSGQUEUE",
+            "grep msgqueue /proc/self/limits",
+            4096,
+        ),
+        limit(
+            "rlimit-nofile",
+            "RLIMIT_NOFILE",
+            "grep 'open files' /proc/self/limits",
+            333,
+        ),
         limit("rlimit-nproc", "RLIMIT_NPROC", "grep processes /proc/self/limits", 444),
         limit("rlimit-rss", "RLIMIT_RSS", "grep resident /proc/self/limits", 1 << 30),
-        limit("rlimit-rttime", "RLIMIT_RTTIME", "grep realtime /proc/self/limits", 1000),
-        limit("rlimit-sigpending", "RLIMIT_SIGPENDING", "grep pending /proc/self/limits", 55),
+        limit(
+            "rlimit-rttime",
+            "RLIMIT_RTTIME",
+            "grep realtime /proc/self/limits",
+            1000,
+        ),
+        limit(
+            "rlimit-sigpending",
+            "RLIMIT_SIGPENDING",
+            "grep pending /proc/self/limits",
+            55,
+        ),
         limit("rlimit-stack", "RLIMIT_STACK", "grep stack /proc/self/limits", 1 << 22),
-        Case::new(POSIX, "rlimit-soft-below-hard",
-            json!({"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]}}), "grep 'open files' /proc/self/limits").shows("100"),
-        Case::new(POSIX, "rlimit-unknown", json!({"process": {"rlimits": [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]}}), "true").shows("exit 1"),
+        Case::new(
+            POSIX,
+            "rlimit-soft-below-hard",
+            json!({"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]}}),
+            "grep 'open files' /proc/self/limits",
+        )
+        .shows("100"),
+        Case::new(
+            POSIX,
+            "rlimit-unknown",
+            json!({"process": {"rlimits": [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]}}),
+            "true",
+        )
+        .shows("exit 1"),
         Case::new(POSIX, "rlimit-none", json!({}), "cat /proc/self/limits"),
     ]
 }
@@ -130,26 +297,51 @@ fn limits() -> Vec<Case> {
 fn scheduling() -> Vec<Case> {
     let policy = "awk '{print \"policy\", $41, \"nice\", $19}' /proc/self/stat";
     vec![
-        Case::new(LINUX, "scheduler-batch", json!({"process": {"scheduler": {"policy": "SCHED_BATCH", "nice": 5}}}), policy)
-            .field("/process/scheduler")
-            .alone()
-            .shows("policy 3 nice 5"),
-        Case::new(LINUX, "scheduler-idle", json!({"process": {"scheduler": {"policy": "SCHED_IDLE"}}}), policy)
-            .field("/process/scheduler")
-            .alone()
-            .shows("policy 5"),
-        Case::new(LINUX, "io-priority", json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}}), "ionice")
-            .field("/process/ioPriority")
-            .alone()
-            .shows("best-effort: prio 6"),
-        Case::new(LINUX, "io-priority-idle", json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}}), "ionice")
-            .field("/process/ioPriority")
-            .alone()
-            .shows("idle"),
-        Case::new("config-linux.md#personality", "personality-linux32", json!({"linux": {"personality": {"domain": "LINUX32"}}}), "uname -m")
-            .field("/linux/personality")
-            .crun()
-            .shows("i686"),
+        Case::new(
+            LINUX,
+            "scheduler-batch",
+            json!({"process": {"scheduler": {"policy": "SCHED_BATCH", "nice": 5}}}),
+            policy,
+        )
+        .field("/process/scheduler")
+        .alone()
+        .shows("policy 3 nice 5"),
+        Case::new(
+            LINUX,
+            "scheduler-idle",
+            json!({"process": {"scheduler": {"policy": "SCHED_IDLE"}}}),
+            policy,
+        )
+        .field("/process/scheduler")
+        .alone()
+        .shows("policy 5"),
+        Case::new(
+            LINUX,
+            "io-priority",
+            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}}),
+            "ionice",
+        )
+        .field("/process/ioPriority")
+        .alone()
+        .shows("best-effort: prio 6"),
+        Case::new(
+            LINUX,
+            "io-priority-idle",
+            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}}),
+            "ionice",
+        )
+        .field("/process/ioPriority")
+        .alone()
+        .shows("idle"),
+        Case::new(
+            "config-linux.md#personality",
+            "personality-linux32",
+            json!({"linux": {"personality": {"domain": "LINUX32"}}}),
+            "uname -m",
+        )
+        .field("/linux/personality")
+        .crun()
+        .shows("i686"),
     ]
 }
 

@@ -16,7 +16,10 @@ fn limits() -> Vec<Case> {
     };
     let memory = "config-linux.md#memory";
     let cpu = "config-linux.md#cpu";
-    let limit: Files = &[("memory", "memory.limit_in_bytes"), ("memory", "memory.memsw.limit_in_bytes")];
+    let limit: Files = &[
+        ("memory", "memory.limit_in_bytes"),
+        ("memory", "memory.memsw.limit_in_bytes"),
+    ];
     let quota: Files = &[("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.cfs_period_us")];
     vec![
         case(memory, "memory-limit", json!({"memory": {"limit": 67_108_864}}), limit).field("/linux/resources/memory").shows("67108864"),
@@ -70,11 +73,32 @@ fn has_vda() -> bool {
 fn placed() -> Vec<Case> {
     let section = "config-linux.md#cgroups-path";
     vec![
-        Case::new(section, "cgroup-everywhere", json!({}), "cut -d: -f2- /proc/self/cgroup | grep -v hugetlb | grep -v ^: | sort").runc(),
-        Case::new(section, "cgroup-nested", json!({"linux": {"cgroupsPath": "/@NAME@/a/b"}}), "grep pids /proc/self/cgroup")
-            .drive(|c| { let done = c.run(); let told = format!("{}exit {}", done.out, done.code); sweep(c); told })
-            .field("/linux/cgroupsPath").shows("/a/b"),
-        Case::new(section, "resources-none", json!({"linux": {"resources": null}}), "true").cgroup(&[("pids", "pids.max"), ("memory", "memory.limit_in_bytes"), ("cpu", "cpu.shares")]),
+        Case::new(
+            section,
+            "cgroup-everywhere",
+            json!({}),
+            "cut -d: -f2- /proc/self/cgroup | grep -v hugetlb | grep -v ^: | sort",
+        )
+        .runc(),
+        Case::new(
+            section,
+            "cgroup-nested",
+            json!({"linux": {"cgroupsPath": "/@NAME@/a/b"}}),
+            "grep pids /proc/self/cgroup",
+        )
+        .drive(|c| {
+            let done = c.run();
+            let told = format!("{}exit {}", done.out, done.code);
+            sweep(c);
+            told
+        })
+        .field("/linux/cgroupsPath")
+        .shows("/a/b"),
+        Case::new(section, "resources-none", json!({"linux": {"resources": null}}), "true").cgroup(&[
+            ("pids", "pids.max"),
+            ("memory", "memory.limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+        ]),
     ]
 }
 
@@ -92,7 +116,11 @@ fn update(container: &Container, calls: &[&[&str]], files: &[(&str, &str)]) -> S
     container.run_detached().ok();
     let mut text = String::new();
     for call in calls {
-        let words: Vec<&str> = ["update"].into_iter().chain(call.iter().copied()).chain([container.id()]).collect();
+        let words: Vec<&str> = ["update"]
+            .into_iter()
+            .chain(call.iter().copied())
+            .chain([container.id()])
+            .collect();
         text += &format!("exit {}\n", container.op(&words).code);
     }
     for (controller, file) in files {
@@ -111,17 +139,91 @@ fn json_update(container: &Container, resources: &Value, files: &[(&str, &str)])
 }
 
 fn updates() -> Vec<Case> {
-    let case = |name: &'static str, drive: fn(&Container) -> String| Case::new("runtime.md#update", name, json!({}), "sleep 60").drive(drive);
+    let case = |name: &'static str, drive: fn(&Container) -> String| {
+        Case::new("runtime.md#update", name, json!({}), "sleep 60").drive(drive)
+    };
     vec![
-        case("update-memory", |c| update(c, &[&["--memory", "64m", "--memory-reservation", "32m"]], &[("memory", "memory.limit_in_bytes"), ("memory", "memory.soft_limit_in_bytes")])).runc().shows("67108864"),
-        case("update-memory-swap", |c| update(c, &[&["--memory", "64m", "--memory-swap", "128m"], &["--memory", "32m", "--memory-swap", "32m"]], &[("memory", "memory.limit_in_bytes"), ("memory", "memory.memsw.limit_in_bytes")])).runc().shows("33554432"),
-        case("update-cpu", |c| update(c, &[&["--cpu-share", "300", "--cpu-quota", "30000", "--cpu-period", "60000"]], &[("cpu", "cpu.shares"), ("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.cfs_period_us")])).shows("30000"),
-        case("update-cpuset", |c| update(c, &[&["--cpuset-cpus", "0", "--cpuset-mems", "0"]], &[("cpuset", "cpuset.cpus")])).shows("cpuset.cpus: 0\n"),
-        case("update-pids", |c| update(c, &[&["--pids-limit", "44"]], &[("pids", "pids.max")])).shows("44"),
-        case("update-pids-unlimited", |c| update(c, &[&["--pids-limit", "44"], &["--pids-limit", "-1"]], &[("pids", "pids.max")])).runc().shows("max"),
-        case("update-json", |c| json_update(c, &json!({"memory": {"limit": 67_108_864}, "cpu": {"shares": 200}, "pids": {"limit": 33}}), &[("memory", "memory.limit_in_bytes"), ("cpu", "cpu.shares"), ("pids", "pids.max")])).shows("67108864"),
-        case("update-json-nothing", |c| json_update(c, &json!({}), &[("pids", "pids.max")])),
-        case("update-keeps-devices", |c| update(c, &[&["--pids-limit", "44"]], &[("devices", "devices.list")])).runc(),
-        case("update-too-small", |c| update(c, &[&["--memory", "4096"]], &[])).runc().shows("exit 1"),
+        case("update-memory", |c| {
+            update(
+                c,
+                &[&["--memory", "64m", "--memory-reservation", "32m"]],
+                &[
+                    ("memory", "memory.limit_in_bytes"),
+                    ("memory", "memory.soft_limit_in_bytes"),
+                ],
+            )
+        })
+        .runc()
+        .shows("67108864"),
+        case("update-memory-swap", |c| {
+            update(
+                c,
+                &[
+                    &["--memory", "64m", "--memory-swap", "128m"],
+                    &["--memory", "32m", "--memory-swap", "32m"],
+                ],
+                &[
+                    ("memory", "memory.limit_in_bytes"),
+                    ("memory", "memory.memsw.limit_in_bytes"),
+                ],
+            )
+        })
+        .runc()
+        .shows("33554432"),
+        case("update-cpu", |c| {
+            update(
+                c,
+                &[&["--cpu-share", "300", "--cpu-quota", "30000", "--cpu-period", "60000"]],
+                &[
+                    ("cpu", "cpu.shares"),
+                    ("cpu", "cpu.cfs_quota_us"),
+                    ("cpu", "cpu.cfs_period_us"),
+                ],
+            )
+        })
+        .shows("30000"),
+        case("update-cpuset", |c| {
+            update(
+                c,
+                &[&["--cpuset-cpus", "0", "--cpuset-mems", "0"]],
+                &[("cpuset", "cpuset.cpus")],
+            )
+        })
+        .shows("cpuset.cpus: 0\n"),
+        case("update-pids", |c| {
+            update(c, &[&["--pids-limit", "44"]], &[("pids", "pids.max")])
+        })
+        .shows("44"),
+        case("update-pids-unlimited", |c| {
+            update(
+                c,
+                &[&["--pids-limit", "44"], &["--pids-limit", "-1"]],
+                &[("pids", "pids.max")],
+            )
+        })
+        .runc()
+        .shows("max"),
+        case("update-json", |c| {
+            json_update(
+                c,
+                &json!({"memory": {"limit": 67_108_864}, "cpu": {"shares": 200}, "pids": {"limit": 33}}),
+                &[
+                    ("memory", "memory.limit_in_bytes"),
+                    ("cpu", "cpu.shares"),
+                    ("pids", "pids.max"),
+                ],
+            )
+        })
+        .shows("67108864"),
+        case("update-json-nothing", |c| {
+            json_update(c, &json!({}), &[("pids", "pids.max")])
+        }),
+        case("update-keeps-devices", |c| {
+            update(c, &[&["--pids-limit", "44"]], &[("devices", "devices.list")])
+        })
+        .runc(),
+        case("update-too-small", |c| update(c, &[&["--memory", "4096"]], &[]))
+            .runc()
+            .shows("exit 1"),
     ]
 }

@@ -18,14 +18,18 @@ fn mkdir(rule: &Value) -> Value {
 
 /// Everything is allowed but kill(2) with this argument.
 fn kill(args: &Value) -> Value {
-    profile(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": args}]}))
+    profile(
+        &json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": args}]}),
+    )
 }
 
 pub(crate) fn cases() -> Vec<Case> {
     let make = "mkdir /tmp/d 2>&1; echo $?; grep -E '^(Seccomp:|NoNew)' /proc/self/status";
     let signals = "for s in 18 23 28; do kill -$s $$ 2>/dev/null && echo $s sent || echo $s not; done";
     let act = |name: &'static str, rule: Value| Case::new(SECTION, name, mkdir(&rule), make);
-    let arg = |name: &'static str, args: Value| Case::new(SECTION, name, kill(&args), signals).field("/linux/seccomp/syscalls/0/args");
+    let arg = |name: &'static str, args: Value| {
+        Case::new(SECTION, name, kill(&args), signals).field("/linux/seccomp/syscalls/0/args")
+    };
     vec![
         act("seccomp-errno", json!({"action": "SCMP_ACT_ERRNO"})).field("/linux/seccomp").shows("not permitted"),
         act("seccomp-errno-ret", json!({"action": "SCMP_ACT_ERRNO", "errnoRet": 28})).field("/linux/seccomp/syscalls/0/errnoRet").shows("No space"),

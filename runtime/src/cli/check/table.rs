@@ -1,5 +1,6 @@
 //! check's table: one block for each change, what was kept in one line at the end.
 
+use super::super::output::clean;
 use super::{Report, Row};
 use crate::decision::{Change, Mode, Verdict};
 
@@ -75,7 +76,7 @@ const INDENT: usize = 2;
 
 /// One change: what, then why, then what to do about it.
 fn block(text: &mut String, control: &str, change: &Change, mode: Mode, style: &Style) {
-    let verdict = paint(word(change.verdict, mode), change.verdict, style);
+    let verdict = paint(change.verdict.word(mode), change.verdict, style);
     text.push_str(control);
     text.push_str(&" ".repeat(CONTROL.saturating_sub(control.len())));
     text.push_str(&verdict);
@@ -122,31 +123,6 @@ fn fill(text: &mut String, words: &str, indent: usize, width: usize) {
     text.push('\n');
 }
 
-/// Paths and names come from the spec: no escape of theirs reaches the terminal.
-fn clean(words: &str) -> String {
-    words
-        .chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\n' {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
-}
-
-const fn word(verdict: Verdict, mode: Mode) -> &'static str {
-    match (mode, verdict) {
-        (Mode::Enforce, verdict) => verdict.as_str(),
-        (Mode::Observe, Verdict::Kept) => "kept",
-        (Mode::Observe, Verdict::Added) => "would add",
-        (Mode::Observe, Verdict::Tightened) => "would tighten",
-        (Mode::Observe, Verdict::Warned) => "would warn",
-        (Mode::Observe, Verdict::Refused) => "would refuse",
-    }
-}
-
 /// Padded first: the escapes have no width.
 fn paint(word: &str, verdict: Verdict, style: &Style) -> String {
     let code = match verdict {
@@ -174,7 +150,7 @@ fn summary(report: &Report) -> String {
     let mut parts: Vec<String> = [
         (Verdict::Refused, "refused"),
         (Verdict::Tightened, "tightened"),
-        (Verdict::Added, "added to"),
+        (Verdict::Added, "added"),
         (Verdict::Warned, "warned of"),
     ]
     .into_iter()
@@ -195,7 +171,7 @@ fn summary(report: &Report) -> String {
         parts.push("nothing to change".to_owned());
     }
     format!(
-        "{outcome}: {} of {} controls\n",
+        "{outcome}: {} ({} controls)\n",
         parts.join(", "),
         report.decisions.len()
     )
@@ -258,7 +234,7 @@ mod tests {
             text.contains("[mounts.host-path]") && text.contains("remedy: do not"),
             "{text}"
         );
-        assert!(text.ends_with("would be REFUSED: 1 refused of 2 controls\n"), "{text}");
+        assert!(text.ends_with("would be REFUSED: 1 refused (2 controls)\n"), "{text}");
     }
 
     #[test]
@@ -278,6 +254,6 @@ mod tests {
         };
         let text = render("bundle", &report(Mode::Observe), &style);
         assert!(text.contains("\x1b[1;31mwould refuse   \x1b[0m"), "{text}");
-        assert!(text.ends_with("would run: 1 only observed of 2 controls\n"), "{text}");
+        assert!(text.ends_with("would run: 1 only observed (2 controls)\n"), "{text}");
     }
 }

@@ -24,7 +24,8 @@ fn errno(error: &std::io::Error) -> Errno {
 /// be a container's own.
 pub fn unoccupied(path: &Path, directories: &[PathBuf]) -> Result<()> {
     for directory in directories {
-        let found = anybody(directory).map_err(|e| Error::step(Step::Cgroup, format!("look into {}", directory.display()), e))?;
+        let found = anybody(directory)
+            .map_err(|e| Error::step(Step::Cgroup, format!("look into {}", directory.display()), e))?;
         if let Some(pid) = found {
             let why = format!(
                 "the cgroup {} is in use (process {pid}): deleting the container would end what is not its own; \
@@ -60,7 +61,11 @@ fn anybody(directory: &Path) -> nix::Result<Option<i32>> {
 /// The processes of this one directory. One that is not there has none; 0 stands for those of other pid namespaces.
 fn pids(directory: &Path) -> nix::Result<BTreeSet<i32>> {
     match fs::read_to_string(directory.join("cgroup.procs")) {
-        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid >= 0).collect()),
+        Ok(text) => Ok(text
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .filter(|pid| *pid >= 0)
+            .collect()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         // A threaded cgroup (v2) has threads, and its processes in the one above it.
         Err(e) if errno(&e) == Errno::EOPNOTSUPP => Ok(BTreeSet::new()),
@@ -115,7 +120,9 @@ fn place_of<'t>(listing: &'t str, controller: &str) -> Option<&'t Path> {
     let mut unified = None;
     for line in listing.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
         if controllers.split(',').any(|c| c == controller) {
             return Some(Path::new(path));
         }
@@ -152,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_process_is_where_its_limits_are() {
-        let check = |path: &str, controller, listing| verify(Path::new(path), &[(ControlId::Cgroup, controller)], listing);
+        let check =
+            |path: &str, controller, listing| verify(Path::new(path), &[(ControlId::Cgroup, controller)], listing);
         assert!(check("/gabion/a", "pids", V1).is_ok());
         assert!(check("gabion//a/", "pids", V1).is_ok());
         for (path, controller, listing) in [
@@ -177,7 +185,12 @@ mod tests {
         fs::write(dir.join("cgroup.procs"), "").unwrap();
         assert!(check().is_ok());
         fs::write(dir.join("below/cgroup.procs"), "4242\n").unwrap();
-        assert!(check().unwrap_err().to_string().contains("/docker is in use (process 4242)"));
+        assert!(
+            check()
+                .unwrap_err()
+                .to_string()
+                .contains("/docker is in use (process 4242)")
+        );
         fs::remove_dir_all(&dir).unwrap();
         assert!(check().is_ok());
     }

@@ -4,13 +4,13 @@
 //! fails on kernel memory, which no kernel limits any more. The order in which files are written is runc's.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
-    LinuxResources, LinuxThrottleDevice,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxMemory, LinuxNetwork,
+    LinuxPids, LinuxResources, LinuxThrottleDevice,
 };
 
 use crate::error::{Error, Result, Step};
@@ -29,6 +29,30 @@ const NEEDED: [&str; 11] = [
     "c 5:2 rwm",
     "c 10:200 rwm",
 ];
+
+/// The same as rules, for v2's program.
+pub(super) fn needed() -> Vec<LinuxDeviceCgroup> {
+    let parsed = NEEDED.iter().map(|line| {
+        let mut fields = line.split([' ', ':']);
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
+        let typ = if fields.next() == Some("b") {
+            LinuxDeviceType::B
+        } else {
+            LinuxDeviceType::C
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(typ))
+            .set_major(number(fields.next()))
+            .set_minor(number(fields.next()));
+        rule.set_access(fields.next().map(str::to_owned));
+        rule
+    });
+    parsed.collect()
+}
+
+/// How often a freeze is tried, a millisecond apart.
+const PATIENCE: u32 = 2000;
 
 /// The container's directories, one for each controller.
 #[derive(Debug)]
@@ -53,29 +77,80 @@ impl Directories {
         Err(Error::failed(Step::Cgroup, why))
     }
 
-    /// Puts the process into the container's cgroup of every hierarchy that is mounted. Those without limits, too: in systemd's
-    /// own the container would stay a part of its engine's service, and end with it.
+    /// Makes the directory in every hierarchy and puts the process there.
     pub(super) fn add(&self, pid: Pid) -> Result<()> {
-        for entry in fs::read_dir(&self.root).map_err(Error::file("list", &self.root))? {
-            let entry = entry.map_err(Error::file("list", &self.root))?;
-            // Co-mounted controllers are there once more as links.
-            let is_dir = entry.file_type().map_err(Error::file("list", &self.root))?.is_dir();
-            let (top, name) = (entry.path(), entry.file_name());
-            if !is_dir || !is_hierarchy(&top) {
+        for top in super::hierarchies(&self.root)? {
+            let is = |name: &str| top.file_name().is_some_and(|n| n == name);
+            if is("systemd") || is("unified") {
+                self.join_unlimited(&top, pid)?;
                 continue;
             }
             let directory = top.join(&self.place);
-            let joined = fs::create_dir_all(&directory)
-                .and_then(|()| if name == "cpuset" { inherit_cpus(&top, &self.place) } else { Ok(()) })
-                .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
-            let limits_nothing = name == "systemd" || name == "unified";
-            match joined {
-                // Not ours to write: nothing that was decided depends on these.
-                Err(e) if limits_nothing && matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {}
-                other => other.map_err(Error::file("join", directory))?,
+            make(&directory)?;
+            if is("cpuset") {
+                self.inherit_cpuset(&top)?;
+            }
+            put(&directory.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// A hierarchy without limits: in systemd's own the container would stay a part of its engine's service, and end with it.
+    fn join_unlimited(&self, top: &Path, pid: Pid) -> Result<()> {
+        let directory = top.join(&self.place);
+        let joined =
+            fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
+        match joined {
+            // Not ours to write: nothing that was decided depends on these.
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
+                Err(Error::file("join", directory)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A cpuset without processors and memory nodes takes no process: each level gets its parent's (cpuset(7)).
+    fn inherit_cpuset(&self, top: &Path) -> Result<()> {
+        let mut at = top.to_path_buf();
+        for part in &self.place {
+            let parent = at.clone();
+            at.push(part);
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(at.join(file)).map_err(Error::file("read", at.join(file)))?;
+                if own.trim().is_empty() {
+                    let theirs =
+                        fs::read_to_string(parent.join(file)).map_err(Error::file("read", parent.join(file)))?;
+                    put(&at.join(file), theirs.trim())?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Stops every process. The kernel may need several tries while they fork (freezer-subsystem.rst).
+    pub(super) fn freeze(&self) -> Result<()> {
+        let file = self.need("freezer")?.join("freezer.state");
+        for _ in 0..PATIENCE {
+            put(&file, "FROZEN")?;
+            let state = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+            if state.trim() == "FROZEN" {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        put(&file, "THAWED")?;
+        Err(Error::failed(Step::Cgroup, "the kernel does not freeze the container"))
+    }
+
+    /// libcontainer's would make the directory again that `delete` has just removed.
+    pub(super) fn thaw(&self) -> Result<()> {
+        let file = self.of("freezer").join("freezer.state");
+        match fs::write(&file, "THAWED") {
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+                Err(Error::file("write", file)(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets everything that is said. Devices are left alone: see `devices`.
@@ -185,12 +260,12 @@ impl Directories {
                 put(&directory.join(file), &value)?;
             }
         }
-        self.quota(&directory, period.as_deref(), quota.as_deref())?;
+        Self::quota(&directory, period.as_deref(), quota.as_deref())?;
         burst.map_or(Ok(()), |burst| put(&directory.join("cpu.cfs_burst_us"), &burst))
     }
 
     /// Below a parent with a quota of its own one order fails and the other does not.
-    fn quota(&self, directory: &Path, period: Option<&str>, quota: Option<&str>) -> Result<()> {
+    fn quota(directory: &Path, period: Option<&str>, quota: Option<&str>) -> Result<()> {
         let (period_file, quota_file) = (directory.join("cpu.cfs_period_us"), directory.join("cpu.cfs_quota_us"));
         let mut later = None;
         if let Some(period) = period
@@ -284,10 +359,8 @@ impl Directories {
     /// The device list from nothing: the vetted rules and no others.
     pub(super) fn devices_as_vetted(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
         put(&self.need("devices")?.join("devices.deny"), "a")?;
-        rules
-            .iter()
-            .filter(|r| r.allow())
-            .try_for_each(|rule| self.device(rule))
+        // In their order, denials too: what the spec takes out of what is allowed.
+        rules.iter().try_for_each(|rule| self.device(rule))
     }
 
     fn device(&self, rule: &LinuxDeviceCgroup) -> Result<()> {
@@ -296,32 +369,32 @@ impl Directories {
     }
 }
 
-/// Whether a directory below the root is a cgroup file system, and not just a directory of that name.
-pub fn is_hierarchy(top: &Path) -> bool {
-    statfs(top).is_ok_and(|s| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&s.filesystem_type()))
-}
-
-/// A cpuset that is new has no CPUs and no memory nodes, and takes nobody in (cpuset(7)): it gets its parent's.
-fn inherit_cpus(top: &Path, place: &Path) -> std::io::Result<()> {
-    let mut directory = top.to_path_buf();
-    for part in place.components() {
-        let parent = directory.clone();
-        directory.push(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if fs::read_to_string(directory.join(file))?.trim().is_empty() {
-                fs::write(directory.join(file), fs::read_to_string(parent.join(file))?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn put(path: &Path, text: &str) -> Result<()> {
     tracing::debug!(path = %path.display(), text, "cgroup");
-    fs::write(path, text).map_err(Error::file("write", path))
+    // Never made: where the file is missing there is no such limit.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(Error::file("write", path))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn get(path: &Path) -> Result<i64> {
     let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
     Ok(text.trim().parse().unwrap_or(i64::MAX))
+}
+
+/// Most often only the last level is missing.
+fn make(directory: &Path) -> Result<()> {
+    match fs::create_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory).map_err(Error::file("make", directory))
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::File {
+            doing: "make",
+            path: directory.to_path_buf(),
+            source: e,
+        }),
+        _ => Ok(()),
+    }
 }

@@ -295,6 +295,8 @@ fn facts_on_both_versions() {
             seen.cgroup.insert((*file).into(), format!("{value}\n"));
         }
         seen.mounts.extend(mount.map(|option| crate::observed::MountPoint {
+            id: 1,
+            parent: 0,
             target: "/sys/fs/cgroup/pids".into(),
             root: "/".into(),
             fstype: "cgroup".into(),

@@ -1,4 +1,5 @@
-//! `dev.gabion.holes`: `PATH[:key=value]…,PATH…` with the keys `size` and `mode`.
+//! `dev.gabion.holes`: `PATH[:key=value]…,PATH…` with the keys `size` and `mode`. Blanks part entries as commas do: podman 4 cuts
+//! what follows `--annotation` at every comma. So no hole's path has a blank in it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,9 @@ pub(super) struct Asked {
 
 /// Every entry of the annotation, or what is wrong with it.
 pub(super) fn parse(text: &str) -> Vec<Result<Asked, String>> {
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let entries = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|entry| !entry.is_empty());
     entries.map(entry).collect()
 }
 
@@ -57,7 +60,7 @@ mod tests {
 
     #[test]
     fn what_the_documentation_shows() {
-        let asked: Vec<Asked> = parse("/var/lib/nginx:size=16m, /var/log/nginx,/x/:size=1k:mode=0700")
+        let asked: Vec<Asked> = parse("/var/lib/nginx:size=16m /var/log/nginx, /x/:size=1k:mode=0700")
             .into_iter()
             .map(Result::unwrap)
             .collect();

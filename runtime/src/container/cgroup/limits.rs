@@ -1,0 +1,214 @@
+//! Setting limits, and reading them back.
+
+use libcgroups::common::{CgroupManager, ControllerOpt};
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
+
+use super::{Cgroup, failed, members, program, v1};
+use crate::container::options::CgroupDriver;
+use crate::control::{CONTROLS, ControlId};
+use crate::error::{Error, Result, Step};
+use crate::executor::verify;
+use crate::faults::{self, Enforcement};
+use crate::hardened::Hardened;
+use crate::host::{OwnUserNs, collect};
+use crate::observed::Observed;
+
+impl Cgroup {
+    /// Sets limits. Devices are create's alone: see `limit`.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        plain_names(resources)?;
+        if let Some(v1) = self.v1() {
+            return v1.write(resources);
+        }
+        let mut resources = resources.clone();
+        resources.set_devices(None);
+        let options = ControllerOpt {
+            resources: &resources,
+            freezer_state: None,
+            oom_score_adj: None,
+            disable_oom_killer: false,
+        };
+        self.manager()?.apply(&options).map_err(|e| failed(&e))
+    }
+
+    /// Sets the limits of a vetted container.
+    pub fn limit(&self, resources: &LinuxResources, hardened: &Hardened) -> Result<()> {
+        let skip = |control| hardened.enforces(control) && faults::enforcement(control) != Enforcement::Do;
+        let mut limits = resources.clone();
+        if skip(ControlId::Cgroup) {
+            limits.set_pids(None).set_memory(None);
+        }
+        self.apply(&limits)?;
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let Some(v1) = self.v1() else {
+            return self.device_program(rules, hardened, skip(ControlId::Devices));
+        };
+        if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
+            v1.devices_as_vetted(rules)
+        } else {
+            v1.devices_as_asked(rules)
+        }
+    }
+
+    /// v2: the rules are a program. In a user namespace the kernel takes none, and gives no device nodes either (runc does the
+    /// same).
+    fn device_program(&self, rules: &[LinuxDeviceCgroup], hardened: &Hardened, skipped: bool) -> Result<()> {
+        if skipped || !nix::unistd::geteuid().is_root() || collect::user_ns() == OwnUserNs::Nested {
+            return Ok(());
+        }
+        let mut rules = rules.to_vec();
+        if !hardened.enforces(ControlId::Devices) {
+            rules.extend(v1::needed());
+        }
+        self.directories()?
+            .iter()
+            .try_for_each(|directory| program::attach(directory, &rules))
+    }
+
+    /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
+    pub fn verify(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
+        let seen = Observed {
+            cgroup: crate::observed::cgroup::read(&self.record.place())?,
+            ..Observed::default()
+        };
+        self.verify_member(hardened, pid)?;
+        // A limit that nobody can see is not one that holds, here where its files are known.
+        let unseen = |d: &Decided| d.files.iter().all(|f| !seen.cgroup.contains_key(*f)) && !d.files.is_empty();
+        if let Some(lost) = decided(hardened)
+            .iter()
+            .find(|d| self.record.driver == CgroupDriver::Cgroupfs && unseen(d))
+        {
+            return Err(Error::Mismatch {
+                control: lost.control,
+                expected: format!("a limit in {}", lost.files.join(" or ")),
+                observed: "no such file".to_owned(),
+            });
+        }
+        for control in CONTROLS
+            .iter()
+            .filter(|c| matches!(c.id(), ControlId::Cgroup | ControlId::Devices))
+        {
+            if hardened.enforces(control.id()) {
+                let facts = control
+                    .facts(hardened, &seen)
+                    .into_iter()
+                    .filter(|f| f.control == control.id());
+                verify::all_hold(facts.collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was just written, read back: at every level, since an update that did nothing must not look like one that did.
+    pub fn shows(&self, written: &LinuxResources) -> Result<()> {
+        let seen = crate::observed::cgroup::read(&self.record.place())?;
+        for (files, wanted) in expected(written) {
+            let Some((file, shown)) = files.iter().find_map(|f| seen.get(*f).map(|v| (*f, v.trim()))) else {
+                continue;
+            };
+            if !same(shown, wanted) {
+                let why = format!("{wanted} was written and {file} shows {shown}");
+                return Err(Error::failed(Step::Cgroup, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The process is where what was decided holds.
+    pub fn verify_member(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
+        // systemd's own name for the path is not known here.
+        if self.record.driver == CgroupDriver::Systemd {
+            return Ok(());
+        }
+        let controllers: Vec<_> = decided(hardened)
+            .into_iter()
+            .map(|d| (d.control, d.controller))
+            .collect();
+        let path = format!("/proc/{pid}/cgroup");
+        let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
+        members::verify(&self.record.place(), &controllers, &listing)
+    }
+}
+
+/// The files in which these limits show as plain numbers.
+fn expected(written: &LinuxResources) -> Vec<(&'static [&'static str], i64)> {
+    let memory = written.memory().unwrap_or_default();
+    let cpu = written.cpu().clone().unwrap_or_default();
+    let whole = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+    let all: [(&'static [&'static str], Option<i64>); 6] = [
+        (&["pids.max"], written.pids().map(|p| p.limit())),
+        (&["memory.limit_in_bytes", "memory.max"], memory.limit()),
+        (&["memory.soft_limit_in_bytes", "memory.low"], memory.reservation()),
+        (&["cpu.shares"], whole(cpu.shares()).map(|n| n.clamp(2, 262_144))),
+        (&["cpu.cfs_quota_us"], cpu.quota()),
+        (&["cpu.cfs_period_us"], whole(cpu.period())),
+    ];
+    all.into_iter()
+        .filter_map(|(files, wanted)| Some((files, wanted?)))
+        .collect()
+}
+
+/// A limit as the kernel shows it: rounded to pages, and «unlimited» in its own words.
+fn same(shown: &str, wanted: i64) -> bool {
+    const LARGEST_PAGE: i64 = 64 << 10;
+    match shown.parse::<i64>() {
+        Ok(shown) if wanted < 0 => shown == wanted || shown > i64::MAX / 2,
+        Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
+        Err(_) => wanted < 0 && shown == "max",
+    }
+}
+
+/// libcontainer joins these to the cgroup's path as they are: with a slash they would name any file of the host. At every level,
+/// as runc.
+fn plain_names(resources: &LinuxResources) -> Result<()> {
+    let keys = resources.unified().iter().flatten().map(|(key, _)| key.as_str());
+    let sizes = resources
+        .hugepage_limits()
+        .iter()
+        .flatten()
+        .map(|h| h.page_size().as_str());
+    for name in keys.chain(sizes) {
+        if name.is_empty() || name.contains('/') || name.contains("..") {
+            return Err(Error::failed(
+                Step::Cgroup,
+                format!("{name:?} is not the name of a cgroup's file"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A controller that something was decided for, and the files that one of must show it.
+struct Decided {
+    control: ControlId,
+    controller: &'static str,
+    files: &'static [&'static str],
+}
+
+fn decided(hardened: &Hardened) -> Vec<Decided> {
+    let Some(resources) = hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref()) else {
+        return Vec::new();
+    };
+    let limited = |limit: Option<i64>| limit.is_some_and(|l| l > 0);
+    let mut all = Vec::new();
+    let mut add = |control, controller, files| {
+        all.push(Decided {
+            control,
+            controller,
+            files,
+        });
+    };
+    if limited(resources.pids().as_ref().map(LinuxPids::limit)) {
+        add(ControlId::Cgroup, "pids", &["pids.max"] as &[_]);
+    }
+    if limited(resources.memory().as_ref().and_then(LinuxMemory::limit)) {
+        add(ControlId::Cgroup, "memory", &["memory.max", "memory.limit_in_bytes"]);
+    }
+    if resources.devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        // v2 has no file for it.
+        add(ControlId::Devices, "devices", &[]);
+    }
+    all.retain(|d| hardened.enforces(d.control));
+    all
+}

@@ -1,0 +1,85 @@
+//! Ending what is in a cgroup, and removing it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libcgroups::common::CgroupManager;
+use nix::errno::Errno;
+
+use super::{Cgroup, failed, members};
+use crate::container::options::CgroupDriver;
+use crate::error::{Error, Result};
+
+impl Cgroup {
+    /// Kills what is left in it and removes it. A cgroup that is not there is removed.
+    pub fn remove(&self) -> Result<()> {
+        // The root of a hierarchy, or a path that climbs, is never ours to clear.
+        let ours = |c: std::path::Component<'_>| !matches!(c, std::path::Component::ParentDir);
+        if self
+            .record
+            .path
+            .components()
+            .all(|c| c == std::path::Component::RootDir)
+            || !self.record.path.components().all(ours)
+        {
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let directories = self.directories()?;
+        loop {
+            let mut busy = None;
+            for directory in &directories {
+                if let Err(errno) = remove_tree(directory) {
+                    busy = Some((directory.clone(), errno));
+                }
+            }
+            let Some((path, errno)) = busy else {
+                return self.remove_unit();
+            };
+            if errno != Errno::EBUSY || Instant::now() > deadline {
+                return Err(Error::File {
+                    doing: "remove cgroup",
+                    path,
+                    source: errno.into(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Under systemd the scope must go too; elsewhere there is nothing more.
+    fn remove_unit(&self) -> Result<()> {
+        if self.record.driver == CgroupDriver::Cgroupfs {
+            return Ok(());
+        }
+        self.manager()?.remove().map_err(|e| failed(&e))
+    }
+}
+
+/// Removes a cgroup directory and those below it, killing their processes.
+fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
+    let errno = |e: &std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+    // Most often it is empty and without children: one call.
+    match std::fs::remove_dir(directory) {
+        Ok(()) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if errno(&e) != Errno::EBUSY && errno(&e) != Errno::ENOTEMPTY => return Err(errno(&e)),
+        Err(_) => {}
+    }
+    for entry in std::fs::read_dir(directory).map_err(|e| errno(&e))? {
+        let entry = entry.map_err(|e| errno(&e))?;
+        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    // A frozen process cannot die (v1 freezer).
+    let freezer = directory.join("freezer.state");
+    if freezer.exists() {
+        std::fs::write(freezer, "THAWED").map_err(|e| errno(&e))?;
+    }
+    members::signal(directory, libc::SIGKILL)?;
+    match std::fs::remove_dir(directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(errno(&e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,175 @@
+//! Denials that a running program meets, and failures that are no refusals.
+
+use super::{Entry, entry};
+
+pub(super) static RUNNING: &[Entry] = &[
+    entry(
+        "run.read-only",
+        "«Read-only file system» (EROFS): the program wrote to the image. The root of a hardened container is read-only, so that an \
+         intruder cannot stay; /tmp, /var/tmp and /run are writable and small.",
+        "the path in the program's own message; in the container `grep ' ro[ ,]' /proc/self/mountinfo`; from outside \
+         `gabion attest ID`, the rows `rootfs` and `mounts`",
+        "declare the directory as a hole: annotation dev.gabion.holes = \"/var/lib/nginx:size=16m\"; or mount a volume there \
+         (emptyDir; --volume, --tmpfs); at last [controls] rootfs = \"observe\"",
+    ),
+    entry(
+        "run.noexec",
+        "«Permission denied» on execve of a file that has the x bit: it lies where files can be written (a hole, a volume, /dev/shm). \
+         What can be written cannot be executed, nor mapped executable; an interpreter reading a script is not stopped.",
+        "in the container `grep noexec /proc/self/mountinfo`; copying the file to another writable place does not help: Landlock says it a second time",
+        "keep the program in the image; else mount the volume with the option `exec` (--volume …:exec), or [mounts] exec_paths = \
+         [\"/path/in/the/container\"]; not at level restricted",
+    ),
+    entry(
+        "run.memfd",
+        "memfd_create gave a file that cannot be executed, or was refused (EACCES): vm.memfd_noexec=2 in the container's pid namespace. \
+         JIT compilers that map anonymous memory executable keep working.",
+        "in the container `cat /proc/sys/vm/memfd_noexec`",
+        "[sysctl] memfd_noexec = \"observe\" for runtimes that execute memfds",
+    ),
+    entry(
+        "run.eperm",
+        "«Operation not permitted» (EPERM): seccomp answers so for a known call that is not allowed (mount, unshare, bpf, ptrace attach, \
+         keyctl), and the kernel for one that needs a capability which was dropped (SYS_ADMIN, NET_ADMIN, NET_RAW, SYS_CHROOT, …).",
+        "`strace -f` on the workload outside, or the host's kernel log: seccomp denials are `type=1326 … syscall=N`; the capability sets \
+         in /proc/PID/status (`capsh --decode`); `gabion attest ID` shows both",
+        "a capability: name it in the spec (capabilities.add; --cap-add) and in [capabilities] allow. A call: the floor is not for \
+         profiles to open; an exception, or [controls] seccomp = \"observe\"",
+    ),
+    entry(
+        "run.enosys",
+        "«Function not implemented» (ENOSYS): seccomp answers so for calls that it does not know, for io_uring and for clone3, so that \
+         programs fall back to what they did before.",
+        "the call's name in the program's message; it works on the host",
+        "most programs have an older way (io_uring: epoll). Else a profile of your own in the spec: what the floor does not name is then yours to allow",
+    ),
+    entry(
+        "run.eacces",
+        "«Permission denied» (EACCES) although owner and mode allow it: Landlock. It lets files be written in holes, writable mounts, \
+         /proc and the usual devices, executed nowhere that is writable, and opened through no other process's /proc/PID/root, /exe or /fd.",
+        "no file of /proc shows a Landlock domain; from kernel 6.15 the audit log of the kernel has `type=1423`. Try with [controls] landlock = \"observe\": \
+         if it still fails it is noexec, an LSM or plain ownership",
+        "what is meant to be written: a hole or a volume. Debuggers and /proc/1/root from exec: [controls] landlock = \"observe\", by an exception for that pod",
+    ),
+    entry(
+        "run.tcp",
+        "connect or bind of a TCP socket gave EACCES: the container's own annotation dev.gabion.landlock.tcp-connect or tcp-bind lists other ports.",
+        "the annotations in `gabion state ID`",
+        "add the port to the annotation; without the annotation every port may be used",
+    ),
+    entry(
+        "run.no-space",
+        "«No space left on device» (ENOSPC) in a hole: it is a tmpfs of bounded size (/tmp and /var/tmp 256 MiB, /run 16 MiB), and counts as the container's memory.",
+        "in the container `df /tmp`",
+        "declare the hole with its size: dev.gabion.holes = \"/tmp:size=1g\" (up to [holes] max_size), or mount a volume there",
+    ),
+    entry(
+        "run.too-many-tasks",
+        "fork or clone gave «Resource temporarily unavailable» (EAGAIN): pids.max is reached; 4096 where the spec sets none. Threads count.",
+        "pids.current and pids.events in the container's cgroup; `gabion attest ID`, the rows `cgroup`",
+        "set it in the spec (the kubelet's podPidsLimit; --pids-limit), up to [cgroup] max_pids; or raise [cgroup] pids",
+    ),
+    entry(
+        "run.out-of-memory",
+        "The program was killed (exit code 137): memory is limited, to half of the host's where the spec sets nothing, and there is no swap beyond it. Holes count.",
+        "memory.events or memory.oom_control in the container's cgroup; the host's kernel log",
+        "set a limit in the spec (resources.limits.memory; --memory), up to [cgroup] max_memory; or set [cgroup] memory",
+    ),
+    entry(
+        "run.proc-hidden",
+        "A file of /proc or /sys reads empty, is a device, or cannot be written: masked (keys, kcore, timer_list, interrupts, firmware) or read-only (/proc/sys, sysrq-trigger).",
+        "`gabion attest ID`, the rows `masked_paths`",
+        "sysctls of the container's own namespaces: securityContext.sysctls, --sysctl, and [sysctl] allow. The rest: [controls] masked_paths = \"observe\", by an exception",
+    ),
+    entry(
+        "run.setuid",
+        "sudo, su or ping do nothing or fail: no_new_privs is set, setuid bits and file capabilities give nothing. su works where it is run as root.",
+        "NoNewPrivs in /proc/PID/status is 1",
+        "start the container as the user that it needs; ping: sysctl net.ipv4.ping_group_range. At last [controls] no_new_privs = \"observe\", by an exception",
+    ),
+    entry(
+        "<control>.not-enforced",
+        "What was decided is not what the kernel shows before the program's first instruction; it was not started. The message has both sides.",
+        "the message; `dmesg`; whether the kernel is as old as docs/CONTROLS.md's floor for this control. It is never the workload's doing",
+        "this is a fault of gabion, the kernel or something between them (another LSM, a seccomp filter around the engine): please report it. \
+         [controls] CONTROL = \"observe\" starts without that layer",
+    ),
+    entry(
+        "step.<step>",
+        "A system call of this step of create, start or exec failed: the message has the step, what was tried and the kernel's answer.",
+        "`gabion --debug …` prints every step on stderr; the kernel log",
+        "depends on the answer. As an ordinary user most often: a missing entry in /etc/subuid, a cgroup that is not delegated, user namespaces switched off",
+    ),
+    entry(
+        "bundle.invalid",
+        "config.json, process.json or the limits for update cannot be used: missing, too large, not JSON, or without what every container needs. The message has line and column.",
+        "`gabion check BUNDLE` reads it in the same way",
+        "there is nothing to loosen: correct the file, or the engine that wrote it",
+    ),
+    entry(
+        "policy.invalid",
+        "The policy cannot be read, parsed or believed, or is weaker than a locked one. Nothing starts under a policy that is not understood.",
+        "`gabion policy validate FILE` names every error with its place; `gabion policy show` what holds",
+        "correct the file; `chown root`, `chmod go-w`",
+    ),
+    entry(
+        "state.unreadable",
+        "gabion's own record of a container is damaged, of another version, or in a directory that is not the caller's alone.",
+        "the path in the message",
+        "`gabion delete --force ID`; where that fails too, remove its directory below --root and its cgroup",
+    ),
+    entry(
+        "state.wrong",
+        "The container is in another state than the command needs: started twice, executed into while paused, deleted while it runs.",
+        "`gabion state ID`",
+        "wait, resume, kill or delete --force first",
+    ),
+    entry(
+        "state.not-running",
+        "There is no process to signal, enter or look at: the container has stopped.",
+        "`gabion state ID`; its exit code has the engine",
+        "start a new one; delete this one",
+    ),
+    entry(
+        "id.invalid",
+        "The id is not safe as a file name: letters, digits, _ + - . and at most 1024 characters.",
+        "the message",
+        "use another id; engines make good ones",
+    ),
+    entry(
+        "id.exists",
+        "A container of this id is there, also a stopped one, until it is deleted.",
+        "`gabion list`",
+        "`gabion delete ID`, or another id",
+    ),
+    entry(
+        "id.not-found",
+        "There is no container of this id below this --root. Engines choose roots of their own.",
+        "`gabion list` without --root searches those that are known",
+        "give the engine's --root",
+    ),
+    entry(
+        "program.not-found",
+        "The program that the workload names is not in the image, not in PATH, or cannot be executed.",
+        "`ls` below the bundle's rootfs; in a script, the interpreter of its first line counts too",
+        "correct the command; a program on a volume: see mounts.entrypoint-noexec",
+    ),
+    entry(
+        "usage",
+        "The command line cannot be used.",
+        "`gabion COMMAND --help`",
+        "there is nothing to loosen: correct the call",
+    ),
+    entry(
+        "file",
+        "A file of gabion's own, or one that the caller named, could not be opened, read or written.",
+        "the path and the kernel's answer in the message",
+        "correct the path, its owner or mode",
+    ),
+    entry(
+        "not-supported",
+        "Left out by design: checkpoint and restore, because a restored process passes no control.",
+        "docs/RUNC-COMPAT.md",
+        "there is none: start a new container, and keep state in volumes",
+    ),
+];

@@ -1,0 +1,257 @@
+//! One container: every action on it, in turn, under its own lock.
+
+mod birth;
+mod exec;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use containerd_shim_protos::events::task::{TaskDelete, TaskExecStarted, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::shim::shim::DeleteResponse;
+
+use crate::error::{Error, Result};
+use crate::events::{self, Events};
+use crate::exits::{Exit, Exits};
+use crate::io::Stdio;
+use crate::log;
+use crate::mounts;
+use crate::process::Process;
+use crate::reactor::{Handle, within};
+use crate::runtime::Runtime;
+use crate::sync::{Lock, Once};
+use crate::task_state::Action;
+
+/// How long output may take to be read after a container's, and after an exec's, end.
+const DRAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
+/// How long processes may take to die of SIGKILL before we go on without them.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// What all containers of a shim share.
+pub struct Context {
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The reaper's table.
+    pub exits: Rc<Exits>,
+    /// The way to containerd.
+    pub events: Events,
+}
+
+/// A container.
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its first process.
+    pub init: Rc<Process>,
+    execs: RefCell<BTreeMap<String, Exec>>,
+    runtime: Runtime,
+    own_pids: bool,
+    context: Rc<Context>,
+    /// Held by whatever changes the container; also by the publishing of an exit, so that it never overtakes the start's.
+    lock: Lock,
+    /// Signals do not wait for the lock: they are what ends an action that hangs.
+    signals: Lock,
+    oom: RefCell<Option<Handle>>,
+}
+
+/// An exec, and the JSON of its process until it is started.
+type Exec = (Rc<Process>, Vec<u8>);
+
+impl Container {
+    /// A container in `bundle`, not made yet.
+    pub fn new(id: &str, bundle: &Path, stdio: Stdio, runtime: Runtime, context: &Rc<Context>) -> Result<Self> {
+        Ok(Self {
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            init: Rc::new(Process::new("", stdio)),
+            execs: RefCell::default(),
+            runtime,
+            own_pids: crate::bundle::has_own_pids(bundle)?,
+            context: Rc::clone(context),
+            lock: Lock::default(),
+            signals: Lock::default(),
+            oom: RefCell::default(),
+        })
+    }
+
+    /// The process of an exec, or the first one for an empty id.
+    pub fn process(&self, exec: &str) -> Result<Rc<Process>> {
+        if exec.is_empty() {
+            return Ok(Rc::clone(&self.init));
+        }
+        let missing = || Error::NoProcess {
+            container: self.id.clone(),
+            exec: exec.to_owned(),
+        };
+        self.execs
+            .borrow()
+            .get(exec)
+            .map(|(process, _)| Rc::clone(process))
+            .ok_or_else(missing)
+    }
+
+    fn exits(&self) -> &Rc<Exits> {
+        &self.context.exits
+    }
+
+    /// Runs the program of the first process, or of an exec. Gives its number.
+    pub async fn start(self: &Rc<Self>, exec: &str) -> Result<u32> {
+        let _turn = self.lock.lock().await;
+        let process = self.process(exec)?;
+        process.check(&self.id, Action::Start)?;
+        if exec.is_empty() {
+            self.runtime.start(self.exits(), &self.id).await?;
+            process.advance(&self.id, Action::Start)?;
+            let event = TaskStart {
+                container_id: self.id.clone(),
+                pid: process.raw_pid(),
+                ..TaskStart::default()
+            };
+            self.context.events.publish(&events::START, &event);
+        } else {
+            self.start_exec(&process).await?;
+            process.advance(&self.id, Action::Start)?;
+            let event = TaskExecStarted {
+                container_id: self.id.clone(),
+                exec_id: process.id.clone(),
+                pid: process.raw_pid(),
+                ..TaskExecStarted::default()
+            };
+            self.context.events.publish(&events::EXEC_STARTED, &event);
+        }
+        Ok(process.raw_pid())
+    }
+
+    /// Signals a process, or all of them.
+    pub async fn kill(&self, exec: &str, signal: u32, all: bool) -> Result<()> {
+        let process = self.process(exec)?;
+        if process.has_ended(self.exits()) {
+            return Err(Error::ProcessFinished);
+        }
+        process.check(&self.id, Action::Kill)?;
+        if !exec.is_empty() {
+            return process.signal(signal, self.exits());
+        }
+        match self.runtime_kill(signal, all).await {
+            // The runtime cannot signal what has ended meanwhile; the kernel says whether that is why.
+            Err(_) if process.has_ended(self.exits()) => Err(Error::ProcessFinished),
+            result => result,
+        }
+    }
+
+    async fn runtime_kill(&self, signal: u32, all: bool) -> Result<()> {
+        let _turn = self.signals.lock().await;
+        self.runtime.kill(self.exits(), &self.id, signal, all).await
+    }
+
+    /// Freezes all processes.
+    pub async fn pause(&self) -> Result<()> {
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Pause)?;
+        self.runtime.pause(self.exits(), &self.id).await?;
+        self.init.advance(&self.id, Action::Pause)?;
+        let event = TaskPaused {
+            container_id: self.id.clone(),
+            ..TaskPaused::default()
+        };
+        self.context.events.publish(&events::PAUSED, &event);
+        Ok(())
+    }
+
+    /// Thaws all processes.
+    pub async fn resume(&self) -> Result<()> {
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Resume)?;
+        self.runtime.resume(self.exits(), &self.id).await?;
+        self.init.advance(&self.id, Action::Resume)?;
+        let event = TaskResumed {
+            container_id: self.id.clone(),
+            ..TaskResumed::default()
+        };
+        self.context.events.publish(&events::RESUMED, &event);
+        Ok(())
+    }
+
+    /// Changes the resources (JSON of the OCI spec).
+    pub async fn update(&self, resources: &[u8]) -> Result<()> {
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Update)?;
+        self.runtime.update(self.exits(), &self.id, resources).await
+    }
+
+    /// The processes: their numbers, and the exec's id where they are one's.
+    pub async fn pids(&self) -> Result<Vec<(u32, Option<String>)>> {
+        let _turn = self.lock.lock().await;
+        let pids = self.runtime.ps(self.exits(), &self.id).await?;
+        let execs = self.execs.borrow();
+        let exec = |pid| {
+            execs
+                .values()
+                .find(|(process, _)| process.raw_pid() == pid)
+                .map(|(process, _)| process.id.clone())
+        };
+        Ok(pids.into_iter().map(|pid| (pid, exec(pid))).collect())
+    }
+
+    /// The metrics of its cgroup.
+    pub async fn stats(&self) -> Result<containerd_shim_protos::protobuf::well_known_types::any::Any> {
+        let pid = self
+            .init
+            .pid()
+            .filter(|_| !self.init.has_ended(self.exits()))
+            .ok_or(Error::ProcessFinished)?;
+        crate::stats::of(pid, self.exits()).await
+    }
+
+    /// Takes the container away. One that was never started is killed first.
+    pub async fn delete(&self) -> Result<DeleteResponse> {
+        self.catch_up(&self.init).await;
+        self.init.check(&self.id, Action::Delete)?;
+        if self.init.exited.get().is_none() {
+            self.kill_unstarted().await?;
+        }
+        self.init.finish_copying(DRAIN.0).await;
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Delete)?;
+        self.runtime.delete(self.exits(), &self.id).await?;
+        mounts::unmount_all(&self.bundle.join("rootfs"))?;
+        if let Some(oom) = self.oom.take() {
+            oom.cancel();
+        }
+        self.init.advance(&self.id, Action::Delete)?;
+        let response = self.init.deleted();
+        let event = TaskDelete {
+            container_id: self.id.clone(),
+            pid: response.pid,
+            exit_status: response.exit_status,
+            exited_at: response.exited_at.clone(),
+            ..TaskDelete::default()
+        };
+        self.context.events.publish(&events::DELETE, &event);
+        Ok(response)
+    }
+
+    /// The kernel has said that the process ended, but it is not published yet: that comes first.
+    async fn catch_up(&self, process: &Process) {
+        if process.has_ended(self.exits()) && within(DEATH, process.exited.wait()).await.is_none() {
+            log::warning!("the end of a process of {} was not published in time", self.id);
+        }
+    }
+
+    async fn kill_unstarted(&self) -> Result<()> {
+        let exited: &Once<Exit> = &self.init.exited;
+        {
+            let _turn = self.lock.lock().await;
+            self.init.check(&self.id, Action::Delete)?;
+            self.runtime.delete(self.exits(), &self.id).await?;
+        }
+        if within(DEATH, exited.wait()).await.is_none() {
+            log::warning!("the process of {} did not end", self.id);
+        }
+        Ok(())
+    }
+}

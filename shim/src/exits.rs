@@ -1,0 +1,178 @@
+//! Every child's end, in order, exactly once: also of those that nobody asked about yet.
+//!
+//! The shim is the subreaper of its containers. A process may end before the runtime has even told us its number, so while a
+//! runtime is at work the ends of unknown children are kept until it is done.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use crate::sync::Once;
+
+/// How and when a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code, or 128 + the signal that killed it.
+    pub status: u32,
+    /// When it was reaped.
+    pub at: SystemTime,
+}
+
+/// The table of children.
+#[derive(Default)]
+pub struct Exits {
+    known: RefCell<HashMap<i32, Once<Exit>>>,
+    early: RefCell<HashMap<i32, Exit>>,
+    expecting: Cell<usize>,
+}
+
+/// While one of these lives, the ends of unknown children are kept.
+pub struct Expectation(Rc<Exits>);
+
+impl Exits {
+    /// Reaps every child that has ended.
+    pub fn reap(&self) {
+        loop {
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, u32::try_from(code).unwrap_or(255)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + u32::try_from(signal as i32).unwrap_or(0)),
+                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(_) => continue,
+            };
+            self.ended(
+                pid,
+                Exit {
+                    status,
+                    at: SystemTime::now(),
+                },
+            );
+        }
+    }
+
+    fn ended(&self, pid: Pid, exit: Exit) {
+        if let Some(waiting) = self.known.borrow_mut().remove(&pid.as_raw()) {
+            waiting.set(exit);
+        } else if self.expecting.get() > 0 {
+            self.early.borrow_mut().insert(pid.as_raw(), exit);
+        }
+    }
+
+    /// Waits for a child that this shim has just spawned.
+    pub fn child(&self, pid: Pid) -> Once<Exit> {
+        let once = Once::default();
+        self.known.borrow_mut().insert(pid.as_raw(), once.clone());
+        once
+    }
+
+    /// From now on a child may appear whose number comes later.
+    pub fn expect(self: &Rc<Self>) -> Expectation {
+        self.expecting.set(self.expecting.get() + 1);
+        Expectation(Rc::clone(self))
+    }
+}
+
+impl Expectation {
+    /// The end of the child `pid`, be it in the past or to come. `None` if there is and was no such child.
+    ///
+    /// A number may have been used twice while we waited, so what is kept counts only if no such child is there now.
+    pub fn claim(&self, pid: Pid) -> Option<Once<Exit>> {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if waitid(Id::Pid(pid), peek).is_ok() {
+            self.0.early.borrow_mut().remove(&pid.as_raw());
+            return Some(self.0.child(pid));
+        }
+        let once = Once::default();
+        once.set(self.0.early.borrow_mut().remove(&pid.as_raw())?);
+        Some(once)
+    }
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        self.0.expecting.set(self.0.expecting.get() - 1);
+        if self.0.expecting.get() == 0 {
+            self.0.early.take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    /// `reap` takes every child of the process, so these tests take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    #[expect(clippy::zombie_processes, reason = "reaping them is what is tested")]
+    fn spawn(script: &str) -> Pid {
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        Pid::from_raw(child.id().try_into().unwrap())
+    }
+
+    fn reap_until(exits: &Exits, done: impl Fn() -> bool) {
+        for _ in 0..500 {
+            exits.reap();
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no exit in time");
+    }
+
+    #[test]
+    fn an_exit_before_its_number_is_known_is_kept() {
+        let _turn = TURN.lock();
+        let exits = Rc::new(Exits::default());
+        let expectation = exits.expect();
+        let pid = spawn("exit 7");
+        reap_until(&exits, || !exits.early.borrow().is_empty());
+        assert_eq!(
+            expectation
+                .claim(pid)
+                .and_then(|once| once.get())
+                .map(|exit| exit.status),
+            Some(7)
+        );
+        assert!(expectation.claim(pid).is_none());
+        drop(expectation);
+        assert!(exits.early.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_number_used_again_is_the_living_one() {
+        let _turn = TURN.lock();
+        let exits = Rc::new(Exits::default());
+        let expectation = exits.expect();
+        let pid = spawn("exec sleep 0.2; exit 1");
+        exits.ended(
+            pid,
+            Exit {
+                status: 99,
+                at: SystemTime::now(),
+            },
+        );
+        let once = expectation.claim(pid).unwrap();
+        assert_eq!(once.get(), None);
+        reap_until(&exits, || once.get().is_some());
+        assert_eq!(once.get().map(|exit| exit.status), Some(0));
+    }
+
+    #[test]
+    fn signals_are_128_and_more_and_strangers_are_forgotten() {
+        let _turn = TURN.lock();
+        let exits = Rc::new(Exits::default());
+        let once = exits.child(spawn("kill -TERM $$"));
+        spawn("exit 3");
+        reap_until(&exits, || once.get().is_some());
+        assert_eq!(once.get().map(|exit| exit.status), Some(143));
+        assert!(exits.early.borrow().is_empty());
+    }
+}

@@ -1,0 +1,211 @@
+//! Runtime options: what a containerd handler, or `ctr --runtime-config-path`, says about the runtime to use.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedInputStream, Message};
+use containerd_shim_protos::shim::oci;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The file in the bundle that keeps the options for `delete`, when this shim is dead.
+const KEPT: &str = "gabion-shim.json";
+/// More than any sane options file; a bound, since the path is a client's word.
+const LIMIT: u64 = 64 * 1024;
+
+/// The options of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The runtime: an absolute path, or a name on PATH. Unset: `gabion` beside the shim, else on PATH.
+    pub binary: Option<PathBuf>,
+    /// The runtime's state directory; the namespace is added to it.
+    pub root: Option<PathBuf>,
+    /// The policy file for gabion.
+    pub policy: Option<PathBuf>,
+    /// The level for gabion.
+    pub level: Option<String>,
+    /// Whether systemd makes the cgroups.
+    pub systemd_cgroup: bool,
+}
+
+impl Options {
+    /// Reads the options of a request.
+    pub fn from_any(any: Option<&Any>) -> Result<Self> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Self::default());
+        };
+        match any.type_url.rsplit('/').next().unwrap_or_default() {
+            "runtimeoptions.v1.Options" => Self::from_runtime_options(&any.value),
+            "containerd.runc.v1.Options" => Self::from_runc(&any.value),
+            other => Err(Error::OptionsType(other.to_owned())),
+        }
+    }
+
+    /// `runtimeoptions.v1.Options`: a type (1), the path of a file (2), and since containerd 1.7 the file's content itself (3).
+    fn from_runtime_options(bytes: &[u8]) -> Result<Self> {
+        let mut input = CodedInputStream::from_bytes(bytes);
+        let (mut path, mut body) = (PathBuf::new(), Vec::new());
+        while let Some(tag) = input.read_raw_tag_or_eof()? {
+            match tag {
+                0x12 => path = PathBuf::from(input.read_string()?),
+                0x1a => body = input.read_bytes()?,
+                0x0a => drop(input.read_string()?),
+                _ => {
+                    return Err(Error::BadRequest(
+                        "runtime options hold a field that gabion does not know",
+                    ));
+                }
+            }
+        }
+        if !body.is_empty() {
+            let text = String::from_utf8(body).map_err(|_| Error::BadRequest("runtime options are not UTF-8"))?;
+            return Self::parse(&text, None);
+        }
+        if path.as_os_str().is_empty() {
+            return Ok(Self::default());
+        }
+        Self::parse(&read_bounded(&path)?, Some(path))
+    }
+
+    fn from_runc(bytes: &[u8]) -> Result<Self> {
+        let runc = oci::Options::parse_from_bytes(bytes)?;
+        if runc.no_pivot_root || runc.no_new_keyring {
+            return Err(Error::BadRequest(
+                "gabion always pivots the root and makes a new session keyring",
+            ));
+        }
+        let path = |text: String| (!text.is_empty()).then(|| PathBuf::from(text));
+        Ok(Self {
+            binary: path(runc.binary_name),
+            root: path(runc.root),
+            systemd_cgroup: runc.systemd_cgroup,
+            ..Self::default()
+        })
+    }
+
+    fn parse(text: &str, path: Option<PathBuf>) -> Result<Self> {
+        toml::from_str(text).map_err(|source| Error::OptionsToml { path, source })
+    }
+
+    /// The runtime's binary: as the options name it, else beside the shim, else by PATH.
+    pub fn runtime(&self) -> Result<PathBuf> {
+        let why = "the option `binary` is an absolute path or a plain name";
+        if let Some(binary) = &self.binary {
+            let plain = binary.components().count() == 1;
+            if binary.is_absolute() || plain {
+                return Ok(binary.clone());
+            }
+            return Err(Error::BadPath {
+                path: binary.clone(),
+                why,
+            });
+        }
+        let this = std::fs::read_link("/proc/self/exe")
+            .map_err(|error| Error::system("finding the shim's own path", error))?;
+        let beside = this.with_file_name("gabion");
+        Ok(if beside.is_file() {
+            beside
+        } else {
+            PathBuf::from("gabion")
+        })
+    }
+
+    /// Keeps the options in `bundle`.
+    pub fn keep(&self, bundle: &Path) -> Result<()> {
+        let path = bundle.join(KEPT);
+        let json = serde_json::to_vec(self).map_err(|error| Error::at("writing", &path, error))?;
+        std::fs::write(&path, json).map_err(|error| Error::at("writing", &path, error))
+    }
+
+    /// The options kept in `bundle`, if there are any.
+    pub fn kept(bundle: &Path) -> Result<Option<Self>> {
+        let path = bundle.join(KEPT);
+        if !path
+            .try_exists()
+            .map_err(|error| Error::at("looking for", &path, error))?
+        {
+            return Ok(None);
+        }
+        let parsed = serde_json::from_str(&read_bounded(&path)?);
+        parsed.map(Some).map_err(|_| Error::Content {
+            path,
+            expected: "runtime options",
+        })
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_string(&mut text));
+    let length = read.map_err(|error| Error::at("reading", path, error))?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > LIMIT {
+        return Err(Error::BadPath {
+            path: path.to_owned(),
+            why: "longer than 64 KiB",
+        });
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use containerd_shim_protos::protobuf::CodedOutputStream;
+
+    fn any(type_url: &str, value: Vec<u8>) -> Any {
+        Any {
+            type_url: type_url.into(),
+            value,
+            ..Any::default()
+        }
+    }
+
+    fn runtime_options(path: &str, body: &str) -> Any {
+        let mut value = Vec::new();
+        let mut out = CodedOutputStream::vec(&mut value);
+        out.write_string(2, path).unwrap();
+        out.write_bytes(3, body.as_bytes()).unwrap();
+        out.flush().unwrap();
+        drop(out);
+        any("runtimeoptions.v1.Options", value)
+    }
+
+    #[test]
+    fn body_wins_over_path_and_unknown_keys_are_refused() {
+        let options = Options::from_any(Some(&runtime_options("/nowhere", "level = \"restricted\"\n"))).unwrap();
+        assert_eq!(options.level.as_deref(), Some("restricted"));
+        assert!(matches!(
+            Options::from_any(Some(&runtime_options("", "levle = 1"))),
+            Err(Error::OptionsToml { path: None, .. })
+        ));
+        assert!(matches!(
+            Options::from_any(Some(&runtime_options("/nowhere", ""))),
+            Err(Error::System { .. })
+        ));
+    }
+
+    #[test]
+    fn absent_options_are_the_default_and_foreign_ones_an_error() {
+        assert_eq!(Options::from_any(None).unwrap(), Options::default());
+        assert!(
+            matches!(Options::from_any(Some(&any("x/y.Z", vec![]))), Err(Error::OptionsType(name)) if name == "y.Z")
+        );
+    }
+
+    #[test]
+    fn runc_options_are_understood() {
+        let runc = oci::Options {
+            binary_name: "crun".into(),
+            systemd_cgroup: true,
+            ..oci::Options::default()
+        };
+        let options =
+            Options::from_any(Some(&any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap()))).unwrap();
+        assert_eq!(options.binary, Some("crun".into()));
+        assert!(options.systemd_cgroup);
+    }
+}

@@ -1,0 +1,273 @@
+//! A container's life by `ctr` on a real containerd.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Node, SOON, run, until};
+
+#[test]
+fn output_and_exit_codes() {
+    let node = Node::start("code");
+    let ran = node
+        .run(&["--rm"], &node.id("echo"), &["sh", "-c", "echo out; echo err >&2"])
+        .ok();
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("out\n", "err\n"));
+    for code in [1, 7, 255] {
+        let ran = node.run(
+            &["--rm"],
+            &node.id(&format!("c{code}")),
+            &["sh", "-c", &format!("exit {code}")],
+        );
+        assert_eq!(ran.code(), Some(code), "{ran:?}");
+    }
+    let id = node.sleeper("killed");
+    node.ctr(&["task", "kill", "-s", "KILL", &id]).ok();
+    until(SOON, "stopped", || {
+        (node.status(&id).as_deref() == Some("STOPPED")).then_some(())
+    });
+    assert_eq!(
+        node.ctr(&["task", "rm", &id])
+            .err
+            .lines()
+            .filter(|line| line.contains("137"))
+            .count(),
+        1
+    );
+    node.ctr(&["container", "rm", &id]).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn much_output_and_input_pass_unharmed() {
+    let node = Node::start("flow");
+    let ran = node.run(&["--rm"], &node.id("out"), &["sh", "-c", "seq 1 200000"]).ok();
+    assert_eq!(ran.out.lines().count(), 200_000);
+    assert_eq!(ran.out.lines().last(), Some("200000"));
+    let input = "0123456789abcde\n".repeat(20_000);
+    let arguments = node.run_arguments(&["--rm"], &node.id("in"), &["wc", "-c"]);
+    let ran = node
+        .ctr_with_input(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &input)
+        .ok();
+    assert_eq!(ran.out.trim(), "320000");
+    node.assert_clean();
+}
+
+#[test]
+fn exec_has_its_own_stdio_and_code() {
+    let node = Node::start("exec");
+    let id = node.sleeper("s");
+    let exec = |name: &str, program: &[&str]| {
+        let all = [&["task", "exec", "--exec-id", name, id.as_str()], program].concat();
+        node.ctr(&all)
+    };
+    let ran = exec("a", &["sh", "-c", "echo out; echo err >&2; exit 5"]);
+    assert_eq!((ran.code(), ran.out.as_str()), (Some(5), "out\n"));
+    assert!(ran.err.starts_with("err\n"), "{ran:?}");
+    assert_eq!(exec("b", &["true"]).code(), Some(0));
+    // A process that is not there is an error, and the container goes on.
+    assert_ne!(exec("c", &["/nonexistent"]).code(), Some(0));
+    let ran = node
+        .ctr_with_input(&["task", "exec", "--exec-id", "d", &id, "cat"], "through\n")
+        .ok();
+    assert_eq!(ran.out, "through\n");
+    for number in 0..20 {
+        assert_eq!(
+            exec(&format!("q{number}"), &["sh", "-c", &format!("exit {number}")]).code(),
+            Some(number)
+        );
+    }
+    assert_eq!(node.status(&id).as_deref(), Some("RUNNING"));
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn pause_resume_ps_metrics_update() {
+    let node = Node::start("pause");
+    let id = node.sleeper("s");
+    node.ctr(&["task", "pause", &id]).ok();
+    assert_eq!(node.status(&id).as_deref(), Some("PAUSED"));
+    node.ctr(&["task", "resume", &id]).ok();
+    assert_eq!(node.status(&id).as_deref(), Some("RUNNING"));
+    assert_ne!(node.ctr(&["task", "resume", &id]).code(), Some(0));
+    let pids = node.ctr(&["task", "ps", &id]).ok().out;
+    assert!(pids.contains(&node.pid(&id).to_string()), "{pids}");
+    let metrics = node.ctr(&["task", "metrics", &id]).ok().out;
+    for name in ["memory.usage_in_bytes", "cpuacct.usage", "pids.current"] {
+        let line = metrics.lines().find(|line| line.starts_with(name)).expect(name);
+        assert_ne!(line.split_whitespace().nth(1), Some("0"), "{metrics}");
+    }
+    let refused = node.ctr(&["task", "checkpoint", &id]);
+    assert_ne!(refused.code(), Some(0));
+    assert!(refused.err.contains("gabion makes no checkpoints"), "{refused:?}");
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn a_terminal_is_one() {
+    let node = Node::start("tty");
+    for round in 0..10 {
+        let arguments = node.run_arguments(
+            &["-t", "--rm"],
+            &node.id(&format!("t{round}")),
+            &["sh", "-c", "tty; exit 4"],
+        );
+        let mut command = Command::new("script");
+        let line = format!("ctr --address {} {}", node.socket().display(), shell_words(&arguments));
+        command.args(["-qec", &line, "/dev/null"]);
+        let ran = run(command, &node.dir, None, SOON);
+        assert!(ran.out.contains("/dev/pts/0"), "{ran:?}");
+        assert_eq!(ran.code(), Some(4));
+    }
+    node.assert_clean();
+}
+
+fn shell_words(words: &[String]) -> String {
+    words
+        .iter()
+        .map(|word| format!("'{word}'"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn what_the_runtime_refuses_reaches_the_user_in_one_line() {
+    let node = Node::start("refuse");
+    let ran = node.run(&["--rm"], &node.id("no"), &["/nonexistent"]);
+    assert_eq!(ran.code(), Some(1));
+    let lines: Vec<_> = ran
+        .err
+        .lines()
+        .filter(|line| line.contains("OCI runtime create failed"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{ran:?}");
+    assert!(lines[0].contains("/nonexistent"), "{ran:?}");
+    // Options that cannot be used are said, too.
+    fs::write(node.dir.join("options.toml"), "levle = 1\n").unwrap();
+    let ran = node.run(&["--rm"], &node.id("opt"), &["true"]);
+    assert!(ran.err.contains("levle"), "{ran:?}");
+    node.assert_clean();
+}
+
+#[test]
+fn log_drivers_get_everything() {
+    let node = Node::start("logs");
+    let file = node.dir.join("file.log");
+    let id = node.id("file");
+    node.run(
+        &["-d", "--log-uri", &format!("file://{}", file.display())],
+        &id,
+        &["sh", "-c", "echo a; echo b >&2"],
+    )
+    .ok();
+    until(SOON, "the file is written", || {
+        (text(&file).lines().count() == 2).then_some(())
+    });
+    node.remove(&id);
+    let driver = node.dir.join("driver");
+    let script =
+        "#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) > \"$2\"\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID\" >> \"$2\"\n";
+    fs::write(&driver, script).unwrap();
+    fs::set_permissions(&driver, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (id, file) = (node.id("bin"), node.dir.join("binary.log"));
+    let uri = format!("binary://{}?to={}", driver.display(), file.display());
+    node.run(&["-d", "--log-uri", &uri], &id, &["sh", "-c", "echo a; echo b >&2"])
+        .ok();
+    until(SOON, "the driver has ended", || {
+        (text(&file) == format!("a\nb\ndefault {id}\n")).then_some(())
+    });
+    node.remove(&id);
+    let ran = node.run(&["-d", "--log-uri", "binary:///bin/false"], &node.id("bad"), &["true"]);
+    assert_ne!(ran.code(), Some(0), "a driver that dies is an error");
+    node.assert_clean();
+}
+
+fn text(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+#[test]
+fn events_come_in_order_and_once() {
+    let node = Node::start("event");
+    let log = node.dir.join("events");
+    let mut listener = node
+        .ctr_command(&["events"])
+        .stdout(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let id = node.sleeper("s");
+    node.ctr(&["task", "exec", "--exec-id", "e", &id, "true"]).ok();
+    node.ctr(&["task", "pause", &id]).ok();
+    node.ctr(&["task", "resume", &id]).ok();
+    node.remove(&id);
+    for round in 0..10 {
+        node.run(&["--rm"], &node.id(&format!("quick{round}")), &["true"]).ok();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    let text = text(&log);
+    let of = |id: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(&format!("\"container_id\":\"{id}\"")));
+        let topics = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("/tasks/")));
+        topics
+            .map(|topic| topic.trim_start_matches("/tasks/").to_owned())
+            .collect()
+    };
+    let expected = [
+        "create",
+        "start",
+        "exec-added",
+        "exec-started",
+        "exit",
+        "paused",
+        "resumed",
+        "exit",
+        "delete",
+    ];
+    assert_eq!(of(&id), expected, "{text}");
+    for round in 0..10 {
+        assert_eq!(
+            of(&node.id(&format!("quick{round}"))),
+            ["create", "start", "exit", "delete"],
+            "{text}"
+        );
+    }
+    node.assert_clean();
+}
+
+#[test]
+fn out_of_memory_is_an_event() {
+    let node = Node::start("oom");
+    let log = node.dir.join("events");
+    let mut listener = node
+        .ctr_command(&["events"])
+        .stdout(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let id = node.id("eats");
+    let limit = (16 << 20).to_string();
+    let ran = node.run(
+        &["--rm", "--memory-limit", &limit],
+        &id,
+        &["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"],
+    );
+    assert_ne!(ran.code(), Some(0));
+    until(SOON, "the event", || {
+        text(&log).lines().any(|line| line.contains("/tasks/oom")).then_some(())
+    });
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    node.assert_clean();
+}
