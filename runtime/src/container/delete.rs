@@ -47,11 +47,10 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
 
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
 pub fn clear(dir: &StateDir) -> Result<()> {
-    let record = dir.record();
     if let Some(init) = dir.init()? {
-        end(init, record.as_ref().ok())?;
+        end(dir, init)?;
     }
-    match record {
+    match dir.record() {
         Ok(record) => remove_cgroup(&record)?,
         // Died before it was written: nothing but the directory was made.
         Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -66,21 +65,23 @@ fn remove_cgroup(record: &Record) -> Result<()> {
     cgroup.remove()
 }
 
-fn end(init: Init, record: Option<&Record>) -> Result<()> {
+fn end(dir: &StateDir, init: Init) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
         Err(error) => return Err(error),
     }
-    // A frozen process dies when it is thawed (v1 freezer).
-    if let Some(record) = record
-        && init.lives()
-        && query::frozen(record)?
-    {
-        Cgroup::open(&record.cgroup).thaw()?;
-    }
     let mut pause = Duration::from_micros(100);
+    let mut looked = false;
     while init.lives() {
+        // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
+        if pause > Duration::from_millis(2) && !looked {
+            looked = true;
+            let record = dir.record()?;
+            if query::frozen(&record)? {
+                Cgroup::open(&record.cgroup).thaw()?;
+            }
+        }
         if Instant::now() > deadline {
             return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
         }

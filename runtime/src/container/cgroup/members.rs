@@ -67,6 +67,8 @@ fn pids(directory: &Path) -> nix::Result<BTreeSet<i32>> {
             .filter(|pid| *pid >= 0)
             .collect()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        // Removed between open and read.
+        Err(e) if errno(&e) == Errno::ENODEV => Ok(BTreeSet::new()),
         // A threaded cgroup (v2) has threads, and its processes in the one above it.
         Err(e) if errno(&e) == Errno::EOPNOTSUPP => Ok(BTreeSet::new()),
         Err(e) => Err(errno(&e)),
