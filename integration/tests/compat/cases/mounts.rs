@@ -53,7 +53,9 @@ fn flags() -> Vec<Case> {
         flag("bind-strictatime", &["bind", "strictatime"]),
         flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
         flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]).runc(),
-        flag("bind-unknown-option", &["bind", "whatever"]).alone().shows("exit 1"),
+        flag("bind-unknown-option", &["bind", "whatever"])
+            .alone()
+            .shows("exit 1"),
         Case::new(
             OPTIONS,
             "tmpfs-flags",
