@@ -327,7 +327,11 @@ fn podman_s_day(level: &'static str) {
     podman.call(&["kill", &name]).ok();
     podman.call(&["rm", "--force", &name]).ok();
 
-    let pod = podman.name("pod");
+    pod_of_two(&podman);
+}
+
+fn pod_of_two(podman: &Podman) {
+    let (name, pod) = (podman.name("in-pod"), podman.name("pod"));
     podman
         .call(&[
             "pod",

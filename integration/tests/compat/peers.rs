@@ -52,7 +52,7 @@ fn crun() -> PathBuf {
             if [ \"$1\" = --inside ]; then shift\n\
             mount -t tmpfs none /mnt && for d in /sys/fs/cgroup/*; do mkdir /mnt/${d##*/} && mount --rbind $d /mnt/${d##*/}; done\n\
             mkdir -p /mnt/hugetlb && mount -t cgroup -o hugetlb cgroup /mnt/hugetlb && mount --move /mnt /sys/fs/cgroup\n\
-            [ \"$1\" = --sweep ] && exec find /sys/fs/cgroup/hugetlb -depth -type d -name 'git-compat-*' -exec rmdir {} ';'\n\
+            [ \"$1\" = --sweep ] && exec find /sys/fs/cgroup/hugetlb -depth -type d -path '*git-compat-*' -exec rmdir {} ';'\n\
             exec crun \"$@\"\nfi\n\
             exec unshare -m --propagation private \"$0\" --inside \"$@\"\n";
         fs::write(&path, script).unwrap();

@@ -53,7 +53,6 @@ fn flags() -> Vec<Case> {
         flag("bind-strictatime", &["bind", "strictatime"]),
         flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
         flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]).runc(),
-        // Nobody hears such an option elsewhere; a misspelt `noexec` must not go unheard.
         flag("bind-unknown-option", &["bind", "whatever"])
             .alone()
             .shows("exit 1"),
