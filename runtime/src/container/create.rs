@@ -1,37 +1,38 @@
 //! `create`: from a vetted container to a first process that waits for `start`.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::ContainerStatus;
-use libcontainer::rootfs::utils::is_bind;
 use libcontainer::user_ns::UserNamespaceConfig;
-use nix::errno::Errno;
-use nix::sys::stat::fstat;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Hooks, LinuxSeccomp, Process};
+use oci_spec::runtime::Hooks;
 
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
 use crate::container::precheck::Preserved;
-use crate::container::spawn::{self, Entry};
+use crate::container::spawn;
 use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
 use crate::container::{delete, hooks, precheck, valid};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
-use crate::faults::{self, Enforcement};
-use crate::hardened::{Hardened, SeccompPlan};
+use crate::faults;
+use crate::hardened::Hardened;
 use crate::host::NsType;
 use crate::host::collect::{self, Handles};
-use crate::init::mounts::{PointKind, Tree};
-use crate::init::{Create, Filters, Kind, Leave, NotifyTarget, Proc, Setup, mounts, namespaces};
-use crate::seccomp::{self, Program};
+use crate::init::{Create, Filters, Kind, Leave, Proc, Setup};
 use crate::sys;
 use crate::time::rfc3339_nanos;
+
+mod filters;
+mod handover;
+
+pub use filters::{filters, notify_target};
+pub use handover::console_socket;
+use handover::{clone_tree, entry, trees};
 
 /// Makes the container and gives its first process's pid.
 ///
@@ -125,66 +126,6 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
     ))
 }
 
-/// The filters, ready made: compiled or read from the cache before anything of the container exists.
-pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
-    faults::at(Step::Seccomp)?;
-    let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    let plan = hardened.plan().seccomp;
-    let floor = match plan {
-        SeccompPlan::AsAsked => None,
-        SeccompPlan::Default => Some(Program::default_profile()),
-        SeccompPlan::ProfileAndFloor => Some(Program::floor()),
-    };
-    let Some(profile) = profile.filter(|_| plan != SeccompPlan::Default) else {
-        return Ok(Filters {
-            floor,
-            ..Filters::default()
-        });
-    };
-    let cache = settings.root.join(".seccomp-cache");
-    let parent = settings.root.parent().filter(|_| !settings.root.exists());
-    if let Some(parent) = parent {
-        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
-    }
-    StateDir::root(&settings.root)?;
-    let compiled =
-        seccomp::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
-    Ok(Filters {
-        floor,
-        profile: Some(compiled),
-        notify: None,
-    })
-}
-
-/// Where the notify descriptor goes, for a profile that has one.
-pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<NotifyTarget>> {
-    if !filters.profile.as_ref().is_some_and(|p| p.listener) {
-        return Ok(None);
-    }
-    let profile: Option<&LinuxSeccomp> = record
-        .hardened
-        .spec()
-        .linux()
-        .as_ref()
-        .and_then(|l| l.seccomp().as_ref());
-    let path = profile.and_then(|p| p.listener_path().as_ref());
-    let path =
-        path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
-    let state = serde_json::json!({
-        "ociVersion": record.hardened.spec().version(),
-        "id": record.id.as_str(),
-        "status": "creating",
-        "bundle": record.bundle,
-        "annotations": record.hardened.spec().annotations(),
-    });
-    let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
-    Ok(Some(NotifyTarget {
-        socket: crate::executor::notify::connect(path)?,
-        state,
-        metadata,
-    }))
-}
-
 /// What was looked at, compiled or connected before anything of the container existed.
 struct Ready {
     filters: Filters,
@@ -248,112 +189,6 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
     write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
     Ok(pid.as_raw())
-}
-
-/// What clone makes, and what the child joins.
-fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
-    let mut entry = Entry {
-        new: namespaces::new_types(hardened),
-        offsets: clock_offsets(hardened),
-        ..Entry::default()
-    };
-    if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
-        entry.new.retain(|t| *t == NsType::Mount);
-    }
-    let wanted = namespaces::joined_types(hardened);
-    let mut joins = Vec::new();
-    for typ in namespaces::JOIN_ORDER {
-        let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else {
-            continue;
-        };
-        // The descriptor that was vetted, never the path again.
-        let fd = handles.ns.get(path).ok_or_else(|| {
-            Error::failed(
-                Step::Namespaces,
-                format!("cannot open the namespace {}", path.display()),
-            )
-        })?;
-        let fd = fd.try_clone().map_err(Error::file("keep", path))?;
-        match typ {
-            NsType::User => entry.user = Some(fd),
-            NsType::Pid => entry.pid = Some(fd),
-            _ => joins.push((typ, fd)),
-        }
-    }
-    Ok((entry, joins))
-}
-
-/// `linux.timeOffsets` as the kernel takes them, a line for each clock.
-fn clock_offsets(hardened: &Hardened) -> Vec<String> {
-    let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
-    let line = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
-        format!(
-            "{clock} {} {}\n",
-            offset.secs().unwrap_or(0),
-            offset.nanosecs().unwrap_or(0)
-        )
-    };
-    offsets.into_iter().flatten().map(line).collect()
-}
-
-/// A detached clone, or None where only a user namespace of ours will allow it.
-fn clone_tree(fd: &OwnedFd, reach: sys::Reach) -> Result<Option<OwnedFd>> {
-    match sys::open_tree_clone(fd.as_fd(), reach) {
-        Ok(tree) => Ok(Some(tree)),
-        Err(Errno::EPERM) => Ok(None),
-        Err(e) => Err(Error::step(Step::Mounts, "clone a mount", e)),
-    }
-}
-
-fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize, Tree>> {
-    let mut trees = BTreeMap::new();
-    for (index, mount) in record.hardened.spec().mounts().iter().flatten().enumerate() {
-        if !is_bind(mount) {
-            continue;
-        }
-        let shown = mount.source().clone().unwrap_or_default();
-        let fd = handles.sources.get(&index).ok_or_else(|| Error::Bundle {
-            path: shown.clone(),
-            why: format!(
-                "the source of the mount at {} does not exist",
-                mount.destination().display()
-            ),
-        })?;
-        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;
-        let point = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            PointKind::Directory
-        } else {
-            PointKind::File
-        };
-        let tree = match clone_tree(fd, mounts::reach(mount))? {
-            Some(fd) => Tree::Detached { fd, point },
-            None => Tree::Reopen {
-                path: shown,
-                dev: stat.st_dev,
-                ino: stat.st_ino,
-                point,
-            },
-        };
-        trees.insert(index, tree);
-    }
-    Ok(trees)
-}
-
-/// Connected before the clone: its path is the host's. A terminal and a socket come together or not at all.
-pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<OwnedFd>> {
-    match (path, process.terminal().unwrap_or(false)) {
-        (Some(path), true) => {
-            let stream = UnixStream::connect(path).map_err(Error::file("connect to the console socket", path))?;
-            Ok(Some(stream.into()))
-        }
-        (None, true) => Err(Error::Usage(
-            "the process wants a terminal: give --console-socket".to_owned(),
-        )),
-        (Some(_), false) => Err(Error::Usage(
-            "--console-socket needs a process with terminal: true".to_owned(),
-        )),
-        (None, false) => Ok(None),
-    }
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.

@@ -21,6 +21,13 @@ use crate::hardened::Hardened;
 use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
+mod init;
+mod root;
+
+pub use init::Init;
+pub use root::ids;
+use root::{check_owner, lock, make_root, open_dir};
+
 /// How long one update waits for another.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The format of `state.json`. Another number is not read.
@@ -80,61 +87,6 @@ impl Record {
             ..self.clone()
         }
     }
-}
-
-/// A process that cannot be mistaken for another one with its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Init {
-    pub pid: i32,
-    /// Clock ticks after boot, from /proc/PID/stat.
-    start: u64,
-}
-
-impl Init {
-    /// The process that has this pid now.
-    pub fn now(pid: i32) -> Result<Self> {
-        match stat(pid) {
-            Some(Stat { start, .. }) => Ok(Self { pid, start }),
-            None => Err(Error::failed(
-                Step::Clone,
-                format!("process {pid} is gone before it was set up"),
-            )),
-        }
-    }
-
-    /// Whether it still lives. A zombie does not: its parent may never reap it.
-    pub fn lives(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start == self.start && !matches!(s.state, b'Z' | b'X'))
-    }
-
-    /// Whether it certainly never came to execve: dead or alive, the kernel shows it as forked from us. One that is reaped
-    /// shows nothing.
-    pub fn never_executed(self) -> bool {
-        /// PF_FORKNOEXEC (linux/sched.h).
-        const FORKED_ONLY: u64 = 0x40;
-        stat(self.pid).is_some_and(|s| s.start == self.start && s.flags & FORKED_ONLY != 0)
-    }
-}
-
-/// What /proc/PID/stat says of a process (proc_pid_stat(5), fields 3, 9 and 22).
-struct Stat {
-    state: u8,
-    flags: u64,
-    start: u64,
-}
-
-fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name is in parentheses and may hold anything: what counts comes after the last one.
-    let rest = text.rsplit_once(')')?.1;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    let flags = fields.nth(5)?.parse().ok()?;
-    Some(Stat {
-        state,
-        flags,
-        start: fields.nth(12)?.parse().ok()?,
-    })
 }
 
 /// OCI status (runtime-spec, runtime.md#state), with runc's `paused`.
@@ -379,91 +331,4 @@ impl StateDir {
             _ => Ok(()),
         }
     }
-}
-
-fn lock(dir: &File, how: FlockArg) -> std::result::Result<Flock<File>, Errno> {
-    let dir = dir
-        .try_clone()
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-    Flock::lock(dir, how).map_err(|(_, errno)| errno)
-}
-
-fn open_dir(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(Error::file("open", path))
-}
-
-/// The root holds what governs exec and update: it must be ours alone.
-fn make_root(root: &Path) -> Result<()> {
-    if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(root) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_owner(&open_root(root)?, root),
-        Err(e) => Err(Error::File {
-            doing: "make",
-            path: root.to_path_buf(),
-            source: e,
-        }),
-    }
-}
-
-/// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.
-fn open_root(root: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY)
-        .open(root)
-        .map_err(Error::file("open", root))
-}
-
-fn check_owner(dir: &File, path: &Path) -> Result<()> {
-    let meta = dir.metadata().map_err(Error::file("look at", path))?;
-    let euid = nix::unistd::geteuid().as_raw();
-    if (meta.uid() != euid && meta.uid() != 0) || meta.mode() & 0o022 != 0 {
-        let why = format!(
-            "owner {} and mode {:o}: gabion's state must be the caller's alone; remove it, or give another --root",
-            meta.uid(),
-            meta.mode() & 0o7777
-        );
-        return Err(Error::State {
-            path: path.to_path_buf(),
-            why,
-        });
-    }
-    Ok(())
-}
-
-/// Every id below a root.
-pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => {
-            return Err(Error::File {
-                doing: "list",
-                path: root.to_path_buf(),
-                source: e,
-            });
-        }
-    };
-    let mut ids = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::file("list", root))?;
-        let is_dir = entry.file_type().map_err(Error::file("list", root))?.is_dir();
-        // Anything else (a seccomp cache, a stray file) is not a container.
-        if let (true, Ok(name)) = (
-            is_dir && entry.path().join(STATE).exists(),
-            entry.file_name().into_string(),
-        ) && let Ok(id) = ContainerId::try_from(name)
-        {
-            ids.push(id);
-        }
-    }
-    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    Ok(ids)
 }

@@ -1,0 +1,73 @@
+//! The seccomp programs of a container, ready before anything of it exists.
+
+use std::fs;
+
+use oci_spec::runtime::LinuxSeccomp;
+
+use crate::container::options::Settings;
+use crate::container::state::{Record, StateDir};
+use crate::error::{Error, Result, Step};
+use crate::faults;
+use crate::hardened::{Hardened, SeccompPlan};
+use crate::init::{Filters, NotifyTarget};
+use crate::seccomp::{self, Program};
+
+/// The filters, ready made: compiled or read from the cache before anything of the container exists.
+pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
+    faults::at(Step::Seccomp)?;
+    let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let plan = hardened.plan().seccomp;
+    let floor = match plan {
+        SeccompPlan::AsAsked => None,
+        SeccompPlan::Default => Some(Program::default_profile()),
+        SeccompPlan::ProfileAndFloor => Some(Program::floor()),
+    };
+    let Some(profile) = profile.filter(|_| plan != SeccompPlan::Default) else {
+        return Ok(Filters {
+            floor,
+            ..Filters::default()
+        });
+    };
+    let cache = settings.root.join(".seccomp-cache");
+    let parent = settings.root.parent().filter(|_| !settings.root.exists());
+    if let Some(parent) = parent {
+        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+    }
+    StateDir::root(&settings.root)?;
+    let compiled =
+        seccomp::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
+    Ok(Filters {
+        floor,
+        profile: Some(compiled),
+        notify: None,
+    })
+}
+
+/// Where the notify descriptor goes, for a profile that has one.
+pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<NotifyTarget>> {
+    if !filters.profile.as_ref().is_some_and(|p| p.listener) {
+        return Ok(None);
+    }
+    let profile: Option<&LinuxSeccomp> = record
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.seccomp().as_ref());
+    let path = profile.and_then(|p| p.listener_path().as_ref());
+    let path =
+        path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
+    let state = serde_json::json!({
+        "ociVersion": record.hardened.spec().version(),
+        "id": record.id.as_str(),
+        "status": "creating",
+        "bundle": record.bundle,
+        "annotations": record.hardened.spec().annotations(),
+    });
+    let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
+    Ok(Some(NotifyTarget {
+        socket: crate::executor::notify::connect(path)?,
+        state,
+        metadata,
+    }))
+}
