@@ -19,6 +19,7 @@ use crate::container::{affinity, create, precheck, query};
 use crate::control::exec::{self as vet, ExecRequest, Widening};
 use crate::control::{ControlId, capabilities};
 use crate::error::{Error, Result, Step};
+use crate::executor::label;
 use crate::hardened::ExecPlan;
 use crate::host::NsType;
 use crate::init::{Kind, Proc, Setup, namespaces};
@@ -110,7 +111,7 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process
             Step::Execve,
             "the process ended before it ran its program",
         )),
-        None => Ok(()),
+        None => label::took_effect(&record.hardened, pid.as_raw()),
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
     }

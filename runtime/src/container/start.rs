@@ -11,6 +11,7 @@ use crate::container::query;
 use crate::container::state::{Init, START_SOCKET, StateDir, Status};
 use crate::container::{hooks, kill};
 use crate::error::{Error, Result, Step};
+use crate::executor::label;
 use crate::request::ContainerId;
 
 /// Starts a created container.
@@ -49,6 +50,9 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
     dir.started()?;
     let record = dir.record()?;
+    if let Some(init) = dir.init()? {
+        label::took_effect(&record.hardened, init.pid).inspect_err(|_| end(init, "that runs under another label"))?;
+    }
     let Some(list) = record
         .hardened
         .spec()
@@ -66,10 +70,15 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         pid,
     );
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.
-    if let (Err(_), Some(init)) = (&ran, init)
-        && let Err(error) = kill::one(init, libc::SIGKILL)
-    {
-        tracing::error!(%error, "stopping the container after a failed poststart hook");
+    if let (Err(_), Some(init)) = (&ran, init) {
+        end(init, "whose poststart hook failed");
     }
     ran
+}
+
+/// Ends a workload that may not go on; the error that says why is told by the caller.
+fn end(init: Init, why: &str) {
+    if let Err(error) = kill::one(init, libc::SIGKILL) {
+        tracing::error!(%error, "stopping the container {why}");
+    }
 }

@@ -2,10 +2,14 @@
 
 use nix::errno::Errno;
 
-use crate::control::ControlId;
+use crate::control::lsm::Lsm;
+use crate::control::{Control, ControlId};
 use crate::error::{Error, Result, Step};
+use crate::executor::verify;
 use crate::faults;
-use crate::init::Setup;
+use crate::hardened::Hardened;
+use crate::init::{Proc, Setup};
+use crate::observed::Observed;
 
 /// Writes the label to attr/exec. It takes effect at execve; the parent reads attr/current afterwards.
 pub fn on_exec(setup: &Setup<'_>) -> Result<()> {
@@ -28,6 +32,26 @@ pub fn on_exec(setup: &Setup<'_>) -> Result<()> {
             .map_err(|e| Error::step(Step::Label, format!("set the SELinux label {label}"), e))?;
     }
     Ok(())
+}
+
+/// After execve: the label that was decided is the one the process runs under. Before it only attr/exec could be seen. The
+/// caller ends the process where this fails.
+pub fn took_effect(hardened: &Hardened, pid: i32) -> Result<()> {
+    let plan = &hardened.plan().lsm;
+    if !hardened.enforces(ControlId::Lsm) || (plan.apparmor.is_none() && plan.selinux.is_none()) {
+        return Ok(());
+    }
+    let label = match Proc::open()?.read(&format!("{pid}/attr/current")) {
+        Ok(text) => text.trim_end_matches(['\0', '\n']).to_owned(),
+        // It has ended meanwhile: nothing runs under a wrong label.
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(()),
+        Err(e) => return Err(Error::step(Step::Label, "read the label of the workload back", e)),
+    };
+    let seen = Observed {
+        label: Some(label),
+        ..Observed::default()
+    };
+    verify::all_hold(Lsm.facts(hardened, &seen))
 }
 
 fn wanted_apparmor<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
