@@ -70,6 +70,9 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         filters,
         annotations_state: None,
     };
+    if options.detach == Detach::Foreground {
+        foreground::hold_signals()?;
+    }
     let pid = spawn::spawn(entry, setup, &ours)?;
     let entered = enter(&record, options.cgroup.as_deref(), &ours, pid, &process);
     if let Err(error) = entered {

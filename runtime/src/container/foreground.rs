@@ -46,6 +46,7 @@ pub fn run(
     let process = hardened.spec().process().clone();
     let process = process.ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), detach)?;
+    hold_signals()?;
     let pid = create_on(settings, options, hardened, &handles, terminal.socket_for_child()?)?;
     drop(handles);
     started(settings, options)?;
@@ -202,11 +203,16 @@ impl Drop for Proxy {
     }
 }
 
+/// From before the workload runs: what comes then is kept for it until `wait` passes it on. The first process of a container
+/// unblocks its own.
+pub fn hold_signals() -> Result<()> {
+    SigSet::all().thread_block().map_err(failed("block signals"))
+}
+
 /// Waits for the process, passing on signals and terminal; its exit code, 128+n for a signal.
 pub fn wait(pid: Pid, terminal: Terminal) -> Result<u8> {
-    let signals = SigSet::all();
-    signals.thread_block().map_err(failed("block signals"))?;
-    let incoming = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    hold_signals()?;
+    let incoming = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(failed("listen for signals"))?;
     let mut proxy = terminal.master()?;
     // It may have ended before we listened.
