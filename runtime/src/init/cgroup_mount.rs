@@ -41,11 +41,9 @@ pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: Ms
     sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
     // Mounted somewhere, if only in another namespace, and not here: the host does not see it, nor does the container.
     let is_here = |h: &&Hierarchy<'_>| {
-        own_view
-            || Path::new(HOST)
-                .join(h.name())
-                .join(h.path.trim_start_matches('/'))
-                .exists()
+        let top = Path::new(HOST).join(h.name());
+        let below = if own_view { "" } else { h.path.trim_start_matches('/') };
+        top.join(below).join("cgroup.procs").exists()
     };
     for hierarchy in hierarchies.iter().filter(|h| !h.controllers.is_empty()).filter(is_here) {
         hierarchy.attach(top.as_fd(), own_view)?;
