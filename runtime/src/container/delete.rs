@@ -47,6 +47,12 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()>
 
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
 pub fn clear(dir: &StateDir) -> Result<()> {
+    empty(dir)?;
+    dir.remove()
+}
+
+/// Ends every process and removes the cgroup; the state stays.
+pub fn empty(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
         end(dir, init)?;
     }
@@ -56,7 +62,7 @@ pub fn clear(dir: &StateDir) -> Result<()> {
         Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    dir.remove()
+    Ok(())
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::container::channel::Report;
 use crate::container::options::Settings;
 use crate::container::query;
 use crate::container::state::{Init, START_SOCKET, StateDir, Status};
-use crate::container::{hooks, kill};
+use crate::container::{delete, hooks, kill};
 use crate::error::{Error, Result, Step};
 use crate::executor::label;
 use crate::request::ContainerId;
@@ -28,26 +28,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
             wanted: "created",
         });
     }
-    let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
-        .map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
-    let mut said = Vec::new();
-    stream
-        .read_to_end(&mut said)
-        .map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
-    if !said.is_empty() {
-        let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
-            path: dir.path.join(START_SOCKET),
-            why: e.to_string(),
-        })?;
-        return Err(report.into());
-    }
-    // The end of the stream without a word is execve's doing, or the process was killed on its way there.
-    if dir.init()?.is_some_and(Init::never_executed) {
-        return Err(Error::failed(
-            Step::Execve,
-            "the container's first process ended before it ran its program",
-        ));
-    }
+    release(&dir)?;
     dir.started()?;
     let record = dir.record()?;
     if let Some(init) = dir.init()? {
@@ -74,6 +55,38 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         end(init, "whose poststart hook failed");
     }
     ran
+}
+
+/// Tells the first process to go on, and hears whether it reached execve.
+fn release(dir: &StateDir) -> Result<()> {
+    let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
+        .map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
+    let mut said = Vec::new();
+    stream
+        .read_to_end(&mut said)
+        .map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
+    if !said.is_empty() {
+        let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
+            path: dir.path.join(START_SOCKET),
+            why: e.to_string(),
+        })?;
+        return Err(failed(dir, report.into()));
+    }
+    // The end of the stream without a word is execve's doing, or the process was killed on its way there.
+    if dir.init()?.is_some_and(Init::never_executed) {
+        let why = "the container's first process ended before it ran its program";
+        return Err(failed(dir, Error::failed(Step::Execve, why)));
+    }
+    Ok(())
+}
+
+/// What its own process says did not start: its record stays for the caller's `delete`, nothing else of it does. Not after
+/// any other error: another `start` may have won, and the workload runs.
+fn failed(dir: &StateDir, error: Error) -> Error {
+    if let Err(left) = delete::empty(dir) {
+        tracing::error!(%left, "cleaning up after a failed start");
+    }
+    error
 }
 
 /// Ends a workload that may not go on; the error that says why is told by the caller.
