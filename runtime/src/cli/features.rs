@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 };
 
 use super::output;
+use crate::container::valid::OF_BINDS;
 use crate::error::{Error, Result};
 
 /// Print what this runtime supports, as JSON
@@ -50,69 +51,19 @@ fn features() -> Built<Features> {
             "poststart",
             "poststop",
         ]))
-        .mount_options(strings(&MOUNT_OPTIONS))
+        .mount_options(mount_options())
         .linux(linux()?)
         .annotations(annotations)
         .potentially_unsafe_config_annotations(strings(&["dev.gabion."]))
         .build()
 }
 
-/// What config.json may say of a mount; what is not here is passed to the file system.
-const MOUNT_OPTIONS: [&str; 53] = [
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "slave",
-    "strictatime",
-    "suid",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-    "nosymfollow",
-];
+/// What config.json may say of a mount: the one list by which binds are judged, and what is done for a tmpfs.
+fn mount_options() -> Vec<String> {
+    // Passed over without effect on a bind: not claimed.
+    let done = OF_BINDS.iter().filter(|o| !o.ends_with("lazytime"));
+    done.chain(&["tmpcopyup"]).map(|o| (*o).to_owned()).collect()
+}
 
 fn linux() -> Built<LinuxFeature> {
     let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();

@@ -27,7 +27,7 @@ const IPC: [&str; 8] = [
 
 /// Options that say something of any mount, and that init/mounts.rs acts on or may pass over without loss (the kernel takes
 /// sync, dirsync, mand and their like with the file system, not with a bind of it).
-const OF_BINDS: [&str; 54] = [
+pub(crate) const OF_BINDS: [&str; 54] = [
     "async",
     "atime",
     "bind",
