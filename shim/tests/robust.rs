@@ -111,16 +111,16 @@ fn a_pod_has_one_small_shim_that_ends_with_its_last_container() {
     }
     let shims = node.shims();
     assert_eq!(shims.len(), 1);
-    std::thread::sleep(Duration::from_secs(2));
     let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", shims[0])).unwrap();
     let number = |text: &str, key: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    let kib = number(&read("smaps_rollup"), "Pss:");
-    println!("PSS with three containers: {kib} KiB");
     assert_eq!(number(&read("status"), "Threads:"), 1);
-    assert!(kib <= 2048, "{kib} KiB");
+    // It gives memory back after a second without work; on a busy machine containerd's last words come late.
+    until(SOON, "PSS with three containers is at most 2 MiB", || {
+        (number(&read("smaps_rollup"), "Pss:") <= 2048).then_some(())
+    });
     let files = || fs::read_dir(format!("/proc/{}/fd", shims[0])).unwrap().count();
     let before = files();
     for round in 0..50 {
