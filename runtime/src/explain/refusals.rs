@@ -340,6 +340,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "leave it out: the container has its own; node exporters: [mounts] allow and an exception",
     ),
     entry(
+        "mounts.led-elsewhere",
+        "A mount's destination was looked up in the image, and a symlink in a volume that was mounted meanwhile leads away from there.",
+        "`ls -l` of each part of the destination, in the image and in the volumes above it",
+        "name the place itself, without symlinks, as the mount's destination",
+    ),
+    entry(
         "mounts.over-kernel",
         "Something is to be mounted over the container's /proc or /sys, which would hide it from masks and from programs that trust it.",
         "",

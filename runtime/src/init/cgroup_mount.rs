@@ -5,11 +5,10 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
-use oci_spec::runtime::Mount;
 
 use crate::error::{Error, Result, Step};
 use crate::host::NsType;
-use crate::init::target::{self, Point};
+use crate::init::target;
 use crate::init::{Setup, fsmount};
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MountAttr, Reach};
 
@@ -21,8 +20,7 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 }
 
 /// Mounts the container's view of its cgroups and gives the top of it.
-pub fn attach(setup: &Setup<'_>, root: BorrowedFd<'_>, mount: &Mount, _flags: MsFlags) -> Result<OwnedFd> {
-    let place = target::open(Step::Mounts, root, mount.destination(), Point::Directory)?;
+pub fn attach(setup: &Setup<'_>, place: &OwnedFd) -> Result<OwnedFd> {
     let listing = setup
         .proc
         .read("self/cgroup")

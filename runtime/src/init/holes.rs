@@ -44,8 +44,8 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
 }
 
 fn dig_one(root: BorrowedFd<'_>, hole: &Hole) -> Result<()> {
-    let existed = target::resolve(root, &hole.path).is_ok();
-    let place = target::open(Step::Holes, root, &hole.path, Point::Directory)?;
+    let existed = target::resolve_vetted(root, &hole.target).is_ok();
+    let place = target::open_vetted(Step::Holes, root, &hole.path, &hole.target, Point::Directory)?;
     let options = [format!("size={}", hole.size), format!("mode={:o}", hole.mode)];
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let made =

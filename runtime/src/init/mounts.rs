@@ -14,6 +14,7 @@ use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::init::target::{self, Point};
 use crate::init::{Create, Setup, cgroup_mount, devices, fsmount, holes};
+use crate::request::normalize;
 use crate::sys::{
     self, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
@@ -141,12 +142,13 @@ fn mount_one(
     }
     let typ = mount.typ().as_deref().unwrap_or("none");
     if typ == "cgroup" || typ == "cgroup2" {
-        return cgroup_mount::attach(setup, root.as_fd(), mount, options.flags).map(|top| {
+        let place = place(setup, root, index, mount, Point::Directory)?;
+        return cgroup_mount::attach(setup, &place).map(|top| {
             let read_only = options.flags.contains(MsFlags::MS_RDONLY) && setup.applies(ControlId::Cgroup);
             read_only.then_some(top)
         });
     }
-    let place = target::open(Step::Mounts, root.as_fd(), mount.destination(), Point::Directory)?;
+    let place = place(setup, root, index, mount, Point::Directory)?;
     let mut attributes = attributes(setup, options.flags) | no_symlinks(mount);
     let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
@@ -175,6 +177,20 @@ fn mount_one(
     sys::move_mount(made.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
     Ok(late.then_some(made))
+}
+
+/// The mount point: the one that was judged, or what the destination leads to where nothing was.
+fn place(setup: &Setup<'_>, root: &OwnedFd, index: usize, mount: &Mount, point: Point) -> Result<OwnedFd> {
+    let written = mount.destination();
+    if !setup.hardened.enforces(ControlId::Mounts) {
+        return target::open(Step::Mounts, root.as_fd(), written, point);
+    }
+    // What could not be looked up in the image was judged as it is written.
+    let vetted = match setup.hardened.plan().targets.get(&index) {
+        Some(target) => target.clone(),
+        None => normalize(written),
+    };
+    target::open_vetted(Step::Mounts, root.as_fd(), written, &vetted, point)
 }
 
 /// A tmpfs looks as the directory that it covers (runc): /tmp stays 1777, /var/lib/x stays 0700.
@@ -221,7 +237,7 @@ fn bind(
         ),
         Tree::Reopen { path, dev, ino, point } => (reopen(path, *dev, *ino, reach)?, *point),
     };
-    let place = target::open(Step::Mounts, root.as_fd(), mount.destination(), point.into())?;
+    let place = place(setup, root, index, mount, point.into())?;
     let failed = |e| Error::step(Step::Mounts, "set the attributes of a bind mount", e);
     let propagation = MountAttr {
         propagation: propagation(setup, mount).bits(),

@@ -56,12 +56,50 @@ pub fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Resu
     match resolve(root, path) {
         Ok(fd) => as_written(step, path, fd),
         Err(Errno::ENOENT) => make(step, root, path, point),
-        Err(errno) => Err(Error::step(
-            step,
-            format!("open the mount point {}", path.display()),
-            errno,
-        )),
+        Err(errno) => Err(failed(step, path, errno)),
     }
+}
+
+/// Opens the mount point that was judged: `vetted` is where `written` led in the image, symlinks followed. The tree may have
+/// changed since, by a volume that was mounted over what was looked at: no symlink may lead anywhere now, or a second /proc
+/// would lie where nothing of it is masked.
+pub fn open_vetted(step: Step, root: BorrowedFd<'_>, written: &Path, vetted: &Path, point: Point) -> Result<OwnedFd> {
+    if sensitive(written) {
+        return open_strict(step, root, written);
+    }
+    match resolve_vetted(root, vetted) {
+        Err(Errno::ENOENT) => drop(make(step, root, vetted, point)?),
+        Err(Errno::ELOOP) => {}
+        Err(errno) => return Err(failed(step, vetted, errno)),
+        Ok(fd) => return as_written(step, vetted, fd),
+    }
+    match resolve_vetted(root, vetted) {
+        Err(Errno::ELOOP) => Err(Error::RefusedCall {
+            code: "mounts.led-elsewhere",
+            what: format!(
+                "the mount point {} was to be {}, and a symlink in a volume or in the image leads away from there",
+                written.display(),
+                vetted.display()
+            ),
+            remedy: "name the place itself, without symlinks, as the mount's destination".to_owned(),
+        }),
+        Err(errno) => Err(failed(step, vetted, errno)),
+        Ok(fd) => as_written(step, vetted, fd),
+    }
+}
+
+/// Opens (O_PATH) what lies at `path` below `root`, by no symlink at all.
+pub fn resolve_vetted(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
+    sys::openat2(
+        root,
+        &relative(path)?,
+        libc::O_PATH,
+        RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS,
+    )
+}
+
+fn failed(step: Step, path: &Path, errno: Errno) -> Error {
+    Error::step(step, format!("open the mount point {}", path.display()), errno)
 }
 
 /// A symlink, in the image or in a volume mounted before, must not lead a mount onto what the kernel shows (CVE-2019-16884):

@@ -32,8 +32,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         if targets.iter().skip(index + 1).any(|later| target.starts_with(later)) {
             continue;
         }
-        let looked = hardened.plan.targets.contains_key(&index);
-        facts.push(fact(mount, target, looked, seen));
+        facts.push(fact(mount, target, seen));
         facts.extend(submounts(index, mount, target, &targets, hardened, seen));
     }
     facts
@@ -49,20 +48,19 @@ fn words(flags: &[Flag]) -> String {
     names.join(" ")
 }
 
-fn fact(mount: &Mount, target: &Path, looked: bool, seen: &Observed) -> Fact {
+fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
     let flags = wanted(mount);
     let path = target.display();
     let expected = format!("{path} {}", words(&flags));
     match seen.mount_at(target) {
         Some(point) => judge(expected, target, &flags, point),
-        None if looked => Fact::judged(
+        // Nothing else could be: what is mounted goes to where it was judged, by no symlink (`init/target.rs`).
+        None => Fact::judged(
             ControlId::Mounts,
             expected,
             format!("{path} is not a mount point"),
             Holds::No,
         ),
-        // A symlink in the image may have led it elsewhere.
-        None => Fact::unknown(ControlId::Mounts, expected, format!("{path} is not a mount point")),
     }
 }
 
