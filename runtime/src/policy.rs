@@ -124,6 +124,7 @@ pub struct Policy {
     pub cgroup: CgroupPolicy,
     pub sysctl: SysctlPolicy,
     pub rlimits: RlimitsPolicy,
+    pub hooks: HooksPolicy,
     pub capabilities: CapabilitiesPolicy,
     pub lsm: LsmPolicy,
     pub landlock: LandlockPolicy,
@@ -246,6 +247,14 @@ impl Default for RlimitsPolicy {
     fn default() -> Self {
         Self { max_nofile: 1_048_576 }
     }
+}
+
+/// `[hooks]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HooksPolicy {
+    /// Programs of the host that a spec may have run, or directories of such.
+    pub allow: Vec<PathBuf>,
 }
 
 /// `[capabilities]`.

@@ -1,7 +1,7 @@
 //! `hooks`: code that runs as root outside the container is the host's own.
 
-use crate::{check, refused};
-use integration::{Bundle, Case};
+use crate::{check, hardens, refused};
+use integration::{Bundle, Case, Container, Policy};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -28,9 +28,34 @@ pub(crate) const CASES: &[Case] = &[
     row("writable-by-others", |b| hook(b, 0o757, 0)),
     row("writable-by-group", |b| hook(b, 0o775, 0)),
     row("owned-by-another", |b| hook(b, 0o755, 1000)),
+    row("not-named", |b| hook(b, 0o755, 0)),
+    row("a-shell", |b| {
+        let path = b.dir.join("made");
+        let script = format!("cat >/dev/null; touch {}", path.display());
+        let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+        b.config.push("/hooks/createRuntime", hook);
+    }),
 ];
 
 #[test]
 fn each_alone() {
     check(CASES);
+}
+
+/// What the policy names runs, as the spec says.
+#[test]
+fn a_hook_that_the_policy_names_runs() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("hook-named");
+    let (path, made) = (bundle.dir.join("hook"), bundle.dir.join("made"));
+    std::fs::write(&path, "#!/bin/sh\ncat >/dev/null\n/bin/touch \"$1\"\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let hook = json!({ "path": path, "args": ["hook", made] });
+    bundle.config.push("/hooks/createRuntime", hook);
+    let allow = format!("hooks.allow = [{path:?}]");
+    let mut container = Container::new(bundle).policy(&Policy::hardened().line(&allow));
+    container.acts(&["cwd"]).ok("cwd");
+    assert!(made.exists());
 }

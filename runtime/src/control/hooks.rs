@@ -1,10 +1,11 @@
 //! `hooks`: programs that the runtime runs for the spec.
 //!
-//! All but startContainer's run on the host with the runtime's rights: what they are is decided by whoever can write the
-//! file, so that must be root (or the caller, where the caller is not root). startContainer hooks are programs of the image
-//! and run confined like the workload.
+//! All but startContainer's run on the host with the runtime's rights, and with arguments of the spec's choice: `/bin/sh -c …` is
+//! root's own and does as it is told. So the policy must name them, nobody but root (or the caller, where the caller is not
+//! root) may be able to write them, and the environment may not bring in other code. startContainer hooks are programs of the
+//! image and run confined like the workload.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use oci_spec::runtime::{Hook, Hooks as SpecHooks};
 
@@ -20,8 +21,9 @@ pub struct Hooks;
 
 static ABOUT: About = About {
     threat: "a spec makes the runtime run a program as root on the host, or one that somebody else can replace",
-    rule: "hooks are absolute paths of regular files owned by root (or the caller, where that is not root) that no group or \
-           other can write; startContainer hooks run confined like the workload; restricted: no hooks at all",
+    rule: "hooks are programs that the policy names, owned by root (or the caller, where that is not root), that no group or \
+           other can write; their environment loads no code; startContainer hooks run confined like the workload; \
+           restricted: no hooks at all",
     enforced_by: "the file is looked at before anything is made; startContainer runs after the confinement of the workload",
     kernel_floor: "any",
     refs: &["NIST SP 800-190 4.4.1", "NIST SP 800-190 4.5.5"],
@@ -58,7 +60,7 @@ impl Control for Hooks {
                     refuse_any(&at, hook.path(), cx, findings);
                     continue;
                 }
-                judge(&at, hook.path(), runs, cx, findings);
+                judge(&at, hook, runs, cx, findings);
             }
         }
     }
@@ -101,7 +103,8 @@ fn refuse_any(at: &str, path: &Path, cx: &Context<'_>, findings: &mut Findings) 
     );
 }
 
-fn judge(at: &str, path: &Path, runs: Runs, cx: &Context<'_>, findings: &mut Findings) {
+fn judge(at: &str, hook: &Hook, runs: Runs, cx: &Context<'_>, findings: &mut Findings) {
+    let path = hook.path();
     let shown = path.display();
     if !path.is_absolute() {
         findings.refused(
@@ -132,7 +135,67 @@ fn judge(at: &str, path: &Path, runs: Runs, cx: &Context<'_>, findings: &mut Fin
             format!("the hook {shown} is not a regular file"),
             "name the program itself",
         ),
-        Some(HookFile::Executable { uid, mode }) => judge_file(at, path, *uid, *mode, cx, findings),
+        Some(HookFile::Executable { uid, mode }) => {
+            judge_file(at, path, *uid, *mode, cx, findings);
+            judge_environment(at, hook, findings);
+        }
+    }
+}
+
+/// Whether the policy names the program, or a directory that it lies in. By its name: what a symlink there leads to is the choice
+/// of whoever can write that directory.
+fn is_allowed(path: &Path, cx: &Context<'_>) -> bool {
+    let climbs = path.components().any(|c| c == Component::ParentDir);
+    let allow = &cx.policy.policy.hooks.allow;
+    !climbs && allow.iter().any(|a| a.is_absolute() && path.starts_with(a))
+}
+
+/// Variables that make a program run the code of another: ld.so(8), glibc's converters, and those of shells and interpreters.
+const LOADS_CODE: [&str; 14] = [
+    "BASH_ENV",
+    "ENV",
+    "GCONV_PATH",
+    "GLIBC_TUNABLES",
+    "LUA_INIT",
+    "NODE_OPTIONS",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+    "SHELLOPTS",
+];
+
+/// Where only root can put programs.
+const SYSTEM_PATH: [&str; 8] = [
+    "/bin",
+    "/run/current-system/sw/bin",
+    "/sbin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/snap/bin",
+];
+
+fn judge_environment(at: &str, hook: &Hook, findings: &mut Findings) {
+    for variable in hook.env().iter().flatten() {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        let loads = name.starts_with("LD_") || name.starts_with("BASH_FUNC_") || LOADS_CODE.contains(&name);
+        let leads = name == "PATH" && value.split(':').any(|dir| !SYSTEM_PATH.contains(&dir));
+        if loads || leads {
+            findings.refused(
+                "environment",
+                at,
+                format!(
+                    "the hook {} is to run with {name:?} in its environment, which can make it run other code",
+                    hook.path().display()
+                ),
+                format!("remove {name:?} from the hook's `env`; PATH may name system directories only"),
+            );
+        }
     }
 }
 
@@ -152,7 +215,14 @@ fn judge_file(at: &str, path: &Path, uid: u32, mode: u32, cx: &Context<'_>, find
             format!("chmod go-w {shown}"),
         );
     }
-    if ours {
+    if (ours || unmapped) && !is_allowed(path, cx) {
+        findings.refused(
+            "not-allowed",
+            at,
+            format!("the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it"),
+            format!("remove the hook, or allow it in /etc/gabion/policy.toml: [hooks] allow = [\"{shown}\"]"),
+        );
+    } else if ours {
         findings.kept(at, format!("{shown} is owned by uid {uid}"));
     } else if unmapped {
         findings.warned(
@@ -179,6 +249,7 @@ mod tests {
 
     fn hook(stage: &str, path: &str, file: Option<HookFile>) -> Case {
         let mut case = Case::new().with(&format!("/hooks/{stage}"), json!([{"path": path}]));
+        case.policy.policy.hooks.allow = vec!["/h".into(), "/usr/bin".into()];
         if let Some(file) = file {
             case.host.hooks.insert(path.into(), file);
         }
@@ -216,6 +287,43 @@ mod tests {
                 assert_eq!(codes(&decision), [code], "{stage} {path}");
                 refusal(&decision, code);
             }
+        }
+    }
+
+    #[test]
+    fn only_what_the_policy_names_runs() {
+        for path in ["/bin/sh", "/h2", "/usr/bin/../../bin/sh", "/usr/binary"] {
+            let (_, decision) = hook("createRuntime", path, file(0, 0o755)).decide(&Hooks);
+            assert_eq!(codes(&decision), ["hooks.not-allowed"], "{path}");
+        }
+        let mut case = hook("createRuntime", "/bin/sh", file(0, 0o755));
+        case.policy.policy.hooks.allow = vec!["".into()];
+        refusal(&case.decide(&Hooks).1, "hooks.not-allowed");
+    }
+
+    #[test]
+    fn no_code_comes_in_by_the_environment() {
+        let with = |env: &str| {
+            let case = hook("prestart", "/h", file(0, 0o755)).with("/hooks/prestart/0/env", json!([env]));
+            case.decide(&Hooks).1
+        };
+        for bad in [
+            "LD_PRELOAD=/x.so",
+            "LD_AUDIT=",
+            "PYTHONPATH=/x",
+            "PATH=/tmp:/bin",
+            "PATH=",
+            "BASH_ENV=/x",
+            "ENV",
+        ] {
+            assert_eq!(codes(&with(bad)), ["hooks.environment"], "{bad}");
+        }
+        for good in [
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG=C",
+            "NVIDIA_VISIBLE_DEVICES=all",
+        ] {
+            assert!(codes(&with(good)).is_empty(), "{good}");
         }
     }
 

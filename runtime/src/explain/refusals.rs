@@ -196,10 +196,22 @@ pub(super) static REFUSALS: &[Entry] = &[
         "ask for fewer, for a directory above several; else raise [holes] max_count",
     ),
     entry(
+        "hooks.environment",
+        "A hook of the host is to run with a variable that makes programs run other code: LD_PRELOAD, PYTHONPATH, a PATH of one's own.",
+        "",
+        "remove the variable from the hook's env",
+    ),
+    entry(
         "hooks.missing",
         "A hook's program is not on the host.",
         "",
         "install it, or remove the hook",
+    ),
+    entry(
+        "hooks.not-allowed",
+        "A program of the host is to run as a hook, with arguments of the spec's choice, and the policy does not name it.",
+        "who writes it: --hooks-dir of podman, the CRI's hooks directory, an NRI plugin, the config.json itself",
+        "remove the hook; else [hooks] allow in the policy, for a program that does one thing",
     ),
     entry(
         "hooks.not-a-file",

@@ -95,6 +95,7 @@ impl Policy {
                 paths(&self.mounts.exec_paths, &base.mounts.exec_paths),
             ),
             ("devices.allow", paths(&self.devices.allow, &base.devices.allow)),
+            ("hooks.allow", paths(&self.hooks.allow, &base.hooks.allow)),
             ("sysctl.allow", names(&self.sysctl.allow, &base.sysctl.allow)),
             (
                 "capabilities.allow",
@@ -167,6 +168,7 @@ mod tests {
             ("level = \"permissive\"", "", "level"),
             ("[controls]\nlandlock = \"observe\"", "", "landlock"),
             ("[devices]\nallow = [\"/dev/fuse\"]", "", "devices.allow"),
+            ("[hooks]\nallow = [\"/opt/hooks\"]", "", "hooks.allow"),
             ("", "exec = \"deny\"", "exec"),
             ("", "[cgroup]\nmax_memory = \"1g\"", "cgroup.max_memory"),
             ("[cgroup]\nmemory = \"64g\"", "", "cgroup.memory"),

@@ -21,7 +21,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 36] = [
+pub static KEYS: [Key; 37] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -134,6 +134,12 @@ pub static KEYS: [Key; 36] = [
         "`observe` lets memfd_create(2) make executable files, which undoes noexec",
     ),
     key("rlimits.max_nofile", "number", "1048576", "the largest RLIMIT_NOFILE"),
+    key(
+        "hooks.allow",
+        "paths",
+        "[]",
+        "programs of the host, or directories of such, that a spec may have run as hooks",
+    ),
     key(
         "capabilities.allow",
         "names",
