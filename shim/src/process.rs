@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::shim::shim::{DeleteResponse, StateResponse, WaitResponse};
 use nix::unistd::Pid;
@@ -14,6 +14,9 @@ use crate::sync::Once;
 use crate::sys::kill_any;
 use crate::task_state::{Action, Phase};
 use crate::time::timestamp;
+
+/// What gabion's own `exec` ends with where it could not start the program.
+const NOT_STARTED: u32 = 255;
 
 /// A process and everything that belongs to it alone.
 pub struct Process {
@@ -101,12 +104,28 @@ impl Process {
         self.reaped().get().is_some()
     }
 
+    /// There is no process and there will be none: who waits for its end need not wait for ever.
+    pub fn never_ran(&self) {
+        if self.pid().is_none() && self.exited.get().is_none() {
+            self.phase.set(Phase::Stopped);
+            self.exited.set(Exit {
+                status: NOT_STARTED,
+                at: SystemTime::now(),
+            });
+        }
+    }
+
     /// Signals it directly. Its number cannot be anybody else's: only this shim can reap it, and has not.
     pub fn signal(&self, signal: u32, exits: &Exits) -> Result<()> {
         if self.has_ended(exits) {
             return Err(Error::ProcessFinished);
         }
-        let pid = self.pid().ok_or(Error::ProcessFinished)?;
+        // Not «finished»: containerd would wait for an end that nobody will see.
+        let pid = self.pid().ok_or_else(|| Error::State {
+            id: self.id.clone(),
+            phase: self.phase(),
+            action: Action::Kill,
+        })?;
         let number = i32::try_from(signal).map_err(|_| Error::BadRequest("no such signal"))?;
         kill_any(pid, number).map_err(|error| Error::system("signalling the process", error))
     }

@@ -5,11 +5,11 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use common::{Node, SOON, run, until};
+use common::host::run;
+use common::{Node, SOON, until};
 
 #[test]
 fn output_and_exit_codes() {
@@ -51,9 +51,9 @@ fn much_output_and_input_pass_unharmed() {
     assert_eq!(ran.out.lines().last(), Some("200000"));
     let input = "0123456789abcde\n".repeat(20_000);
     let arguments = node.run_arguments(&["--rm"], &node.id("in"), &["wc", "-c"]);
-    let ran = node
-        .ctr_with_input(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &input)
-        .ok();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let runs = |_: &str| node.status(&node.id("in")).as_deref() == Some("RUNNING");
+    let ran = node.ctr_with_input(&arguments, &input, &runs).ok();
     assert_eq!(ran.out.trim(), "320000");
     node.assert_clean();
 }
@@ -72,8 +72,9 @@ fn exec_has_its_own_stdio_and_code() {
     assert_eq!(exec("b", &["true"]).code(), Some(0));
     // A process that is not there is an error, and the container goes on.
     assert_ne!(exec("c", &["/nonexistent"]).code(), Some(0));
+    let through = |out: &str| out == "through\n";
     let ran = node
-        .ctr_with_input(&["task", "exec", "--exec-id", "d", &id, "cat"], "through\n")
+        .ctr_with_input(&["task", "exec", "--exec-id", "d", &id, "cat"], "through\n", &through)
         .ok();
     assert_eq!(ran.out, "through\n");
     for number in 0..20 {
@@ -193,37 +194,74 @@ fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
+/// What `ctr events` has seen of containers, from when it is known to listen.
+struct Events {
+    listener: std::process::Child,
+    log: PathBuf,
+}
+
+impl Events {
+    fn listen(node: &Node) -> Self {
+        let log = node.dir.join("events");
+        let mut command = node.ctr_command(&["events"]);
+        let listener = command.stdout(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let events = Self { listener, log };
+        let mut attempt = 0;
+        until(SOON, "it listens", || {
+            attempt += 1;
+            node.ctr(&["namespaces", "label", "default", &format!("attempt={attempt}")])
+                .ok();
+            events.text().contains("/namespaces/update").then_some(())
+        });
+        events
+    }
+
+    fn text(&self) -> String {
+        text(&self.log)
+    }
+
+    /// The topics of a container's events, in their order.
+    fn of(&self, id: &str) -> Vec<String> {
+        let text = self.text();
+        let wanted = format!("\"container_id\":\"{id}\"");
+        let lines = text.lines().filter(|line| line.contains(&wanted));
+        let topics = lines.filter_map(|line| line.split_whitespace().find_map(|word| word.strip_prefix("/tasks/")));
+        topics.map(str::to_owned).collect()
+    }
+
+    fn until(&self, id: &str, topic: &str) {
+        until(SOON, topic, || {
+            self.of(id).iter().any(|seen| seen == topic).then_some(())
+        });
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.listener.kill().unwrap();
+        self.listener.wait().unwrap();
+    }
+}
+
 #[test]
 fn events_come_in_order_and_once() {
     let node = Node::start("event");
-    let log = node.dir.join("events");
-    let mut listener = node
-        .ctr_command(&["events"])
-        .stdout(fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let events = Events::listen(&node);
     let id = node.sleeper("s");
     node.ctr(&["task", "exec", "--exec-id", "e", &id, "true"]).ok();
     node.ctr(&["task", "pause", &id]).ok();
     node.ctr(&["task", "resume", &id]).ok();
     node.remove(&id);
-    for round in 0..10 {
-        node.run(&["--rm"], &node.id(&format!("quick{round}")), &["true"]).ok();
+    let quick: Vec<_> = (0..10).map(|round| node.id(&format!("quick{round}"))).collect();
+    for id in &quick {
+        node.run(&["--rm"], id, &["true"]).ok();
     }
-    std::thread::sleep(Duration::from_millis(500));
-    listener.kill().unwrap();
-    listener.wait().unwrap();
-    let text = text(&log);
-    let of = |id: &str| -> Vec<String> {
-        let lines = text
-            .lines()
-            .filter(|line| line.contains(&format!("\"container_id\":\"{id}\"")));
-        let topics = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("/tasks/")));
-        topics
-            .map(|topic| topic.trim_start_matches("/tasks/").to_owned())
-            .collect()
-    };
+    // What came twice would have come by the time that another container's whole life has been told.
+    let last = node.id("last");
+    node.run(&["--rm"], &last, &["true"]).ok();
+    for id in quick.iter().chain([&id, &last]) {
+        events.until(id, "delete");
+    }
     let expected = [
         "create",
         "start",
@@ -235,27 +273,23 @@ fn events_come_in_order_and_once() {
         "exit",
         "delete",
     ];
-    assert_eq!(of(&id), expected, "{text}");
-    for round in 0..10 {
+    assert_eq!(events.of(&id), expected, "{}", events.text());
+    for id in &quick {
         assert_eq!(
-            of(&node.id(&format!("quick{round}"))),
+            events.of(id),
             ["create", "start", "exit", "delete"],
-            "{text}"
+            "{}",
+            events.text()
         );
     }
+    drop(events);
     node.assert_clean();
 }
 
 #[test]
 fn out_of_memory_is_an_event() {
     let node = Node::start("oom");
-    let log = node.dir.join("events");
-    let mut listener = node
-        .ctr_command(&["events"])
-        .stdout(fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let events = Events::listen(&node);
     let id = node.id("eats");
     let limit = (16 << 20).to_string();
     let ran = node.run(
@@ -264,10 +298,7 @@ fn out_of_memory_is_an_event() {
         &["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"],
     );
     assert_ne!(ran.code(), Some(0));
-    until(SOON, "the event", || {
-        text(&log).lines().any(|line| line.contains("/tasks/oom")).then_some(())
-    });
-    listener.kill().unwrap();
-    listener.wait().unwrap();
+    events.until(&id, "oom");
+    drop(events);
     node.assert_clean();
 }

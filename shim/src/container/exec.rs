@@ -29,9 +29,10 @@ impl Container {
         write_private(&file, &spec)?;
         let result = self.exec_with(process, &file).await;
         fs::remove_file(&file).map_err(|error| Error::at("removing", &file, error))?;
-        if result.is_ok()
-            && let Some((_, spec)) = self.execs.borrow_mut().get_mut(&process.id)
-        {
+        if result.is_err() {
+            process.never_ran();
+        }
+        if let Some((_, spec)) = self.execs.borrow_mut().get_mut(&process.id) {
             *spec = Vec::new();
         }
         result
@@ -74,6 +75,7 @@ impl Container {
         process.check(&self.id, Action::Delete)?;
         process.finish_copying(DRAIN.1).await;
         let _turn = self.lock.lock().await;
+        process.never_ran();
         process.advance(&self.id, Action::Delete)?;
         self.execs.borrow_mut().remove(exec);
         Ok(process.deleted())

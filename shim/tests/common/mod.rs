@@ -5,99 +5,115 @@
 // Tests may panic; clippy.toml knows it of test functions only, not of what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod host;
+pub mod image;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sha2::{Digest, Sha256};
+
+use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number, processes, run, tail};
+
+pub use host::{SOON, until};
+pub use image::IMAGE;
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
-pub const IMAGE: &str = "docker.io/library/gabion-test:1";
-const APPLETS: &[&str] = &[
-    "sh", "true", "false", "echo", "sleep", "cat", "stty", "tty", "dd", "seq", "wc", "head", "yes", "tail", "ls",
-    "kill",
-];
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// What a command did.
-#[derive(Debug)]
-pub struct Ran {
-    pub status: ExitStatus,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ran {
-    pub fn code(&self) -> Option<i32> {
-        self.status.code()
-    }
-
-    #[track_caller]
-    pub fn ok(self) -> Self {
-        assert!(self.status.success(), "{self:#?}");
-        self
-    }
-}
 
 /// A containerd and everything around it.
 pub struct Node {
     pub dir: PathBuf,
     containerd: Option<Child>,
     name: String,
+    /// containerd's, of what runs here. In "k8s.io" it is the CRI plugin that runs it; elsewhere there is none.
+    namespace: &'static str,
 }
 
-/// The runtime under test: `RUNTIME_UNDER_TEST`, else a gabion beside the shim, else runc.
+/// How a node differs from the one that `ctr` needs.
+pub struct Setup<'a> {
+    pub namespace: &'static str,
+    /// What is added to containerd's configuration, given the node's directory.
+    pub config: &'a dyn Fn(&Path) -> String,
+    /// What is added to gabion's policy, given the node's directory.
+    pub policy: &'a dyn Fn(&Path) -> String,
+}
+
+/// The runtime under test: `GABION_BIN`, else the one beside the shim.
 pub fn runtime() -> PathBuf {
     let beside = Path::new(SHIM).with_file_name("gabion");
-    match std::env::var_os("RUNTIME_UNDER_TEST") {
-        Some(path) => path.into(),
-        None if beside.exists() => beside,
-        None => "/usr/sbin/runc".into(),
-    }
+    let path = std::env::var_os("GABION_BIN").map_or(beside, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "no {}: run `cargo build -p gabion` first",
+        path.display()
+    );
+    path
 }
-
-#[track_caller]
-pub fn until<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + limit;
-    loop {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-pub const SOON: Duration = Duration::from_secs(20);
 
 impl Node {
     pub fn start(name: &str) -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let setup = Setup {
+            namespace: "default",
+            config: &|_| String::new(),
+            policy: &|_| String::new(),
+        };
+        Self::with(name, &setup)
+    }
+
+    pub fn with(name: &str, setup: &Setup<'_>) -> Self {
+        let number = number();
         // Short, since sockets lie in it.
         let dir = PathBuf::from(format!("/tmp/gst-{}-{number}", std::process::id()));
         fs::create_dir_all(dir.join("bin")).unwrap();
         symlink(SHIM, dir.join("bin/containerd-shim-gabion-v2")).unwrap();
-        let options = format!(
-            "binary = \"{}\"\nroot = \"{}\"\n",
-            runtime().display(),
-            dir.join("runtime").display()
-        );
-        fs::write(dir.join("options.toml"), options).unwrap();
-        fs::write(dir.join("config.toml"), config(&dir)).unwrap();
         let mut node = Self {
             dir,
             containerd: None,
             name: format!("{name}-{}-{number}", std::process::id()),
+            namespace: setup.namespace,
         };
+        node.write_policy("policy.toml", &(setup.policy)(&node.dir));
+        node.write_options("options.toml", "");
+        fs::write(node.dir.join("config.toml"), config(&node.dir, setup)).unwrap();
         node.up();
-        let image = node.make_image();
+        let image = image::make(&node.dir);
         node.ctr(&["images", "import", image.to_str().unwrap()]).ok();
         node
+    }
+
+    /// A policy whose audit records stay in this node.
+    pub fn write_policy(&self, name: &str, text: &str) {
+        let audit = format!("[audit]\nfile = \"{}\"\n", self.dir.join("audit.jsonl").display());
+        let path = self.dir.join(name);
+        fs::write(&path, format!("{text}\n{audit}")).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    /// The shim's options of a handler: this node's runtime, state and policy, and `more`.
+    pub fn write_options(&self, name: &str, more: &str) {
+        let dir = self.dir.display();
+        let binary = runtime();
+        let binary = binary.display();
+        let options =
+            format!("binary = \"{binary}\"\nroot = \"{dir}/runtime\"\npolicy = \"{dir}/policy.toml\"\n{more}");
+        fs::write(self.dir.join(name), options).unwrap();
+    }
+
+    /// gabion on this node's containers.
+    pub fn gabion(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(runtime());
+        command.arg("--root").arg(self.dir.join("runtime").join(self.namespace));
+        command.args(arguments);
+        run(command, &self.dir, None, SOON)
+    }
+
+    /// What names this node and nothing else.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// An id for a container that no other test has.
@@ -144,21 +160,19 @@ impl Node {
 
     pub fn ctr_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.socket()).args(arguments);
+        command.arg("--address").arg(self.socket());
+        command.args(["--namespace", self.namespace]).args(arguments);
         command
     }
 
     pub fn ctr(&self, arguments: &[&str]) -> Ran {
-        run(self.ctr_command(arguments), &self.dir, None, Duration::from_mins(1))
+        run(self.ctr_command(arguments), &self.dir, None, SOON)
     }
 
-    pub fn ctr_with_input(&self, arguments: &[&str], input: &str) -> Ran {
-        run(
-            self.ctr_command(arguments),
-            &self.dir,
-            Some(input),
-            Duration::from_mins(1),
-        )
+    /// ctr forgets to close the process's stdin if its own ends before there is a process, so that is waited for.
+    pub fn ctr_with_input(&self, arguments: &[&str], text: &str, there: &dyn Fn(&str) -> bool) -> Ran {
+        let input = Input { text, until: there };
+        run(self.ctr_command(arguments), &self.dir, Some(input), SOON)
     }
 
     /// `ctr run`'s arguments for the shim under test, with `flags` before the image.
@@ -232,6 +246,19 @@ impl Node {
             .collect()
     }
 
+    /// Where containerd keeps the bundles of this node's containers.
+    pub fn bundles(&self) -> PathBuf {
+        self.dir
+            .join("state/io.containerd.runtime.v2.task")
+            .join(self.namespace)
+    }
+
+    /// Where the shim of a container listens.
+    pub fn shim_socket(&self, id: &str) -> PathBuf {
+        let address = fs::read_to_string(self.bundles().join(id).join("address")).unwrap();
+        PathBuf::from(address.strip_prefix("unix://").unwrap())
+    }
+
     /// Fails if anything of this node's containers is left after a while: containerd itself cleans up behind its answers.
     #[track_caller]
     pub fn assert_clean(&self) {
@@ -257,35 +284,16 @@ impl Node {
         let paths = [
             mounts_below(&self.dir.join("state")),
             cgroups_with(&self.name),
-            glob(&self.dir.join("state/io.containerd.runtime.v2.task/default")),
-            glob(&self.dir.join("runtime/default")),
+            entries(&self.bundles()),
+            entries(&self.dir.join("runtime").join(self.namespace)),
         ];
-        left.extend(paths.concat().iter().map(|path| path.display().to_string()));
+        // gabion's cache of seccomp profiles outlives containers, and is no container's.
+        let paths = paths
+            .concat()
+            .into_iter()
+            .filter(|path| !path.ends_with(".seccomp-cache"));
+        left.extend(paths.map(|path| path.display().to_string()));
         left
-    }
-
-    fn make_image(&self) -> PathBuf {
-        let (root, image) = (self.dir.join("image/root"), self.dir.join("image"));
-        for directory in ["bin", "tmp", "etc", "proc", "sys", "dev", "run"] {
-            fs::create_dir_all(root.join(directory)).unwrap();
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for applet in APPLETS {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
-        tar(&image.join("layer.tar"), &root, &["."]);
-        let digest = sha256(&fs::read(image.join("layer.tar")).unwrap());
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux", "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-        });
-        fs::write(image.join("config.json"), config.to_string()).unwrap();
-        let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"] }]);
-        fs::write(image.join("manifest.json"), manifest.to_string()).unwrap();
-        let file = self.dir.join("image.tar");
-        tar(&file, &image, &["config.json", "layer.tar", "manifest.json"]);
-        file
     }
 }
 
@@ -293,7 +301,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         if failed {
-            eprintln!("--- containerd.log\n{}", tail(&self.containerd_log(), 60));
+            eprintln!("--- containerd.log\n{}", tail(&self.containerd_log(), 30));
         }
         for shim in self.shims() {
             for child in children_of(shim) {
@@ -301,7 +309,7 @@ impl Drop for Node {
             }
             let _gone = kill(shim, Signal::SIGKILL);
         }
-        for bundle in glob(&self.dir.join("state/io.containerd.runtime.v2.task/default")) {
+        for bundle in entries(&self.bundles()) {
             let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
             let _gone = fs::remove_file(address.trim_start_matches("unix://"));
         }
@@ -324,144 +332,16 @@ impl Drop for Node {
     }
 }
 
-fn config(dir: &Path) -> String {
+fn config(dir: &Path, setup: &Setup<'_>) -> String {
+    let more = (setup.config)(dir);
+    let snapshotters = ["btrfs", "zfs", "devmapper", "aufs"].map(|name| format!("io.containerd.snapshotter.v1.{name}"));
+    let mut disabled = snapshotters.to_vec();
+    if setup.namespace != "k8s.io" {
+        disabled.push("io.containerd.grpc.v1.cri".to_owned());
+    }
     let dir = dir.display();
     format!(
-        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
-         disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.snapshotter.v1.btrfs\", \
-         \"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.devmapper\", \
-         \"io.containerd.snapshotter.v1.aufs\"]\n\
-         [grpc]\naddress = \"{dir}/c.sock\"\n[debug]\nlevel = \"debug\"\n"
+        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {disabled:?}\n\
+         [grpc]\naddress = \"{dir}/c.sock\"\n[debug]\nlevel = \"debug\"\n{more}"
     )
-}
-
-/// Runs a command to its end, or kills it at the limit.
-pub fn run(mut command: Command, dir: &Path, input: Option<&str>, limit: Duration) -> Ran {
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let (out, err) = (dir.join(format!("out-{number}")), dir.join(format!("err-{number}")));
-    command
-        .stdout(fs::File::create(&out).unwrap())
-        .stderr(fs::File::create(&err).unwrap());
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child = command.spawn().unwrap();
-    let stdin = child.stdin.take();
-    if let (Some(mut stdin), Some(input)) = (stdin, input) {
-        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
-        // ctr forgets to close the container's stdin if its own ends before the task is made.
-        std::thread::sleep(Duration::from_millis(700));
-    }
-    let end = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > end {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("{command:?} did not end in time: {}", fs::read_to_string(&err).unwrap());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-    let ran = Ran {
-        status,
-        out: read(&out),
-        err: read(&err),
-    };
-    fs::remove_file(out).unwrap();
-    fs::remove_file(err).unwrap();
-    ran
-}
-
-/// Every process that is not a zombie, with its command line.
-pub fn processes() -> Vec<(Pid, Vec<String>)> {
-    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline"))
-            .ok()
-            .filter(|line| !line.is_empty())?;
-        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-        Some((
-            Pid::from_raw(pid),
-            words.map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
-        ))
-    })
-    .collect()
-}
-
-/// Whether the process exists and is no zombie.
-pub fn alive(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-}
-
-pub fn children_of(pid: Pid) -> Vec<Pid> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace()
-        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
-        .collect()
-}
-
-pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let points = text
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from);
-    points.filter(|point| point.starts_with(dir)).collect()
-}
-
-pub fn cgroups_with(name: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(directory) = todo.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok) {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let path = entry.path();
-                if entry.file_name().to_string_lossy().contains(name) {
-                    found.push(path.clone());
-                }
-                todo.push(path);
-            }
-        }
-    }
-    found
-}
-
-fn glob(directory: &Path) -> Vec<PathBuf> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn tar(file: &Path, directory: &Path, members: &[&str]) {
-    let status = Command::new("tar")
-        .arg("-cf")
-        .arg(file)
-        .arg("-C")
-        .arg(directory)
-        .args(members)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for byte in Sha256::digest(bytes) {
-        write!(text, "{byte:02x}").unwrap();
-    }
-    text
-}
-
-pub fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<_> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -1,0 +1,278 @@
+//! What the shim says to requests and at its command line: to each containerd in its own way, and to nonsense.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use common::{Node, SHIM, SOON};
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
+use containerd_shim_protos::shim::oci::Options;
+use containerd_shim_protos::shim::shim::{
+    CheckpointTaskRequest, ConnectRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
+    ShutdownRequest, StateRequest, StateResponse,
+};
+use containerd_shim_protos::ttrpc::proto::{Code, MessageHeader, Request, Response};
+use containerd_shim_protos::types::introspection::RuntimeInfo;
+
+const V2: &str = "containerd.task.v2.Task";
+const V3: &str = "containerd.task.v3.Task";
+
+struct Client(UnixStream, u32);
+
+impl Client {
+    fn connect(socket: &std::path::Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        Self(stream, 1)
+    }
+
+    fn raw(&mut self, service: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, (Code, String)> {
+        let request = Request {
+            service: service.into(),
+            method: method.into(),
+            payload,
+            ..Request::default()
+        };
+        self.frame(&request.write_to_bytes().unwrap());
+        self.answer()
+    }
+
+    fn frame(&mut self, body: &[u8]) {
+        let mut bytes: Vec<u8> = MessageHeader::new_request(self.1, body.len().try_into().unwrap()).into();
+        bytes.extend(body);
+        self.0.write_all(&bytes).unwrap();
+    }
+
+    fn answer(&mut self) -> Result<Vec<u8>, (Code, String)> {
+        let mut header = [0; 10];
+        self.0.read_exact(&mut header).unwrap();
+        let header = MessageHeader::from(header);
+        assert_eq!(header.stream_id, self.1);
+        self.1 += 2;
+        let mut body = vec![0; header.length.try_into().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        let response = Response::parse_from_bytes(&body).unwrap();
+        match response.status.as_ref() {
+            Some(status) if status.code() != Code::OK => Err((status.code(), status.message.clone())),
+            _ => Ok(response.payload),
+        }
+    }
+
+    fn call(&mut self, service: &str, method: &str, request: &impl Message) -> Result<Vec<u8>, (Code, String)> {
+        self.raw(service, method, request.write_to_bytes().unwrap())
+    }
+
+    fn code(&mut self, method: &str, request: &impl Message) -> Code {
+        self.call(V2, method, request).unwrap_err().0
+    }
+}
+
+#[test]
+fn invalid_requests_are_errors_and_nothing_more() {
+    let node = Node::start("invalid");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let state = StateRequest {
+        id: id.clone(),
+        ..StateRequest::default()
+    };
+    for service in [V2, V3] {
+        let answer = StateResponse::parse_from_bytes(&client.call(service, "State", &state).unwrap()).unwrap();
+        assert_eq!(answer.pid.cast_signed(), node.pid(&id).as_raw());
+    }
+    assert_eq!(client.raw("x.Y", "State", vec![]).unwrap_err().0, Code::UNIMPLEMENTED);
+    assert_eq!(client.raw(V2, "Fly", vec![]).unwrap_err().0, Code::UNIMPLEMENTED);
+    assert_eq!(
+        client.raw(V2, "State", vec![0xff; 9]).unwrap_err().0,
+        Code::INVALID_ARGUMENT
+    );
+    assert_eq!(client.code("State", &StateRequest::default()), Code::NOT_FOUND);
+    let create = |id: &str, bundle: &str| CreateTaskRequest {
+        id: id.into(),
+        bundle: bundle.into(),
+        ..CreateTaskRequest::default()
+    };
+    assert_eq!(client.code("Create", &create("../x", "/tmp")), Code::INVALID_ARGUMENT);
+    assert_eq!(client.code("Create", &create("--help", "/tmp")), Code::INVALID_ARGUMENT);
+    assert_eq!(
+        client.code("Create", &create("x", "/nonexistent")),
+        Code::INVALID_ARGUMENT
+    );
+    assert_eq!(client.code("Create", &create("x", "relative")), Code::INVALID_ARGUMENT);
+    let own = node.bundles().join(&id);
+    assert_eq!(
+        client.code("Create", &create(&id, own.to_str().unwrap())),
+        Code::ALREADY_EXISTS
+    );
+    assert_eq!(
+        client.code(
+            "Checkpoint",
+            &CheckpointTaskRequest {
+                id: id.clone(),
+                ..Default::default()
+            }
+        ),
+        Code::UNIMPLEMENTED
+    );
+    let kill = KillRequest {
+        id: id.clone(),
+        exec_id: "none".into(),
+        signal: 9,
+        ..KillRequest::default()
+    };
+    assert_eq!(client.code("Kill", &kill), Code::NOT_FOUND);
+    let exec = |exec: &str, spec: Option<Any>| ExecProcessRequest {
+        id: id.clone(),
+        exec_id: exec.into(),
+        spec: spec.into(),
+        ..ExecProcessRequest::default()
+    };
+    assert_eq!(
+        client.code("Exec", &exec("../../x", Some(Any::new()))),
+        Code::INVALID_ARGUMENT
+    );
+    assert_eq!(client.code("Exec", &exec("x", None)), Code::INVALID_ARGUMENT);
+    client.call(V2, "Exec", &exec("x", Some(Any::new()))).unwrap();
+    assert_eq!(client.code("Exec", &exec("x", Some(Any::new()))), Code::ALREADY_EXISTS);
+    client.frame(&[0xff; 30]);
+    assert_eq!(client.answer().unwrap_err().0, Code::UNIMPLEMENTED);
+    client.frame(&vec![0; 5 << 20]);
+    assert_eq!(client.answer().unwrap_err().0, Code::INVALID_ARGUMENT);
+    // Half a frame, then silence, then gone.
+    Client::connect(&node.shim_socket(&id)).0.write_all(&[0, 0, 1]).unwrap();
+    // A shutdown with a container left is none.
+    client
+        .call(
+            V2,
+            "Shutdown",
+            &ShutdownRequest {
+                id: id.clone(),
+                now: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
+    client.call(V3, "State", &state).unwrap();
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
+
+fn start(node: &Node, id: &str, sandbox: Option<&str>, input: &[u8]) -> Vec<u8> {
+    let bundle = node.dir.join("bundles").join(id);
+    fs::create_dir_all(&bundle).unwrap();
+    let annotations = sandbox.map(|id| serde_json::json!({ "io.kubernetes.cri.sandbox-id": id }));
+    fs::write(
+        bundle.join("config.json"),
+        serde_json::json!({ "annotations": annotations }).to_string(),
+    )
+    .unwrap();
+    let mut command = Command::new(SHIM);
+    command
+        .args(["-namespace", "default", "-address"])
+        .arg(node.socket())
+        .args(["-publish-binary", "", "-id", id, "start"]);
+    command
+        .env("TTRPC_ADDRESS", format!("{}.ttrpc", node.socket().display()))
+        .current_dir(bundle);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn start_answers_each_containerd_in_its_own_way_and_a_pod_has_one_shim() {
+    let node = Node::start("start");
+    let params = BootstrapParams {
+        instance_id: "pod".into(),
+        namespace: "default".into(),
+        containerd_ttrpc_address: format!("unix://{}.ttrpc", node.socket().display()),
+        ..BootstrapParams::default()
+    };
+    let answer = start(&node, "pod", Some("pod"), &params.write_to_bytes().unwrap());
+    let result = BootstrapResult::parse_from_bytes(&answer).unwrap();
+    assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+    let runc = Options {
+        binary_name: "runc".into(),
+        ..Options::default()
+    };
+    let options = Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: runc.write_to_bytes().unwrap(),
+        ..Any::default()
+    };
+    for input in [vec![], options.write_to_bytes().unwrap()] {
+        assert_eq!(start(&node, "app", Some("pod"), &input), result.address.as_bytes());
+    }
+    assert_eq!(node.shims().len(), 1);
+    assert_ne!(start(&node, "other", None, &[]), result.address.as_bytes());
+    assert_eq!(node.shims().len(), 2);
+    for id in ["pod", "other"] {
+        let address = fs::read_to_string(node.dir.join("bundles").join(id).join("address")).unwrap();
+        let mut client = Client::connect(std::path::Path::new(address.strip_prefix("unix://").unwrap()));
+        let answer = client
+            .call(
+                V3,
+                "Connect",
+                &ConnectRequest {
+                    id: id.into(),
+                    ..Default::default()
+                },
+            )
+            .unwrap();
+        let connected = ConnectResponse::parse_from_bytes(&answer).unwrap();
+        assert!(
+            node.shims()
+                .iter()
+                .any(|pid| pid.as_raw() == connected.shim_pid.cast_signed())
+        );
+        client.call(V3, "Shutdown", &ShutdownRequest::new()).unwrap();
+    }
+    node.assert_clean();
+}
+
+#[test]
+fn info_is_the_runtimes_features() {
+    let runc = Options {
+        binary_name: "/usr/sbin/runc".into(),
+        ..Options::default()
+    };
+    let options = Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: runc.write_to_bytes().unwrap(),
+        ..Any::default()
+    };
+    let mut child = Command::new(SHIM)
+        .arg("-info")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&options.write_to_bytes().unwrap())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let info = RuntimeInfo::parse_from_bytes(&output.stdout).unwrap();
+    assert_eq!(info.name, "io.containerd.gabion.v2");
+    assert_eq!(info.options, MessageField::some(options));
+    assert!(serde_json::from_slice::<serde_json::Value>(&info.features.value).unwrap()["mountOptions"].is_array());
+}
