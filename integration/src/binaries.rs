@@ -80,6 +80,20 @@ pub fn probe() -> &'static Path {
     })
 }
 
+/// The shim, in the same kind of build as gabion.
+pub fn shim() -> PathBuf {
+    let name = "containerd-shim-gabion-v2";
+    let built = || {
+        build(
+            &["-p", "containerd-shim-gabion", "--bin", name],
+            "",
+            &format!("debug/{name}"),
+            None,
+        )
+    };
+    from_env("GABION_SHIM").unwrap_or_else(built)
+}
+
 fn gabion() -> PathBuf {
     from_env("GABION_BIN").unwrap_or_else(|| build(&["-p", "gabion", "--bin", "gabion"], "", "debug/gabion", None))
 }

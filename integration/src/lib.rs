@@ -3,7 +3,7 @@
 //! Environment:
 //! - `RUNTIME_UNDER_TEST`: another runtime (`runc`, `crun`) in gabion's place. It knows no policy, so tests of hardening
 //!   only make sure there that the act itself succeeds where nothing forbids it.
-//! - `GABION_BIN`, `GABION_FAULTS_BIN`, `GABION_PROBE`: binaries built elsewhere; otherwise they are built once.
+//! - `GABION_BIN`, `GABION_SHIM`, `GABION_FAULTS_BIN`, `GABION_PROBE`: binaries built elsewhere; otherwise they are built once.
 //! - `GABION_IT_SLOW`: a whole number every time limit is multiplied with (emulated machines).
 #![allow(
     clippy::expect_used,

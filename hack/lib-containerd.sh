@@ -1,0 +1,186 @@
+# Sourced by hack/install: containerd's part of it.
+# shellcheck shell=bash disable=SC2154  # variables of hack/install
+#
+# How containerd merges the files that its config.toml imports decides what can be done without editing somebody's file:
+#   1.6, 1.7   a plugin's section comes from one file, the last that has it. A drop-in with a handler would undo all else that
+#              is said of the CRI plugin (the sandbox's image, CNI's directories, runc's SystemdCgroup), and runc itself.
+#   2.0, …     sections are merged key by key. A drop-in may not have a higher version than config.toml.
+# So nothing is believed: containerd itself prints what it would make of config.toml with the drop-in and without, and the
+# drop-in is only written where nothing but our handlers is the difference.
+
+containerd_config=/etc/containerd/config.toml
+drop_in=/etc/containerd/conf.d/gabion.toml
+
+# An option that is absent is its zero value, and printed or not.
+zero=" = (\"\"|''|false|0|\\[\\])$"
+
+# A file in which containerd starts to read, importing all of $@.
+importing() {
+    local file
+    printf 'version = %s\nimports = [' "$config_version"
+    for file in "$@"; do printf '"%s", ' "$file"; done
+    printf ']\n'
+}
+
+# What containerd makes of a config, each line with its section; our handlers and the list of files are left out.
+effective() {
+    local text
+    text=$(containerd --config "$1" config dump 2>"$work/dump.err") || die "containerd --config $1 config dump: $(tail -n1 "$work/dump.err")"
+    awk '/^imports/ { next }
+        /^ *\[/ { section = $0; gsub(/ /, "", section); next }
+        NF && section !~ /\.runtimes\.gabion(-restricted)?[].]/ { $1 = $1; print section " " $0 }' <<<"$text" | LC_ALL=C sort -u
+}
+
+# Whether the handlers are in what containerd makes of a config.
+has_handlers() {
+    local text
+    text=$(containerd --config "$1" config dump 2>/dev/null) && grep -q '\.runtimes\.gabion\]' <<<"$text" &&
+        grep -q '\.runtimes\.gabion-restricted\]' <<<"$text"
+}
+
+# Whether containerd reads the drop-in. Below --root the paths in config.toml lead elsewhere, so that is only looked at.
+imports_drop_in() {
+    if [[ -z $root ]]; then
+        has_handlers "$containerd_config"
+    else
+        grep -qF "\"$(dirname "$drop_in")/" "$root$containerd_config"
+    fi
+}
+
+# The handlers, as lines for config.toml or a drop-in.
+handlers() {
+    local plugin='io.containerd.grpc.v1.cri' name options
+    [[ $config_version -lt 3 ]] || plugin='io.containerd.cri.v1.runtime'
+    for name in gabion gabion-restricted; do
+        options=/etc/gabion/containerd.toml
+        [[ $name == gabion ]] || options=/etc/gabion/containerd-restricted.toml
+        printf '[plugins."%s".containerd.runtimes.%s]\n' "$plugin" "$name"
+        printf '  runtime_type = "io.containerd.gabion.v2"\n'
+        # Elsewhere containerd finds the shim by its PATH.
+        [[ $prefix == /usr/local || $prefix == /usr ]] ||
+            printf '  runtime_path = "%s/bin/containerd-shim-gabion-v2"\n' "$prefix"
+        printf '  pod_annotations = ["dev.gabion.*"]\n'
+        printf '  [plugins."%s".containerd.runtimes.%s.options]\n' "$plugin" "$name"
+        printf '    ConfigPath = "%s"\n' "$options"
+    done
+}
+
+# The handlers that containerd 1.x has now and, once any is written down, has no longer: runc, the default. Not those that
+# config.toml names itself.
+other_handlers() {
+    local section text last=''
+    [[ $containerd_major -lt 2 ]] || return 0
+    while read -r section text; do
+        [[ ! -f $root$containerd_config ]] || ! grep -qF "$section" "$root$containerd_config" || continue
+        [[ $section == "$last" ]] || printf '%s\n' "$section"
+        printf '  %s\n' "$text"
+        last=$section
+    done < <({ grep -F '.containerd.runtimes.' "$work/before" || true; } | { grep -vE "$zero" || true; })
+}
+
+# The drop-in. Where a section comes from one file only, all handlers are in it.
+make_drop_in() {
+    printf '# Written by gabion'\''s hack/install. The handlers of the RuntimeClasses gabion and gabion-restricted.\n'
+    printf 'version = %s\n' "$config_version"
+    handlers
+    other_handlers
+}
+
+# The shim's options: what containerd cannot say otherwise.
+make_options() {
+    printf '# Options of the shim for one of containerd'\''s handlers: binary, root, policy, level, systemd_cgroup (docs/INSTALL.md).\n'
+    [[ $1 == gabion ]] || printf 'level = "restricted"\n'
+    # As the machine's runc handler does it, since one kubelet asks both.
+    printf 'systemd_cgroup = %s\n' "$systemd_cgroup"
+}
+
+# Reads of containerd what the rest needs to know. Before anything is written: it may not understand its own config.
+look_at_containerd() {
+    local version
+    version=$(containerd --version | awk '{ print $3 }')
+    version=${version#v}
+    containerd_major=${version%%.*}
+    [[ $containerd_major =~ ^[0-9]+$ ]] || die "containerd --version says «$version»; remedy: containerd 1.6 or later in PATH"
+    config_version=$([[ $containerd_major -lt 2 ]] && echo 2 || echo 3)
+    if [[ -f $root$containerd_config ]]; then
+        config_version=$(sed -n 's/^version *= *\([0-9]*\).*/\1/p' "$root$containerd_config" | head -n1)
+        [[ ${config_version:-1} -ge 2 ]] ||
+            die "$containerd_config has version 1; remedy: \`containerd config migrate\` on a containerd 1.7 or later, or write it anew with version = 2"
+        # Our lines are known to mean the same in later versions, too: containerd migrates them.
+        [[ $config_version -le 3 ]] || config_version=3
+    fi
+    before=()
+    [[ ! -f $root$containerd_config ]] || before=("$root$containerd_config")
+    importing "${before[@]}" >"$work/before.toml"
+    effective "$work/before.toml" >"$work/before"
+    systemd_cgroup=false
+    ! grep -q 'SystemdCgroup = true$' "$work/before" || systemd_cgroup=true
+}
+
+# Whether the drop-in would change nothing but our handlers; what else it would, in $work/changes.
+is_harmless() {
+    # On 1.x a section in config.toml itself is masked by a drop-in that is already there, and its loss would not be seen.
+    if [[ $containerd_major -lt 2 && -f $root$containerd_config ]] &&
+        grep -qE '^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]' "$root$containerd_config"; then
+        grep -E '^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]' "$root$containerd_config" | sed 's/^ */- /' >"$work/changes"
+        return 1
+    fi
+    importing "${before[@]}" "$work/drop-in.toml" >"$work/after.toml"
+    effective "$work/after.toml" >"$work/after"
+    {
+        LC_ALL=C comm -23 "$work/before" "$work/after" | grep -vE "$zero" | sed 's/^/- /' || true
+        LC_ALL=C comm -13 "$work/before" "$work/after" | sed 's/^/+ /'
+    } >"$work/changes"
+    [[ ! -s $work/changes ]] && has_handlers "$work/after.toml"
+}
+
+# Says what the operator has to do where a file is theirs.
+ask_for_handlers() {
+    printf '\nThis containerd takes no drop-in for its CRI plugin: it would undo what %s says there:\n' "$containerd_config"
+    sed 's/^/  /' "$work/changes" | head -n 12
+    printf 'So the handlers have to stand in that file, which is yours. Add this to it, then restart containerd:\n\n'
+    handlers
+    other_handlers
+    printf '\n'
+}
+
+ask_for_import() {
+    printf '\n%s does not import the drop-in. ' "$containerd_config"
+    if grep -qE '^ *imports *=' "$root$containerd_config"; then
+        printf 'Add this to the list in its line «imports»'
+    else
+        printf 'Add this line to it, before its first [section]'
+    fi
+    printf ', then restart containerd:\n\n'
+    if grep -qE '^ *imports *=' "$root$containerd_config"; then
+        printf '  "%s"\n\n' "$(dirname "$drop_in")/*.toml"
+    else
+        printf '  imports = ["%s"]\n\n' "$(dirname "$drop_in")/*.toml"
+    fi
+}
+
+install_for_containerd() {
+    local name
+    for name in gabion gabion-restricted; do
+        make_options "$name" >"$work/options"
+        put "$work/options" "/etc/gabion/containerd${name#gabion}.toml" 0644
+    done
+    make_drop_in >"$work/drop-in.toml"
+    if [[ -f $root$containerd_config ]] && [[ $(standing "$drop_in") == nothing ]] && has_handlers "$root$containerd_config"; then
+        tell unchanged "$containerd_config has the handlers"
+        return
+    fi
+    if ! is_harmless; then
+        [[ $(standing "$drop_in") == nothing ]] || take_back "$drop_in"
+        save_record
+        ask_for_handlers
+        return
+    fi
+    put "$work/drop-in.toml" "$drop_in" 0644
+    if [[ ! -f $root$containerd_config ]]; then
+        importing "$(dirname "$drop_in")/*.toml" >"$work/config.toml"
+        put "$work/config.toml" "$containerd_config" 0644
+    elif ! imports_drop_in; then
+        ask_for_import
+    fi
+}

@@ -1,0 +1,403 @@
+//! hack/install and hack/uninstall: below a directory of their own, and on a machine of their own, which is a mount namespace
+//! with its own /etc, /usr/local, /var and /run, the real containerd and the real podman.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is how a test fails"
+)]
+
+use integration::binaries;
+use integration::command::{Done, Running, limit, run, until};
+use integration::{Bundle, Runtime};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const HACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack");
+const DROP_IN: &str = "etc/containerd/conf.d/gabion.toml";
+/// What an operator of containerd 1.x commonly has said of CRI.
+const CRI_SECTION: &str = "[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"registry.example/pause:1\"\n";
+
+/// A directory of the test's own, the programs to install, and a root to install below.
+struct Place {
+    bundle: Bundle,
+    root: PathBuf,
+}
+
+impl Place {
+    fn new(test: &str) -> Self {
+        let bundle = Bundle::new(test);
+        let (root, from) = (bundle.dir.join("root"), bundle.dir.join("from"));
+        fs::create_dir_all(root.join("etc/apparmor.d")).unwrap();
+        fs::create_dir(&from).unwrap();
+        fs::copy(&Runtime::gabion().program, from.join("gabion")).unwrap();
+        fs::copy(binaries::shim(), from.join("containerd-shim-gabion-v2")).unwrap();
+        Self { bundle, root }
+    }
+
+    fn script(&self, name: &str, args: &[&str]) -> Done {
+        let mut command = Command::new(Path::new(HACK).join(name));
+        if name == "install" {
+            command.arg("--from").arg(self.bundle.dir.join("from"));
+        }
+        // Of podman's storage, what works on every file system.
+        command.args(args).env("STORAGE_DRIVER", "vfs");
+        Running::start(command, &self.bundle.dir).wait(limit(120))
+    }
+
+    /// Below the root.
+    fn below(&self, name: &str, args: &[&str]) -> Done {
+        let root = self.root.to_str().unwrap();
+        self.script(name, &[&["--root", root], args].concat())
+    }
+
+    fn config(&self, text: &str) {
+        fs::create_dir_all(self.root.join("etc/containerd")).unwrap();
+        fs::write(self.root.join("etc/containerd/config.toml"), text).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.root).ok();
+    }
+}
+
+/// Every file and directory below `dirs`, with a hash of the files' content: binaries are not for failure messages.
+fn tree(dirs: &[&Path]) -> BTreeMap<PathBuf, Option<u64>> {
+    let mut found = BTreeMap::new();
+    let mut todo: Vec<PathBuf> = dirs.iter().map(|dir| dir.to_path_buf()).collect();
+    while let Some(dir) = todo.pop() {
+        // One that is not there is as empty as it can be.
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                todo.push(path.clone());
+                found.insert(path, None);
+            } else {
+                let content = hash(&fs::read(&path).unwrap_or_default());
+                found.insert(path, Some(content));
+            }
+        }
+    }
+    found
+}
+
+fn hash(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn verbs(done: &Done) -> Vec<&str> {
+    let words = |line: &str| line.contains(" /") && !line.starts_with(' ');
+    let lines = done.out.lines().filter(|line| words(line));
+    lines.map(|line| line.split_whitespace().next().unwrap()).collect()
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_uninstall_takes_back_exactly_what_was_written() {
+    let place = Place::new("install-twice");
+    place.config("version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
+    let before = tree(&[&place.root]);
+    let all = ["--containerd", "--podman", "--prefix", "/opt/gabion"];
+
+    place.below("install", &[&all[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(tree(&[&place.root]), before, "--dry-run writes nothing");
+
+    let first = place.below("install", &all).ok();
+    assert_eq!(verbs(&first), ["write"; 8], "{first}");
+    let installed = tree(&[&place.root]);
+    let record = place.root.join("var/lib/gabion/installed");
+    let mut check = Command::new("sha256sum");
+    // As an administrator would: the record is sha256sum's own format.
+    let text = fs::read_to_string(&record).unwrap();
+    let here = place.bundle.dir.join("sums");
+    fs::write(&here, text.replace("  /", &format!("  {}/", place.root.display()))).unwrap();
+    check.arg("--check").arg(&here);
+    run(check, &place.bundle.dir).ok();
+    let drop_in = fs::read_to_string(place.root.join(DROP_IN)).unwrap();
+    assert!(
+        drop_in.contains("runtime_path = \"/opt/gabion/bin/containerd-shim-gabion-v2\""),
+        "{drop_in}"
+    );
+
+    let second = place.below("install", &all).ok();
+    assert_eq!(verbs(&second), ["unchanged"; 8], "{second}");
+    assert_eq!(tree(&[&place.root]), installed);
+
+    // An upgrade: a new binary replaces ours; a policy that somebody changed stays.
+    fs::write(place.bundle.dir.join("from/gabion"), "#!/bin/sh\n").unwrap();
+    let policy = place.root.join("etc/gabion/policy.toml");
+    fs::write(&policy, "lock = true\ncri = \"containerd\"\n").unwrap();
+    let third = place.below("install", &all).ok();
+    assert!(third.out.contains("replace        /opt/gabion/bin/gabion"), "{third}");
+    assert!(third.out.contains("left           /etc/gabion/policy.toml"), "{third}");
+    assert_eq!(
+        fs::read(place.root.join("opt/gabion/bin/gabion")).unwrap(),
+        b"#!/bin/sh\n"
+    );
+
+    let gone = place.below("uninstall", &[]).ok();
+    assert!(gone.out.contains("left           /etc/gabion/policy.toml"), "{gone}");
+    let mut expected = before;
+    expected.insert(place.root.join("etc/gabion"), None);
+    expected.insert(policy, Some(hash(b"lock = true\ncri = \"containerd\"\n")));
+    assert_eq!(tree(&[&place.root]), expected);
+    place
+        .below("uninstall", &[])
+        .fails_with(1)
+        .says(&["nothing was installed"]);
+}
+
+#[test]
+fn somebody_else_s_program_is_refused_before_anything_is_written() {
+    let place = Place::new("install-foreign");
+    fs::create_dir_all(place.root.join("usr/local/bin")).unwrap();
+    fs::write(place.root.join("usr/local/bin/gabion"), "another").unwrap();
+    let before = tree(&[&place.root]);
+    place
+        .below("install", &["--podman"])
+        .fails_with(1)
+        .says(&["/usr/local/bin/gabion is not what hack/install wrote", "remedy"]);
+    assert_eq!(tree(&[&place.root]), before);
+}
+
+#[test]
+fn what_containerd_would_lose_by_a_drop_in_is_never_written() {
+    let place = Place::new("install-cri");
+    let config = format!("version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n{CRI_SECTION}");
+    place.config(&config);
+    let done = place.below("install", &["--containerd"]).ok();
+    assert!(!place.root.join(DROP_IN).exists(), "{done}");
+    let start = done
+        .out
+        .find("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]");
+    let lines = &done.out[start.unwrap_or_else(|| panic!("no handlers: {done}"))..];
+    let lines = &lines[..lines.find("\n\n").unwrap()];
+    // As the operator is asked to: then containerd has both, and the next run asks for nothing.
+    place.config(&format!("{config}{lines}\n"));
+    let mut dump = Command::new("containerd");
+    dump.arg("--config").arg(place.root.join("etc/containerd/config.toml"));
+    dump.args(["config", "dump"]);
+    let dump = run(dump, &place.bundle.dir).ok();
+    for part in [
+        "registry.example/pause:1",
+        "runtimes.gabion]",
+        // Without a word of its own it would be gone as soon as another handler is named.
+        "runtimes.runc]",
+        "runtimes.gabion-restricted]",
+        "/etc/gabion/containerd-restricted.toml",
+    ] {
+        assert!(dump.out.contains(part), "{part}: {dump}");
+    }
+    let again = place.below("install", &["--containerd"]).ok();
+    assert!(again.out.contains("has the handlers"), "{again}");
+    assert!(!place.root.join(DROP_IN).exists());
+}
+
+#[test]
+fn an_import_of_somebody_s_cri_section_is_not_masked_either() {
+    let place = Place::new("install-import");
+    // It is imported by its real path, so that containerd finds it.
+    let other = place.root.join("other.toml");
+    fs::write(&other, format!("version = 2\n{CRI_SECTION}")).unwrap();
+    place.config(&format!("version = 2\nimports = [\"{}\"]\n", other.display()));
+    let done = place.below("install", &["--containerd"]).ok();
+    assert!(!place.root.join(DROP_IN).exists(), "{done}");
+    assert!(done.out.contains("it would undo"), "{done}");
+}
+
+#[test]
+fn uninstall_waits_for_the_last_container() {
+    let place = Place::new("install-busy");
+    place.below("install", &[]).ok();
+    let state = place.root.join("run/gabion/web");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("state.json"), "{}").unwrap();
+    place
+        .below("uninstall", &[])
+        .fails_with(1)
+        .says(&["containers of gabion: web", "remedy"]);
+    assert!(place.root.join("usr/local/bin/gabion").exists());
+    place.below("uninstall", &["--force"]).ok();
+    assert!(!place.root.join("usr/local/bin/gabion").exists());
+}
+
+/// This thread's own view of the machine from here on, and that of everything it starts.
+fn own_machine(dir: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    for name in ["etc", "usr/local", "var"] {
+        let (upper, work) = (dir.join("upper").join(name), dir.join("work").join(name));
+        fs::create_dir_all(&upper).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        let data = format!(
+            "lowerdir=/{name},upperdir={},workdir={}",
+            upper.display(),
+            work.display()
+        );
+        mount(
+            Some("overlay"),
+            &Path::new("/").join(name),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(&*data),
+        )
+        .unwrap();
+    }
+    for place in ["/run", "/var/log"] {
+        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    }
+}
+
+/// containerd with the machine's own config, as its service starts it.
+struct Containerd(Child);
+
+impl Containerd {
+    fn start(dir: &Path) -> Self {
+        let log = fs::File::create(dir.join("containerd.log")).unwrap();
+        let child = Command::new("containerd")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let answers = || {
+            let done = Command::new("ctr").arg("version").output();
+            done.is_ok_and(|output| output.status.success())
+        };
+        let this = Self(child);
+        assert!(
+            until(limit(30), answers),
+            "containerd does not answer: {}",
+            fs::read_to_string(dir.join("containerd.log")).unwrap()
+        );
+        this
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What the CRI plugin says of its configuration: `Status` with `verbose`, in gRPC by hand.
+fn cri_status(dir: &Path) -> String {
+    let request = dir.join("status-request");
+    fs::write(&request, [0, 0, 0, 0, 2, 8, 1]).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "20", "--http2-prior-knowledge"]);
+    curl.args(["--unix-socket", "/run/containerd/containerd.sock"]);
+    curl.args([
+        "-H",
+        "content-type: application/grpc",
+        "-H",
+        "te: trailers",
+        "--data-binary",
+    ]);
+    curl.arg(format!("@{}", request.display()));
+    curl.args(["--output", "-", "http://containerd/runtime.v1.RuntimeService/Status"]);
+    String::from_utf8_lossy(&curl.output().unwrap().stdout).into_owned()
+}
+
+#[test]
+fn a_machine_gets_its_handlers_and_runs_containers_by_all_three() {
+    // A thread that ends with the test: the harness may use its own for the next one.
+    let machine = std::thread::Builder::new()
+        .name("machine".into())
+        .spawn(install_on_a_machine);
+    if let Err(panic) = machine.unwrap().join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn install_on_a_machine() {
+    let place = Place::new("install-machine");
+    let dir = place.bundle.dir.clone();
+    own_machine(&dir);
+    let private = format!(
+        "root = \"{0}/croot\"\nstate = \"{0}/cstate\"\n\
+         disabled_plugins = [\"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.zfs\", \
+         \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.snapshotter.v1.aufs\"]\n",
+        dir.display()
+    );
+    let config = Path::new("/etc/containerd/config.toml");
+    fs::create_dir_all("/etc/containerd").unwrap();
+    fs::write(config, format!("version = 2\n{private}")).unwrap();
+    // Not all of /etc: below the overlay the machine's own may change meanwhile.
+    let places = [
+        "/etc/apparmor.d",
+        "/etc/containerd",
+        "/etc/containers",
+        "/etc/gabion",
+        "/usr/local/bin",
+        "/var/lib/gabion",
+    ];
+    let places = places.map(Path::new);
+    let before = tree(&places);
+
+    let podman = Command::new("podman").arg("--version").output().is_ok();
+    let mut all = vec!["--containerd"];
+    all.extend(podman.then_some("--podman"));
+    let first = place.script("install", &all).ok();
+    assert!(first.out.contains("ran            a container by gabion"), "{first}");
+    assert_eq!(
+        first.out.contains("ran            a container by podman"),
+        podman,
+        "{first}"
+    );
+    assert!(
+        first.out.contains("not tried      a container by containerd"),
+        "{first}"
+    );
+    let import = "imports = [\"/etc/containerd/conf.d/*.toml\"]";
+    assert!(first.out.contains(import), "{first}");
+
+    // As the operator is asked to.
+    fs::write(config, format!("version = 2\n{import}\n{private}")).unwrap();
+    let installed = tree(&places);
+    let containerd = Containerd::start(&dir);
+    let second = place.script("install", &all).ok();
+    assert!(
+        second.out.contains("ran            a container by containerd"),
+        "{second}"
+    );
+    assert!(!second.out.contains("does not import"), "{second}");
+    assert_eq!(tree(&places), installed, "{second}");
+    let audit = fs::read_to_string("/var/log/gabion/audit.jsonl").unwrap();
+    let created = audit
+        .lines()
+        .filter(|line| line.contains("\"event\":\"create\""))
+        .count();
+    assert_eq!(created, if podman { 3 } else { 1 }, "{audit}");
+
+    let status = cri_status(&dir);
+    for part in [
+        "\"gabion\":{\"runtimeType\":\"io.containerd.gabion.v2\"",
+        "\"gabion-restricted\":{\"runtimeType\":\"io.containerd.gabion.v2\"",
+        "\"runc\":{\"runtimeType\":\"io.containerd.runc.v2\"",
+        "/etc/gabion/containerd-restricted.toml",
+    ] {
+        assert!(status.contains(part), "{part} is not in {status}");
+    }
+    drop(containerd);
+
+    fs::write("/etc/gabion/containerd.toml", "level = \"restricted\"\n").unwrap();
+    place.script("uninstall", &[]).ok();
+    let mut expected = before;
+    expected.insert(config.into(), Some(hash(&fs::read(config).unwrap())));
+    expected.insert(
+        "/etc/gabion/containerd.toml".into(),
+        Some(hash(b"level = \"restricted\"\n")),
+    );
+    assert_eq!(tree(&places), expected);
+}
