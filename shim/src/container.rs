@@ -216,6 +216,8 @@ impl Container {
         }
         self.init.finish_copying(DRAIN.0).await;
         let _turn = self.lock.lock().await;
+        // A signal that is being sent is answered first: containerd closes the container's connection after `Delete`.
+        let _sent = self.signals.lock().await;
         self.init.check(&self.id, Action::Delete)?;
         self.runtime.delete(self.exits(), &self.id).await?;
         mounts::unmount_all(&self.bundle.join("rootfs"))?;

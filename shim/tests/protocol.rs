@@ -5,11 +5,11 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
-use common::{Node, SHIM, SOON};
+use common::client::{Client, V2, V3};
+use common::{Node, SHIM};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -18,61 +18,8 @@ use containerd_shim_protos::shim::shim::{
     CheckpointTaskRequest, ConnectRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
     ShutdownRequest, StateRequest, StateResponse,
 };
-use containerd_shim_protos::ttrpc::proto::{Code, MessageHeader, Request, Response};
+use containerd_shim_protos::ttrpc::proto::Code;
 use containerd_shim_protos::types::introspection::RuntimeInfo;
-
-const V2: &str = "containerd.task.v2.Task";
-const V3: &str = "containerd.task.v3.Task";
-
-struct Client(UnixStream, u32);
-
-impl Client {
-    fn connect(socket: &std::path::Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        Self(stream, 1)
-    }
-
-    fn raw(&mut self, service: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, (Code, String)> {
-        let request = Request {
-            service: service.into(),
-            method: method.into(),
-            payload,
-            ..Request::default()
-        };
-        self.frame(&request.write_to_bytes().unwrap());
-        self.answer()
-    }
-
-    fn frame(&mut self, body: &[u8]) {
-        let mut bytes: Vec<u8> = MessageHeader::new_request(self.1, body.len().try_into().unwrap()).into();
-        bytes.extend(body);
-        self.0.write_all(&bytes).unwrap();
-    }
-
-    fn answer(&mut self) -> Result<Vec<u8>, (Code, String)> {
-        let mut header = [0; 10];
-        self.0.read_exact(&mut header).unwrap();
-        let header = MessageHeader::from(header);
-        assert_eq!(header.stream_id, self.1);
-        self.1 += 2;
-        let mut body = vec![0; header.length.try_into().unwrap()];
-        self.0.read_exact(&mut body).unwrap();
-        let response = Response::parse_from_bytes(&body).unwrap();
-        match response.status.as_ref() {
-            Some(status) if status.code() != Code::OK => Err((status.code(), status.message.clone())),
-            _ => Ok(response.payload),
-        }
-    }
-
-    fn call(&mut self, service: &str, method: &str, request: &impl Message) -> Result<Vec<u8>, (Code, String)> {
-        self.raw(service, method, request.write_to_bytes().unwrap())
-    }
-
-    fn code(&mut self, method: &str, request: &impl Message) -> Code {
-        self.call(V2, method, request).unwrap_err().0
-    }
-}
 
 #[test]
 fn invalid_requests_are_errors_and_nothing_more() {
@@ -141,12 +88,12 @@ fn invalid_requests_are_errors_and_nothing_more() {
     assert_eq!(client.code("Exec", &exec("x", None)), Code::INVALID_ARGUMENT);
     client.call(V2, "Exec", &exec("x", Some(Any::new()))).unwrap();
     assert_eq!(client.code("Exec", &exec("x", Some(Any::new()))), Code::ALREADY_EXISTS);
-    client.frame(&[0xff; 30]);
-    assert_eq!(client.answer().unwrap_err().0, Code::UNIMPLEMENTED);
-    client.frame(&vec![0; 5 << 20]);
-    assert_eq!(client.answer().unwrap_err().0, Code::INVALID_ARGUMENT);
+    let stream = client.frame(&[0xff; 30]);
+    assert_eq!(client.answer(stream).unwrap_err().0, Code::UNIMPLEMENTED);
+    let stream = client.frame(&vec![0; 5 << 20]);
+    assert_eq!(client.answer(stream).unwrap_err().0, Code::INVALID_ARGUMENT);
     // Half a frame, then silence, then gone.
-    Client::connect(&node.shim_socket(&id)).0.write_all(&[0, 0, 1]).unwrap();
+    Client::connect(&node.shim_socket(&id)).bytes(&[0, 0, 1]);
     // A shutdown with a container left is none.
     client
         .call(

@@ -8,8 +8,8 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::host::alive;
-use common::{Node, SOON, until};
+use common::host::{alive, processes};
+use common::{Node, SOON, runtime, until};
 use nix::sys::signal::{Signal, kill};
 
 #[test]
@@ -133,5 +133,153 @@ fn a_pod_has_one_small_shim_that_ends_with_its_last_container() {
         assert_eq!(node.shims(), shims);
     }
     node.remove(&ids[2]);
+    node.assert_clean();
+}
+
+#[test]
+fn a_shim_killed_while_containerd_is_away_leaves_nothing() {
+    let mut node = Node::start("both");
+    let id = node.sleeper("s");
+    let init = node.pid(&id);
+    let socket = node.shim_socket(&id);
+    let shims = node.shims();
+    node.kill_containerd();
+    kill(shims[0], Signal::SIGKILL).unwrap();
+    until(SOON, "the shim is dead", || (!alive(shims[0])).then_some(()));
+    assert!(alive(init), "a container does not die with its shim");
+    node.up();
+    until(SOON, "containerd finds it out", || (!alive(init)).then_some(()));
+    until(SOON, "the socket is removed", || (!socket.exists()).then_some(()));
+    node.ctr(&["container", "rm", &id]).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_signal_ends_an_idle_shim_only() {
+    let node = Node::start("term");
+    let id = node.sleeper("s");
+    let shims = node.shims();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        kill(shims[0], signal).unwrap();
+    }
+    // An answer after the signals: they were taken, and the shim stayed.
+    assert_eq!(
+        node.ctr(&["task", "exec", "--exec-id", "e", &id, "sh", "-c", "exit 3"])
+            .code(),
+        Some(3)
+    );
+    assert_eq!((node.status(&id).as_deref(), node.shims()), (Some("RUNNING"), shims));
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn a_client_that_never_reads_holds_up_nobody() {
+    let node = Node::start("unread");
+    let id = node.id("loud");
+    let arguments = node.run_arguments(&[], &id, &["yes"]);
+    let mut command = node.ctr_command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut client = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    until(SOON, "it runs", || {
+        (node.status(&id).as_deref() == Some("RUNNING")).then_some(())
+    });
+    // Everything between the process and us is full once it waits to write.
+    let wchan = format!("/proc/{}/wchan", node.pid(&id));
+    let waits = || fs::read_to_string(&wchan).is_ok_and(|text| text.contains("pipe_write"));
+    until(SOON, "its output is full", || waits().then_some(()));
+    let ran = node.ctr(&["task", "exec", "--exec-id", "e", &id, "sh", "-c", "echo other; exit 3"]);
+    assert_eq!((ran.code(), ran.out.as_str()), (Some(3), "other\n"));
+    node.run(&["--rm"], &node.id("quick"), &["true"]).ok();
+    node.ctr(&["task", "kill", "-s", "KILL", &id]).ok();
+    until(SOON, "it stops", || {
+        (node.status(&id).as_deref() != Some("RUNNING")).then_some(())
+    });
+    drop(client.stdout.take());
+    until(SOON, "ctr ends", || client.try_wait().unwrap());
+    node.ctr(&["task", "rm", "-f", &id]);
+    node.ctr(&["container", "rm", &id]).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_runtime_that_hangs_holds_up_one_container() {
+    let node = Node::start("hang");
+    let pod = format!("io.kubernetes.cri.sandbox-id={}", node.id("slow"));
+    let mark = node.dir.join("hangs");
+    let wait = format!(
+        "case \" $* \" in *\" pause \"*) while [ -e {} ]; do sleep 0.1; done;; esac",
+        mark.display()
+    );
+    let slow = node.wrap_runtime("slow-runtime", &wait);
+    node.write_options_for("options.toml", &slow, "");
+    let flags = ["-d", "--annotation", pod.as_str()];
+    let [hung, other] = ["slow", "other"].map(|suffix| node.id(suffix));
+    node.run(&flags, &hung, &["sleep", "1000"]).ok();
+    node.write_options("options.toml", "");
+    node.run(&flags, &other, &["sleep", "1000"]).ok();
+    assert_eq!(node.shims().len(), 1);
+    fs::write(&mark, "").unwrap();
+    let mut pausing = node
+        .ctr_command(&["task", "pause", &hung])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let runs = |what: &std::path::Path| {
+        let what = what.to_string_lossy();
+        processes()
+            .iter()
+            .any(|(_, words)| words.iter().any(|word| *word == what))
+    };
+    until(SOON, "the runtime hangs", || runs(&slow).then_some(()));
+    // The other container of the same shim takes every action; the hung one's state is told, and it can be killed.
+    node.ctr(&["task", "pause", &other]).ok();
+    node.ctr(&["task", "resume", &other]).ok();
+    assert_eq!(
+        node.ctr(&["task", "exec", "--exec-id", "e", &other, "sh", "-c", "exit 3"])
+            .code(),
+        Some(3)
+    );
+    assert_eq!(node.status(&hung).as_deref(), Some("RUNNING"));
+    assert!(pausing.try_wait().unwrap().is_none());
+    let init = node.pid(&hung);
+    node.ctr(&["task", "kill", "-s", "KILL", &hung]).ok();
+    until(SOON, "it dies of the signal", || (!alive(init)).then_some(()));
+    fs::remove_file(&mark).unwrap();
+    until(SOON, "the action ends", || pausing.try_wait().unwrap());
+    node.remove(&hung);
+    node.remove(&other);
+    node.assert_clean();
+}
+
+#[test]
+fn a_signal_is_answered_before_its_container_is_gone() {
+    let node = Node::start("slowkill");
+    let mark = node.dir.join("lingers");
+    let linger = format!(
+        "case \" $* \" in *\" kill \"*) {} \"$@\"; code=$?; while [ -e {} ]; do sleep 0.1; done; exit $code;; esac",
+        runtime().display(),
+        mark.display()
+    );
+    node.write_options_for("options.toml", &node.wrap_runtime("lingering-runtime", &linger), "");
+    let id = node.sleeper("s");
+    fs::write(&mark, "").unwrap();
+    let start = |arguments: &[&str]| node.ctr_command(arguments).stderr(Stdio::null()).spawn().unwrap();
+    let mut killing = start(&["task", "kill", "-s", "KILL", &id]);
+    until(SOON, "it stops", || {
+        (node.status(&id).as_deref() == Some("STOPPED")).then_some(())
+    });
+    let mut removing = start(&["task", "rm", &id]);
+    // Time to go wrong in; where all is well nothing happens in it.
+    std::thread::sleep(Duration::from_secs(1));
+    fs::remove_file(&mark).unwrap();
+    assert_eq!(
+        until(SOON, "the signal is answered", || killing.try_wait().unwrap()).code(),
+        Some(0)
+    );
+    assert_eq!(
+        until(SOON, "the task is gone", || removing.try_wait().unwrap()).code(),
+        Some(0)
+    );
+    node.ctr(&["container", "rm", &id]).ok();
     node.assert_clean();
 }

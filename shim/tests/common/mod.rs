@@ -5,8 +5,10 @@
 // Tests may panic; clippy.toml knows it of test functions only, not of what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod client;
 pub mod host;
 pub mod image;
+mod settings;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,6 +23,7 @@ use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number,
 
 pub use host::{SOON, until};
 pub use image::IMAGE;
+pub use settings::{Setup, runtime};
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
 
@@ -31,27 +34,6 @@ pub struct Node {
     name: String,
     /// containerd's, of what runs here. In "k8s.io" it is the CRI plugin that runs it; elsewhere there is none.
     namespace: &'static str,
-}
-
-/// How a node differs from the one that `ctr` needs.
-pub struct Setup<'a> {
-    pub namespace: &'static str,
-    /// What is added to containerd's configuration, given the node's directory.
-    pub config: &'a dyn Fn(&Path) -> String,
-    /// What is added to gabion's policy, given the node's directory.
-    pub policy: &'a dyn Fn(&Path) -> String,
-}
-
-/// The runtime under test: `GABION_BIN`, else the one beside the shim.
-pub fn runtime() -> PathBuf {
-    let beside = Path::new(SHIM).with_file_name("gabion");
-    let path = std::env::var_os("GABION_BIN").map_or(beside, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "no {}: run `cargo build -p gabion` first",
-        path.display()
-    );
-    path
 }
 
 impl Node {
@@ -78,29 +60,11 @@ impl Node {
         };
         node.write_policy("policy.toml", &(setup.policy)(&node.dir));
         node.write_options("options.toml", "");
-        fs::write(node.dir.join("config.toml"), config(&node.dir, setup)).unwrap();
+        fs::write(node.dir.join("config.toml"), settings::containerd(&node.dir, setup)).unwrap();
         node.up();
         let image = image::make(&node.dir);
         node.ctr(&["images", "import", image.to_str().unwrap()]).ok();
         node
-    }
-
-    /// A policy whose audit records stay in this node.
-    pub fn write_policy(&self, name: &str, text: &str) {
-        let audit = format!("[audit]\nfile = \"{}\"\n", self.dir.join("audit.jsonl").display());
-        let path = self.dir.join(name);
-        fs::write(&path, format!("{text}\n{audit}")).unwrap();
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    }
-
-    /// The shim's options of a handler: this node's runtime, state and policy, and `more`.
-    pub fn write_options(&self, name: &str, more: &str) {
-        let dir = self.dir.display();
-        let binary = runtime();
-        let binary = binary.display();
-        let options =
-            format!("binary = \"{binary}\"\nroot = \"{dir}/runtime\"\npolicy = \"{dir}/policy.toml\"\n{more}");
-        fs::write(self.dir.join(name), options).unwrap();
     }
 
     /// gabion on this node's containers.
@@ -229,8 +193,7 @@ impl Node {
         until(SOON, "the task stops", || {
             (self.status(id).as_deref() != Some("RUNNING")).then_some(())
         });
-        // Its exit code is the task's.
-        self.ctr(&["task", "rm", id]);
+        self.ctr(&["task", "rm", id]).ok();
         self.ctr(&["container", "rm", id]).ok();
     }
 
@@ -330,18 +293,4 @@ impl Drop for Node {
         }
         let _gone = fs::remove_dir_all(&self.dir);
     }
-}
-
-fn config(dir: &Path, setup: &Setup<'_>) -> String {
-    let more = (setup.config)(dir);
-    let snapshotters = ["btrfs", "zfs", "devmapper", "aufs"].map(|name| format!("io.containerd.snapshotter.v1.{name}"));
-    let mut disabled = snapshotters.to_vec();
-    if setup.namespace != "k8s.io" {
-        disabled.push("io.containerd.grpc.v1.cri".to_owned());
-    }
-    let dir = dir.display();
-    format!(
-        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {disabled:?}\n\
-         [grpc]\naddress = \"{dir}/c.sock\"\n[debug]\nlevel = \"debug\"\n{more}"
-    )
 }

@@ -152,6 +152,7 @@ fn logs_codes_and_signals() {
     let oom = Config::new("oom", &["dd", "if=/dev/zero", "of=/dev/null", "bs=64M"]);
     let oom = oom.with("/linux/resources", json!({ "memory_limit_in_bytes": "16777216" }));
     let oom = kubelet.container(&pod, &sandbox, &oom).unwrap();
+    assert_eq!(kubelet.exit_code(&oom), 137);
     until(SOON, "the kubelet hears why", || {
         (kubelet.status(&oom)["reason"] == "OOMKilled").then_some(())
     });
@@ -285,5 +286,31 @@ fn pods_outlive_containerd() {
     assert_eq!(kubelet.status(&stays)["state"], "CONTAINER_RUNNING");
     assert_eq!(kubelet.output(&stays, &["echo", "here"]), "here\n");
     kubelet.remove_pod(&sandbox);
+    kubelet.assert_clean();
+}
+
+#[test]
+fn a_pod_whose_shim_dies_is_dead_and_leaves_nothing() {
+    let kubelet = Kubelet::start("dead");
+    let pod = kubelet.pod("default", "app");
+    let sandbox = kubelet.run(&pod, "gabion").unwrap();
+    let ids = ["a", "b"].map(|name| kubelet.container(&pod, &sandbox, &Config::sleeper(name)).unwrap());
+    let raw = |id: &str| nix::unistd::Pid::from_raw(kubelet.pid(id).as_i64().unwrap().try_into().unwrap());
+    let pids = [&ids[0], &ids[1], &sandbox].map(|id| raw(id));
+    let shims = kubelet.node.shims();
+    nix::sys::signal::kill(shims[0], nix::sys::signal::Signal::SIGKILL).unwrap();
+    for (id, pid) in ids.iter().zip(pids) {
+        // 137 by the shim's `delete`, 255 where containerd sees its connection end first.
+        assert!([137, 255].contains(&kubelet.exit_code(id)));
+        until(SOON, "its process is dead", || (!host::alive(pid)).then_some(()));
+    }
+    until(SOON, "the kubelet hears of it", || {
+        let status = kubelet.ok("PodSandboxStatus", &json!({ "pod_sandbox_id": sandbox }));
+        (status["status"]["state"] == "SANDBOX_NOTREADY").then_some(())
+    });
+    kubelet.remove_pod(&sandbox);
+    // Its next attempt is a pod like any other.
+    let again = kubelet.run(&pod.with("/metadata/attempt", json!(1)), "gabion").unwrap();
+    kubelet.remove_pod(&again);
     kubelet.assert_clean();
 }

@@ -1,0 +1,147 @@
+//! Calls of the task service that containerd's own clients seldom make, or not in this order.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::time::SystemTime;
+
+use common::client::{Client, V2};
+use common::{Node, SOON, until};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::shim::{
+    DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest, ResizePtyRequest, StartRequest, StateRequest,
+    StateResponse, WaitRequest, WaitResponse,
+};
+use containerd_shim_protos::ttrpc::proto::Code;
+use containerd_shim_protos::types::task::Status;
+
+/// The exec that has a terminal.
+const TERMINAL: &str = "t";
+
+fn exec_request(id: &str, exec: &str, program: &[&str]) -> ExecProcessRequest {
+    let process = serde_json::json!({ "args": program, "terminal": exec == TERMINAL, "cwd": "/",
+        "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin"] });
+    let spec = Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
+        value: process.to_string().into_bytes(),
+        ..Any::default()
+    };
+    ExecProcessRequest {
+        id: id.into(),
+        exec_id: exec.into(),
+        spec: Some(spec).into(),
+        ..ExecProcessRequest::default()
+    }
+}
+
+/// What an exec is named by, in each kind of request.
+macro_rules! of {
+    ($request:ident, $id:expr, $exec:expr) => {
+        $request {
+            id: $id.to_string(),
+            exec_id: $exec.to_string(),
+            ..$request::default()
+        }
+    };
+}
+
+#[test]
+fn an_exec_that_cannot_start_is_waited_for_by_nobody() {
+    let node = Node::start("noexec");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let mut kill = of!(KillRequest, id, "fails");
+    kill.signal = 9;
+    client
+        .call(V2, "Exec", &exec_request(&id, "fails", &["/nonexistent"]))
+        .unwrap();
+    // Before it is started there is nothing to kill, and «not found» would mean that its end is to be waited for.
+    assert_eq!(client.code("Kill", &kill), Code::FAILED_PRECONDITION);
+    let (_, said) = client.call(V2, "Start", &of!(StartRequest, id, "fails")).unwrap_err();
+    assert!(said.contains("/nonexistent"), "{said}");
+    assert_eq!(client.code("Kill", &kill), Code::FAILED_PRECONDITION);
+    assert_eq!(
+        client.code("Start", &of!(StartRequest, id, "fails")),
+        Code::FAILED_PRECONDITION
+    );
+    let answer = client.call(V2, "Wait", &of!(WaitRequest, id, "fails")).unwrap();
+    assert_eq!(WaitResponse::parse_from_bytes(&answer).unwrap().exit_status, 255);
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "fails")).unwrap();
+    // One that nobody started and somebody waits for ends with its deletion.
+    client.call(V2, "Exec", &exec_request(&id, "never", &["true"])).unwrap();
+    let mut waiting = Client::connect(&node.shim_socket(&id));
+    let wait = of!(WaitRequest, id, "never").write_to_bytes().unwrap();
+    let stream = waiting.send(V2, "Wait", wait);
+    // Calls of one connection are taken in their order: it waits by the time that this one is answered.
+    waiting.call(V2, "State", &of!(StateRequest, id, "never")).unwrap();
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "never")).unwrap();
+    waiting.answer(stream).unwrap();
+    assert_eq!(client.code("State", &of!(StateRequest, id, "never")), Code::NOT_FOUND);
+    drop((client, waiting));
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn an_end_is_kept_for_who_asks_late() {
+    let node = Node::start("late");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    client
+        .call(V2, "Exec", &exec_request(&id, "e", &["sh", "-c", "exit 9"]))
+        .unwrap();
+    let before = SystemTime::now();
+    client.call(V2, "Start", &of!(StartRequest, id, "e")).unwrap();
+    until(SOON, "it has ended", || {
+        let answer = client.call(V2, "State", &of!(StateRequest, id, "e")).unwrap();
+        let state = StateResponse::parse_from_bytes(&answer).unwrap();
+        (state.status.enum_value() == Ok(Status::STOPPED)).then_some(())
+    });
+    let after = SystemTime::now();
+    for _ in 0..2 {
+        let answer = client.call(V2, "Wait", &of!(WaitRequest, id, "e")).unwrap();
+        let end = WaitResponse::parse_from_bytes(&answer).unwrap();
+        assert_eq!(end.exit_status, 9);
+        let at: SystemTime = end.exited_at.unwrap().into();
+        assert!(before <= at && at <= after);
+    }
+    let answer = client.call(V2, "Delete", &of!(DeleteRequest, id, "e")).unwrap();
+    assert_eq!(DeleteResponse::parse_from_bytes(&answer).unwrap().exit_status, 9);
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn a_terminal_has_the_size_that_it_is_given() {
+    let node = Node::start("size");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let log = node.dir.join("terminal.log");
+    let program = ["sh", "-c", "while :; do stty size; sleep 0.1; done"];
+    let mut request = exec_request(&id, TERMINAL, &program);
+    request.terminal = true;
+    request.stdout = format!("file://{}", log.display());
+    client.call(V2, "Exec", &request).unwrap();
+    client.call(V2, "Start", &of!(StartRequest, id, TERMINAL)).unwrap();
+    for (width, height) in [(101, 37), (80, 25)] {
+        let mut resize = of!(ResizePtyRequest, id, TERMINAL);
+        (resize.width, resize.height) = (width, height);
+        client.call(V2, "ResizePty", &resize).unwrap();
+        let wanted = format!("{height} {width}\r\n");
+        until(SOON, "the terminal has that size", || {
+            fs::read_to_string(&log)
+                .is_ok_and(|text| text.contains(&wanted))
+                .then_some(())
+        });
+    }
+    let mut resize = of!(ResizePtyRequest, id, TERMINAL);
+    resize.width = 70_000;
+    assert_eq!(client.code("ResizePty", &resize), Code::INVALID_ARGUMENT);
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
