@@ -182,9 +182,9 @@ fn exec_and_attach_stream() {
     assert_eq!(stream.text(1), "got this\n");
     assert_eq!(status["details"]["causes"][0]["message"], "4", "{status}");
     let mut stream = exec(&["sh", "-c", "tty; read line; echo \"got $line\""], true);
+    stream.until("/dev/pts/0\r\n");
     stream.write("that\n");
     assert_eq!(stream.status()["status"], "Success");
-    assert!(stream.text(1).starts_with("/dev/pts/0\r\n"), "{:?}", stream.text(1));
     assert!(stream.text(1).contains("got that\r\n"), "{:?}", stream.text(1));
     // Attach: to what already runs, and it goes on when the client leaves.
     let echo = "while read line; do echo \"heard $line\"; done";
