@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{Cri, Level};
 
+pub mod idmap;
 pub mod read;
 
 /// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.

@@ -86,10 +86,9 @@ fn linux() -> Built<LinuxFeature> {
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
         // container/valid.rs refuses these: not claimed. memoryPolicy is absent, which says the same.
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
-        // libcontainer 0.7 reads `idmap` and does nothing: not claimed until gabion does it itself.
         .mount_extensions(
             MountExtensionsBuilder::default()
-                .idmap(IDMapBuilder::default().enabled(false).build()?)
+                .idmap(IDMapBuilder::default().enabled(true).build()?)
                 .build()?,
         )
         .net_devices(NetDevicesBuilder::default().enabled(false).build()?)

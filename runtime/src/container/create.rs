@@ -29,6 +29,7 @@ use crate::time::rfc3339_nanos;
 
 mod filters;
 mod handover;
+mod idmap;
 
 pub use filters::{filters, notify_target};
 pub use handover::console_socket;

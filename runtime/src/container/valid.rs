@@ -12,6 +12,7 @@ use oci_spec::runtime::{Linux, Mount, Spec};
 use crate::error::{Error, Result};
 use crate::host::NsType;
 use crate::host::collect::Handles;
+use crate::request::idmap::{self, HalfMapped, IdMap};
 
 /// Sysctls of the IPC namespace (ipc_namespaces(7)), beside fs.mqueue.*.
 const IPC: [&str; 8] = [
@@ -27,7 +28,7 @@ const IPC: [&str; 8] = [
 
 /// Options that say something of any mount, and that init/mounts.rs acts on or may pass over without loss (the kernel takes
 /// sync, dirsync, mand and their like with the file system, not with a bind of it).
-pub(crate) const OF_BINDS: [&str; 54] = [
+pub(crate) const OF_BINDS: [&str; 56] = [
     "async",
     "atime",
     "bind",
@@ -36,6 +37,7 @@ pub(crate) const OF_BINDS: [&str; 54] = [
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "lazytime",
     "mand",
     "noatime",
@@ -55,6 +57,7 @@ pub(crate) const OF_BINDS: [&str; 54] = [
     "rdiratime",
     "relatime",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -108,7 +111,7 @@ pub fn check(spec: &Spec, handles: &Handles) -> Result<()> {
             ));
         }
     }
-    spec.mounts().iter().flatten().try_for_each(mount)?;
+    spec.mounts().iter().flatten().try_for_each(|m| mount(m, &namespaces))?;
     let Some(linux) = spec.linux() else { return Ok(()) };
     for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
         sysctl(name, &namespaces)?;
@@ -191,23 +194,30 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
     Err(wrong(format!("linux.sysctl.{name}"), why))
 }
 
-fn mount(mount: &Mount) -> Result<()> {
-    let at = mount.destination().display();
-    let mapped = [mount.uid_mappings(), mount.gid_mappings()]
-        .iter()
-        .any(|m| m.as_ref().is_some_and(|m| !m.is_empty()));
-    let option = mount.options().iter().flatten().any(|o| o == "idmap" || o == "ridmap");
-    if mapped || option {
-        return Err(wrong(
-            format!("idmapped mount at {at}"),
-            "gabion makes no idmapped mounts",
-        ));
-    }
+fn mount(mount: &Mount, namespaces: &Namespaces) -> Result<()> {
+    idmapped(mount, namespaces)?;
     mount
         .options()
         .iter()
         .flatten()
         .try_for_each(|option| mount_option(mount, option))
+}
+
+/// A mapping of ids that nobody could apply, or that says only half (runtime-spec, config.md, Mounts).
+fn idmapped(mount: &Mount, namespaces: &Namespaces) -> Result<()> {
+    let why = match idmap::asked(mount) {
+        Ok(None) => return Ok(()),
+        Ok(Some(_)) if !is_bind(mount) => "only a bind mount can be idmapped",
+        Ok(Some(IdMap::Container)) if !namespaces.own(NsType::User) => {
+            "it names no uidMappings, and there is no user namespace of the container's own in linux.namespaces"
+        }
+        Ok(Some(_)) => return Ok(()),
+        Err(HalfMapped) => "uidMappings and gidMappings come together or not at all",
+    };
+    Err(wrong(
+        format!("idmapped mount at {}", mount.destination().display()),
+        why,
+    ))
 }
 
 /// What a bind may say: its file system is mounted already, so that anything else would be heard by nobody, and a slip of the
@@ -294,7 +304,7 @@ mod tests {
             serde_json::json!(["rbind", "rro", "nosuid", "rprivate", "nosymfollow", "z"]),
             serde_json::json!(["size=64k", "mode=755", "rslave"]),
         ] {
-            assert!(mount(&with(good)).is_ok());
+            assert!(mount(&with(good), &own(&[])).is_ok());
         }
         for (bad, named) in [
             (serde_json::json!(["bind", "noexce"]), "noexce"),
@@ -302,9 +312,28 @@ mod tests {
             (serde_json::json!(["remount"]), "remount"),
             (serde_json::json!(["bind", "idmap"]), "idmapped"),
         ] {
-            let error = mount(&with(bad)).unwrap_err();
+            let error = mount(&with(bad), &own(&[])).unwrap_err();
             assert_eq!(error.code(), "bundle.unsupported");
             assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mapping_that_nobody_could_apply() {
+        let map = serde_json::json!([{"containerID": 0, "hostID": 7, "size": 2}]);
+        let judged = |patch: serde_json::Value, namespaces: &[NsType]| {
+            let mut value = serde_json::json!({"destination": "/d", "source": "/s", "type": "bind"});
+            value.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+            mount(&serde_json::from_value(value).unwrap(), &own(namespaces))
+        };
+        let option = serde_json::json!({"options": ["rbind", "ridmap"]});
+        assert!(judged(option.clone(), &[NsType::User]).is_ok());
+        assert!(judged(option, &[]).is_err());
+        let both = serde_json::json!({"uidMappings": map, "gidMappings": map});
+        assert!(judged(both, &[]).is_ok());
+        assert!(judged(serde_json::json!({"uidMappings": map, "gidMappings": map, "type": "tmpfs"}), &[]).is_err());
+        for half in ["uidMappings", "gidMappings"] {
+            assert!(judged(serde_json::json!({half: map, "options": ["idmap"]}), &[NsType::User]).is_err(), "{half}");
         }
     }
 

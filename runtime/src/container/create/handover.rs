@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
 
+use super::idmap::Mapper;
 use crate::container::spawn::Entry;
 use crate::container::state::Record;
 use crate::control::ControlId;
@@ -79,6 +80,7 @@ pub(super) fn clone_tree(fd: &OwnedFd, reach: sys::Reach) -> Result<Option<Owned
 
 pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize, Tree>> {
     let mut trees = BTreeMap::new();
+    let mut mapper = Mapper::new(record.hardened.spec(), handles);
     for (index, mount) in record.hardened.spec().mounts().iter().flatten().enumerate() {
         if !is_bind(mount) {
             continue;
@@ -97,7 +99,9 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
         } else {
             PointKind::File
         };
-        let tree = match clone_tree(fd, mounts::reach(mount))? {
+        let tree = clone_tree(fd, mounts::reach(mount))?;
+        mapper.apply(mount, tree.as_ref())?;
+        let tree = match tree {
             Some(fd) => Tree::Detached { fd, point },
             None => Tree::Reopen {
                 path: shown,

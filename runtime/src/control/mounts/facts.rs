@@ -9,7 +9,7 @@ use crate::control::ControlId;
 use crate::fact::{Fact, Holds};
 use crate::hardened::Hardened;
 use crate::observed::{MountPoint, Observed};
-use crate::request::normalize;
+use crate::request::{idmap, normalize};
 
 pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
     let mounts = hardened.spec.mounts().as_deref().unwrap_or_default();
@@ -38,20 +38,22 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
     facts
 }
 
-fn wanted(mount: &Mount) -> Vec<Flag> {
+/// As mountinfo writes them.
+fn wanted(mount: &Mount) -> Vec<&'static str> {
     let options = Options::new(mount.options().as_ref());
-    Flag::ALL.into_iter().filter(|f| options.is(*f)).collect()
+    Flag::ALL.into_iter().filter(|f| options.is(*f)).map(Flag::name).collect()
 }
 
-fn words(flags: &[Flag]) -> String {
-    let names: Vec<&str> = flags.iter().map(|f| f.name()).collect();
-    names.join(" ")
+/// Beside the flags, which mounts that came along below share: whether its files have other owners.
+fn wanted_here(mount: &Mount) -> Vec<&'static str> {
+    let mapped = idmap::is_idmapped(mount).then_some("idmapped");
+    wanted(mount).into_iter().chain(mapped).collect()
 }
 
 fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
-    let flags = wanted(mount);
+    let flags = wanted_here(mount);
     let path = target.display();
-    let expected = format!("{path} {}", words(&flags));
+    let expected = format!("{path} {}", flags.join(" "));
     match seen.mount_at(target) {
         Some(point) => judge(expected, target, &flags, point),
         // Nothing else could be: what is mounted goes to where it was judged, by no symlink (`init/target.rs`).
@@ -64,8 +66,8 @@ fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
     }
 }
 
-fn judge(expected: String, target: &Path, flags: &[Flag], point: &MountPoint) -> Fact {
-    let held: Vec<Flag> = flags.iter().copied().filter(|f| point.has(f.name())).collect();
+fn judge(expected: String, target: &Path, flags: &[&'static str], point: &MountPoint) -> Fact {
+    let held: Vec<&str> = flags.iter().copied().filter(|f| point.has(f)).collect();
     let holds = if held.len() == flags.len() {
         Holds::Yes
     } else {
@@ -74,7 +76,7 @@ fn judge(expected: String, target: &Path, flags: &[Flag], point: &MountPoint) ->
     Fact::judged(
         ControlId::Mounts,
         expected,
-        format!("{} {}", target.display(), words(&held)),
+        format!("{} {}", target.display(), held.join(" ")),
         holds,
     )
 }
@@ -126,9 +128,9 @@ const KERNEL: [&str; 9] = [
     "devtmpfs",
 ];
 
-fn submount(mount: &MountPoint, meant: bool, flags: &[Flag]) -> Fact {
+fn submount(mount: &MountPoint, meant: bool, flags: &[&'static str]) -> Fact {
     let path = mount.target.display();
-    let expected = format!("{path} {}", words(flags));
+    let expected = format!("{path} {}", flags.join(" "));
     if KERNEL.contains(&mount.fstype.as_str()) && !meant {
         let shown = format!("{path} is the host's {}, brought in by a recursive bind", mount.fstype);
         return Fact::judged(ControlId::Mounts, expected, shown, Holds::No);
