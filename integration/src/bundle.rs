@@ -62,6 +62,24 @@ impl Bundle {
         self.dir.join("state")
     }
 
+    /// The image's files become these ids', and the way to them is open: for a container in a user namespace.
+    pub fn give_to(&self, uid: u32, gid: u32) {
+        let mut pending = vec![self.rootfs()];
+        while let Some(path) = pending.pop() {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("chown");
+            if path.is_dir() && !path.is_symlink() {
+                pending.extend(
+                    fs::read_dir(&path)
+                        .expect("directory")
+                        .map(|e| e.expect("entry").path()),
+                );
+            }
+        }
+        for dir in [&self.dir, &self.bundle()] {
+            fs::set_permissions(dir, Permissions::from_mode(0o755)).expect("mode");
+        }
+    }
+
     pub fn write_config(&self) {
         let text = serde_json::to_vec_pretty(&self.config.0).expect("JSON");
         fs::write(self.bundle().join("config.json"), text).expect("config.json");

@@ -156,6 +156,14 @@ impl Config {
             .push("/linux/namespaces", json!({ "type": kind, "path": path }))
     }
 
+    /// A new user namespace, with the ids from 100000 and 200000 on.
+    pub fn user_namespace(&mut self, size: u32) -> &mut Self {
+        let from = |host: u32| json!([{ "containerID": 0, "hostID": host, "size": size }]);
+        self.push("/linux/namespaces", json!({ "type": "user" }))
+            .set("/linux/uidMappings", from(100_000))
+            .set("/linux/gidMappings", from(200_000))
+    }
+
     pub fn annotation(&mut self, key: &str, value: &str) -> &mut Self {
         if !self.0["annotations"].is_object() {
             self.0["annotations"] = json!({});

@@ -27,6 +27,7 @@ pub mod holes;
 pub mod ids;
 pub mod limits;
 pub mod masks;
+pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod pivot;
@@ -182,6 +183,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     nix::unistd::setsid().map_err(|e| Error::step(Step::Clone, "start a session", e))?;
     // Rank in the host's scheduler and limits need the host's privileges: before any credential changes.
     limits::apply(setup)?;
+    memory_policy::apply(setup)?;
     // Others in a joined pid namespace must not look into us while we hold the host's descriptors (CVE-2016-9962).
     namespaces::enter(setup)?;
     namespaces::set_names(setup)?;
@@ -203,6 +205,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
 fn prepare_exec(setup: &Setup<'_>) -> Result<Prepared> {
     nix::unistd::setsid().map_err(|e| Error::step(Step::Clone, "start a session", e))?;
     limits::apply(setup)?;
+    memory_policy::apply(setup)?;
     namespaces::enter(setup)?;
     console::attach(setup, console::Bind::Nothing)?;
     finish_identity(setup)

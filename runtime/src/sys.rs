@@ -416,6 +416,34 @@ pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attr), 0) })
 }
 
+/// A set of NUMA nodes; more than any kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMask([libc::c_ulong; Self::WORDS]);
+
+impl NodeMask {
+    pub const BITS: usize = 1024;
+    const WORDS: usize = Self::BITS / libc::c_ulong::BITS as usize;
+
+    /// Adds a node; those that no kernel has are left out.
+    pub fn set(&mut self, node: usize) {
+        let bits = libc::c_ulong::BITS as usize;
+        if let Some(word) = self.0.get_mut(node / bits) {
+            *word |= 1 << (node % bits);
+        }
+    }
+}
+
+/// Where this process's memory is to come from (set_mempolicy(2)): a mode with its flags.
+pub fn set_mempolicy(mode: c_int, nodes: Option<&NodeMask>) -> Result<()> {
+    let (mask, bits) = match nodes {
+        // The kernel takes one bit off the length that it is given.
+        Some(nodes) => (nodes.0.as_ptr(), NodeMask::BITS + 1),
+        None => (std::ptr::null(), 0),
+    };
+    // SAFETY: mask is null, or points to BITS bits that are alive for the call and only read; of the bit beyond none is used.
+    done(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
 /// Sets an extended attribute on an open file (fsetxattr(2)).
 pub fn fsetxattr(fd: &impl AsFd, name: &CStr, value: &[u8]) -> Result<()> {
     let fd = fd.as_fd().as_raw_fd();

@@ -50,6 +50,13 @@ fn a_life_is_written_down_where_create_said() {
         Some(255)
     );
     assert_eq!(container.gabion(&["exec", &id, "/nowhere"]).status.code(), Some(255));
+    for words in [
+        &["update", "--pids-limit", "77", &id][..],
+        &["pause", &id],
+        &["resume", &id],
+    ] {
+        assert!(container.with_globals(&others, words).status.success(), "{words:?}");
+    }
     assert!(container.gabion(&["kill", &id, "0"]).status.success());
     assert!(container.gabion(&["kill", &id, "KILL"]).status.success());
     std::thread::sleep(std::time::Duration::from_millis(100));
@@ -58,7 +65,7 @@ fn a_life_is_written_down_where_create_said() {
     assert_eq!(
         events(&all),
         [
-            "create", "start", "exec", "refusal", "exec", "failure", "kill", "delete"
+            "create", "start", "exec", "refusal", "exec", "failure", "update", "pause", "resume", "kill", "delete"
         ]
     );
     assert!(!Path::new(&elsewhere).exists());
@@ -88,15 +95,16 @@ fn a_life_is_written_down_where_create_said() {
         (&json!("exec"), &json!(["exec.widen"]))
     );
     assert_eq!(all[5]["code"], "program.not-found");
-    assert_eq!((&all[6]["signal"], &all[6]["to"]), (&json!(9), &json!("init")));
-    assert!(verified(&container).contains("holds: 8 records, 1 to 8"));
+    assert_eq!(all[6]["limits"]["pids"]["limit"], 77);
+    assert_eq!((&all[9]["signal"], &all[9]["to"]), (&json!(9), &json!("init")));
+    assert!(verified(&container).contains("holds: 11 records, 1 to 11"));
     let mode = |name: &str| fs::metadata(container.dir.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("log"), mode("log/audit.jsonl")), (0o700, 0o600));
     // The head, kept elsewhere, shows a tail that was cut.
     let head = String::from_utf8(container.gabion(&["audit", "head"]).stdout).unwrap();
     let hash = head.split(' ').next().unwrap().to_owned();
     assert!(container.gabion(&["audit", "verify", "--head", &hash]).status.success());
-    let cut: String = text.split_inclusive('\n').take(7).collect();
+    let cut: String = text.split_inclusive('\n').take(10).collect();
     fs::write(container.dir.join("log/audit.jsonl"), cut).unwrap();
     verified(&container);
     assert_eq!(

@@ -16,7 +16,8 @@ use serde_json::json;
 fn hardened() -> Hardened {
     let mut config = json::read(&home().join("base/bundle.json")).unwrap_or_default();
     let volume = json!({"/mounts": [
-        {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "rw"]}
+        {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "rw"],
+            "uidMappings": [{"containerID": 0, "hostID": 7, "size": 1}], "gidMappings": [{"containerID": 0, "hostID": 7, "size": 1}]}
     ]});
     json::merge(
         &mut config,
@@ -62,7 +63,9 @@ fn obedient(hardened: &Hardened) -> Observed {
         ));
     }
     for mount in hardened.spec().mounts().iter().flatten() {
-        let options = mount.options().clone().unwrap_or_default().join(" ");
+        let mapped = mount.uid_mappings().is_some().then(|| "idmapped".to_owned());
+        let options: Vec<String> = mount.options().iter().flatten().cloned().chain(mapped).collect();
+        let options = options.join(" ");
         mounts.push(point(&mount.destination().to_string_lossy(), "x", &options, ""));
     }
     mounts.push(point("/data/sub", "ext4", "rw nosuid nodev noexec", ""));
@@ -147,7 +150,7 @@ type Lie = fn(&mut Observed);
 
 #[test]
 fn each_lie_is_found_by_the_control_that_it_concerns() {
-    let lies: [(&str, ControlId, Holds, Lie); 20] = [
+    let lies: [(&str, ControlId, Holds, Lie); 21] = [
         ("host network", ControlId::Namespaces, Holds::No, |s| {
             s.namespaces.insert(NsType::Network, host_ns(NsType::Network));
         }),
@@ -180,6 +183,9 @@ fn each_lie_is_found_by_the_control_that_it_concerns() {
         }),
         ("volume may execute", ControlId::Mounts, Holds::No, |s| {
             at(s, "/data").options.remove("noexec");
+        }),
+        ("volume keeps its owners", ControlId::Mounts, Holds::No, |s| {
+            at(s, "/data").options.remove("idmapped");
         }),
         ("submount has devices", ControlId::Mounts, Holds::No, |s| {
             at(s, "/data/sub").options.remove("nodev");

@@ -136,3 +136,50 @@ fn dev_null_opens_in_a_hardened_container() {
         .acts(&acts);
     outcome.all_ok(&acts);
 }
+
+/// As a kubelet wants it with `hostUsers: false`: the pod's sandbox has the user namespace, its containers join it, and a
+/// volume that other pods use with other ids keeps its owners.
+#[test]
+fn a_volume_keeps_its_owners_in_the_user_namespace_of_a_pod() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("idmap-sandbox");
+    bundle.give_to(100_000, 200_000);
+    bundle.config.user_namespace(65536);
+    let sandbox = Container::new(bundle).policy(&Policy::hardened());
+    sandbox.run_detached().ok();
+
+    let mut bundle = Bundle::with_busybox("idmap-container");
+    bundle.give_to(100_000, 200_000);
+    let volume = bundle.host_dir("volume");
+    std::fs::write(volume.join("mine"), "").unwrap();
+    std::os::unix::fs::chown(volume.join("mine"), Some(1000), Some(1000)).unwrap();
+    let joined = |file: &str| format!("/proc/{}/ns/{file}", sandbox.pid());
+    let config = &mut bundle.config;
+    config.user_namespace(65536).namespace_path("user", &joined("user"));
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        config.namespace_path(kind, &joined(file));
+    }
+    config.remove("/hostname");
+    config.bind(volume.to_str().unwrap(), "/data", &["rprivate", "rw"]);
+    let ids = config.0["linux"]["uidMappings"].clone();
+    let groups = config.0["linux"]["gidMappings"].clone();
+    let last = config.0["mounts"].as_array().unwrap().len() - 1;
+    config
+        .set(&format!("/mounts/{last}/uidMappings"), ids)
+        .set(&format!("/mounts/{last}/gidMappings"), groups);
+    let script = "busybox stat -c '%u:%g' /data/mine && touch /data/new && while :; do sleep 1; done";
+    config.args(&["/bin/sh", "-c", script]);
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    let running = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
+    running.wait_for("1000:1000");
+    let new = volume.join("new");
+    assert!(integration::command::until(integration::command::limit(10), || new.exists()));
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&new.metadata().unwrap()), 0);
+    // The kernel says it of the mount, and attest asks the kernel.
+    let told = container.op(&["attest", "--format", "json", container.id()]).ok();
+    assert!(told.out.contains("idmapped"), "{}", told.out);
+    container.op(&["kill", container.id(), "KILL"]).ok();
+    running.wait(integration::command::limit(10));
+}

@@ -139,6 +139,8 @@ pub enum Event {
         limits: serde_json::Value,
         changes: Vec<Changed>,
     },
+    Pause {},
+    Resume {},
     Kill {
         signal: i32,
         to: To,

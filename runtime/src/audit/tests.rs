@@ -345,6 +345,8 @@ fn samples() -> Vec<Event> {
             limits: json!({}),
             changes,
         },
+        Event::Pause {},
+        Event::Resume {},
         Event::Kill { signal: 9, to: To::All },
         Event::Delete { how: How::Forced },
         Event::Attest { differs },

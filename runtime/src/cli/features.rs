@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use libseccomp::ScmpVersion;
 use oci_spec::runtime::{
     Apparmor, ApparmorBuilder, Arch, Cgroup, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
-    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MountExtensionsBuilder,
-    NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
+    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicy, MemoryPolicyBuilder,
+    MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
 };
 
 use super::output;
@@ -84,8 +84,15 @@ fn linux() -> Built<LinuxFeature> {
         .seccomp(seccomp()?)
         .apparmor(apparmor()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        // container/valid.rs refuses these: not claimed. memoryPolicy is absent, which says the same.
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
+        // container/valid.rs refuses these: not claimed.
+        .intel_rdt(
+            IntelRdtBuilder::default()
+                .enabled(false)
+                .schemata(false)
+                .monitoring(false)
+                .build()?,
+        )
+        .memory_policy(memory_policy()?)
         .mount_extensions(
             MountExtensionsBuilder::default()
                 .idmap(IDMapBuilder::default().enabled(true).build()?)
@@ -102,6 +109,26 @@ fn cgroup() -> Built<Cgroup> {
         .systemd(true)
         .systemd_user(true)
         .rdma(false)
+        .build()
+}
+
+/// All that oci-spec can read and init/memory_policy.rs does.
+fn memory_policy() -> Built<MemoryPolicy> {
+    MemoryPolicyBuilder::default()
+        .modes(strings(&[
+            "MPOL_DEFAULT",
+            "MPOL_BIND",
+            "MPOL_INTERLEAVE",
+            "MPOL_WEIGHTED_INTERLEAVE",
+            "MPOL_PREFERRED",
+            "MPOL_PREFERRED_MANY",
+            "MPOL_LOCAL",
+        ]))
+        .flags(strings(&[
+            "MPOL_F_NUMA_BALANCING",
+            "MPOL_F_RELATIVE_NODES",
+            "MPOL_F_STATIC_NODES",
+        ]))
         .build()
 }
 
@@ -154,6 +181,8 @@ const FLAGS: [&str; 4] = [
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use oci_spec::runtime::LinuxMemoryPolicy;
+
     #[test]
     fn the_structure_is_the_spec_s() {
         let value = serde_json::to_value(super::features().unwrap()).unwrap();
@@ -168,7 +197,11 @@ mod tests {
         for refused in ["intelRdt", "netDevices"] {
             assert_eq!(value["linux"][refused]["enabled"], false, "{refused}");
         }
-        assert!(value["linux"]["memoryPolicy"].is_null());
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        for mode in value["linux"]["memoryPolicy"]["modes"].as_array().unwrap() {
+            let policy = serde_json::json!({"mode": mode});
+            assert!(serde_json::from_value::<LinuxMemoryPolicy>(policy).is_ok(), "{mode}");
+        }
         assert!(value["mountOptions"].as_array().unwrap().contains(&"rro".into()));
     }
 }

@@ -1,8 +1,10 @@
 //! `pause` and `resume`.
 
 use super::Global;
-use crate::container;
+use crate::audit::{Event, Trail};
+use crate::container::{self, Settings};
 use crate::error::Result;
+use crate::request::ContainerId;
 
 /// Stop every process of a container where it is
 #[derive(Debug, clap::Args)]
@@ -22,16 +24,26 @@ pub(super) struct ResumeArgs {
     id: String,
 }
 
+/// After the fact: neither makes anything run that did not, so neither depends on a log.
+fn record(settings: &Settings, id: &ContainerId, event: Event) -> Result<u8> {
+    if let Some(trail) = Trail::load(&settings.root, id)? {
+        trail.after(event);
+    }
+    Ok(0)
+}
+
 impl PauseArgs {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
-        container::pause(&global.settings(), &super::id(&self.id)?)?;
-        Ok(0)
+        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        container::pause(&settings, &id)?;
+        record(&settings, &id, Event::Pause {})
     }
 }
 
 impl ResumeArgs {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
-        container::resume(&global.settings(), &super::id(&self.id)?)?;
-        Ok(0)
+        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        container::resume(&settings, &id)?;
+        record(&settings, &id, Event::Resume {})
     }
 }

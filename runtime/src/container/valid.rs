@@ -273,9 +273,6 @@ fn fields(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(wrong("linux.intelRdt", "gabion does not use resctrl"));
     }
-    if linux.memory_policy().is_some() {
-        return Err(wrong("linux.memoryPolicy", "gabion sets no NUMA policy"));
-    }
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
         return Err(wrong("linux.netDevices", "gabion moves no network devices"));
     }
@@ -323,7 +320,10 @@ mod tests {
         let map = serde_json::json!([{"containerID": 0, "hostID": 7, "size": 2}]);
         let judged = |patch: serde_json::Value, namespaces: &[NsType]| {
             let mut value = serde_json::json!({"destination": "/d", "source": "/s", "type": "bind"});
-            value.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+            value
+                .as_object_mut()
+                .unwrap()
+                .extend(patch.as_object().unwrap().clone());
             mount(&serde_json::from_value(value).unwrap(), &own(namespaces))
         };
         let option = serde_json::json!({"options": ["rbind", "ridmap"]});
@@ -331,9 +331,18 @@ mod tests {
         assert!(judged(option, &[]).is_err());
         let both = serde_json::json!({"uidMappings": map, "gidMappings": map});
         assert!(judged(both, &[]).is_ok());
-        assert!(judged(serde_json::json!({"uidMappings": map, "gidMappings": map, "type": "tmpfs"}), &[]).is_err());
+        assert!(
+            judged(
+                serde_json::json!({"uidMappings": map, "gidMappings": map, "type": "tmpfs"}),
+                &[]
+            )
+            .is_err()
+        );
         for half in ["uidMappings", "gidMappings"] {
-            assert!(judged(serde_json::json!({half: map, "options": ["idmap"]}), &[NsType::User]).is_err(), "{half}");
+            assert!(
+                judged(serde_json::json!({half: map, "options": ["idmap"]}), &[NsType::User]).is_err(),
+                "{half}"
+            );
         }
     }
 

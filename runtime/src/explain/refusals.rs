@@ -340,6 +340,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "use a volume; remove hostPath or --volume; else [mounts] allow = [\"/path\"]. On a Kubernetes node set cri = \"containerd\": without it a pod's own files cannot be told from others",
     ),
     entry(
+        "mounts.idmap",
+        "At level restricted a mount maps ids (uidMappings) in a container without a user namespace: its ordinary users could write files as root of the host.",
+        "",
+        "hostUsers: false, --userns=auto, or a user namespace in linux.namespaces; else leave the mapping out",
+    ),
+    entry(
         "mounts.kernel-filesystem",
         "A kernel file system (proc, sysfs, cgroup, securityfs, …) is to be mounted at an unusual place, where no mask covers it.",
         "",

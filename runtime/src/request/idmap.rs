@@ -65,7 +65,9 @@ mod tests {
 
     fn mount(patch: Value) -> Mount {
         let mut mount = json!({"destination": "/d", "source": "/s", "type": "bind"});
-        let Value::Object(more) = patch else { return Mount::default() };
+        let Value::Object(more) = patch else {
+            return Mount::default();
+        };
         mount.as_object_mut().unwrap().extend(more);
         serde_json::from_value(mount).unwrap()
     }
@@ -80,9 +82,17 @@ mod tests {
             assert_eq!(asked(&one), Ok(Some(IdMap::Container)));
             assert_eq!(is_recursive(&one), option == "ridmap");
         }
-        let own = asked(&mount(json!({"uidMappings": map, "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]})));
+        let own = asked(&mount(
+            json!({"uidMappings": map, "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+        ));
         let uids = "0 7 2\n9 20 1\n".to_owned();
-        assert_eq!(own, Ok(Some(IdMap::Own { uids, gids: "0 1 1\n".to_owned() })));
+        assert_eq!(
+            own,
+            Ok(Some(IdMap::Own {
+                uids,
+                gids: "0 1 1\n".to_owned()
+            }))
+        );
         let half = mount(json!({"uidMappings": map, "options": ["idmap"]}));
         assert_eq!(asked(&half), Err(HalfMapped));
         assert!(is_idmapped(&half));

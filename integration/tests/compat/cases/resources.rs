@@ -5,7 +5,7 @@ use integration::Container;
 use serde_json::{Value, json};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [limits(), placed(), updates()].concat()
+    [limits(), placed(), memory_policy(), updates()].concat()
 }
 
 type Files = &'static [(&'static str, &'static str)];
@@ -109,6 +109,53 @@ fn sweep(container: &Container) {
         std::fs::remove_dir(dir.join("a")).ok();
         std::fs::remove_dir(dir).ok();
     }
+}
+
+/// Newer than the runtimes compared with.
+fn memory_policy() -> Vec<Case> {
+    const SHOW: &str = "awk '{print $2}' /proc/self/numa_maps | sort -u";
+    let case = |name: &'static str, policy: Value| {
+        Case::new(
+            "config-linux.md#memory-policy",
+            name,
+            json!({"linux": {"memoryPolicy": policy}}),
+            SHOW,
+        )
+        .alone()
+        .only_if(|| std::path::Path::new("/proc/self/numa_maps").exists())
+    };
+    vec![
+        case("memory-policy", json!({"mode": "MPOL_BIND", "nodes": "0"}))
+            .field("/linux/memoryPolicy")
+            .shows("bind:0\n"),
+        case("memory-policy-mode", json!({"mode": "MPOL_LOCAL"}))
+            .field("/linux/memoryPolicy/mode")
+            .shows("local\n"),
+        case("memory-policy-nodes", json!({"mode": "MPOL_PREFERRED", "nodes": "0-0"}))
+            .field("/linux/memoryPolicy/nodes")
+            .shows("prefer:0\n"),
+        case(
+            "memory-policy-flags",
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}),
+        )
+        .field("/linux/memoryPolicy/flags")
+        .shows("interleave=static:0\n"),
+        case("memory-policy-of-exec", json!({"mode": "MPOL_BIND", "nodes": "0"}))
+            .drive(|container| {
+                container.create().ok();
+                let done = container.exec(&["sh", "-c", SHOW]);
+                format!("{}exit {}", done.out, done.code)
+            })
+            .field("/linux/memoryPolicy")
+            .shows("bind:0\n"),
+        case("memory-policy-no-list", json!({"mode": "MPOL_BIND", "nodes": "zero"})).shows("exit 1"),
+        case(
+            "memory-policy-no-such-node",
+            json!({"mode": "MPOL_BIND", "nodes": "1000"}),
+        )
+        .shows("exit 1"),
+        case("memory-policy-no-such-mode", json!({"mode": "MPOL_DREAM"})).shows("exit 1"),
+    ]
 }
 
 /// Updates a running container and tells the files' values.

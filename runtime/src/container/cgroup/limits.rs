@@ -18,9 +18,11 @@ impl Cgroup {
     /// Sets limits. Devices are create's alone: see `limit`.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
         plain_names(resources)?;
+        unsupported(resources)?;
         if let Some(v1) = self.v1() {
             return v1.write(resources);
         }
+        unknown_to_v2(resources)?;
         let mut resources = resources.clone();
         resources.set_devices(None);
         let options = ControllerOpt {
@@ -179,6 +181,48 @@ fn plain_names(resources: &LinuxResources) -> Result<()> {
     Ok(())
 }
 
+fn said(section: &str, is_said: bool, why: &str) -> Result<()> {
+    if !is_said {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        field: format!("linux.resources.{section}"),
+        why: why.to_owned(),
+    })
+}
+
+/// What gabion does not do, whatever the host has.
+fn unsupported(resources: &LinuxResources) -> Result<()> {
+    let rdma = resources.rdma().as_ref().is_some_and(|r| !r.is_empty());
+    said("rdma", rdma, "gabion sets no limits of RDMA devices")
+}
+
+/// What cgroup v2 has no file for, and libcontainer would leave out in silence. Zero says nothing.
+fn unknown_to_v2(resources: &LinuxResources) -> Result<()> {
+    const NONE: &str = "this host has cgroup v2, which has no such limit";
+    let memory = resources.memory().unwrap_or_default();
+    let network = resources.network().clone().unwrap_or_default();
+    let leaves = resources
+        .block_io()
+        .iter()
+        .flat_map(|io| io.weight_device().iter().flatten());
+    let leaf = leaves.filter_map(|d| d.leaf_weight()).any(|w| w > 0);
+    said("memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n != 0), NONE)?;
+    said("memory.swappiness", memory.swappiness().is_some(), NONE)?;
+    said(
+        "memory.disableOOMKiller",
+        memory.disable_oom_killer() == Some(true),
+        NONE,
+    )?;
+    said("network.classID", network.class_id().is_some_and(|n| n != 0), NONE)?;
+    said(
+        "network.priorities",
+        network.priorities().as_ref().is_some_and(|p| !p.is_empty()),
+        NONE,
+    )?;
+    said("blockIO.weightDevice.leafWeight", leaf, NONE)
+}
+
 /// A controller that something was decided for, and the files that one of must show it.
 struct Decided {
     control: ControlId,
@@ -211,4 +255,41 @@ fn decided(hardened: &Hardened) -> Vec<Decided> {
     }
     all.retain(|d| hardened.enforces(d.control));
     all
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_out_in_silence() {
+        let with = |json: serde_json::Value| -> LinuxResources { serde_json::from_value(json).unwrap() };
+        let rdma = with(serde_json::json!({"rdma": {"mlx": {"hcaHandles": 1}}}));
+        assert_eq!(unsupported(&rdma).unwrap_err().code(), "bundle.unsupported");
+        for (known, json) in [
+            (
+                true,
+                serde_json::json!({"memory": {"limit": 1, "swap": 2, "reservation": 3, "kernelTCP": 0, "disableOOMKiller": false}}),
+            ),
+            (
+                true,
+                serde_json::json!({"network": {}, "blockIO": {"weight": 5, "weightDevice": [{"major": 1, "minor": 2, "weight": 3, "leafWeight": 0}]}}),
+            ),
+            (false, serde_json::json!({"memory": {"kernelTCP": 5}})),
+            (false, serde_json::json!({"memory": {"swappiness": 5}})),
+            (false, serde_json::json!({"memory": {"disableOOMKiller": true}})),
+            (false, serde_json::json!({"network": {"classID": 5}})),
+            (
+                false,
+                serde_json::json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+            ),
+            (
+                false,
+                serde_json::json!({"blockIO": {"weightDevice": [{"major": 1, "minor": 2, "leafWeight": 4}]}}),
+            ),
+        ] {
+            assert_eq!(unknown_to_v2(&with(json.clone())).is_ok(), known, "{json}");
+        }
+    }
 }

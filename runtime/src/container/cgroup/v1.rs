@@ -161,9 +161,6 @@ impl Directories {
                 "resources.unified needs cgroup v2, and this host has v1",
             ));
         }
-        if resources.rdma().as_ref().is_some_and(|r| !r.is_empty()) {
-            return Err(Error::failed(Step::Cgroup, "resources.rdma is not supported"));
-        }
         if let Some(pids) = resources.pids().filter(|p| p.limit() != 0) {
             self.pids(pids)?;
         }

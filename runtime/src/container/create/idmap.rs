@@ -51,7 +51,11 @@ impl<'a> Mapper<'a> {
             userns_fd: u64::from(std::os::fd::AsRawFd::as_raw_fd(namespace).cast_unsigned()),
             ..MountAttr::default()
         };
-        let reach = if idmap::is_recursive(mount) { Reach::Tree } else { Reach::One };
+        let reach = if idmap::is_recursive(mount) {
+            Reach::Tree
+        } else {
+            Reach::One
+        };
         sys::mount_setattr(tree.as_fd(), reach, &attr).map_err(|e| refused(e, &at()))
     }
 
@@ -63,7 +67,10 @@ impl<'a> Mapper<'a> {
                     return Ok(joined);
                 }
                 idmap::of_container(self.spec).ok_or_else(|| {
-                    Error::failed(Step::Mounts, format!("no mapping of the container's for the mount at {at}"))
+                    Error::failed(
+                        Step::Mounts,
+                        format!("no mapping of the container's for the mount at {at}"),
+                    )
                 })?
             }
         };

@@ -41,7 +41,11 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
 /// As mountinfo writes them.
 fn wanted(mount: &Mount) -> Vec<&'static str> {
     let options = Options::new(mount.options().as_ref());
-    Flag::ALL.into_iter().filter(|f| options.is(*f)).map(Flag::name).collect()
+    Flag::ALL
+        .into_iter()
+        .filter(|f| options.is(*f))
+        .map(Flag::name)
+        .collect()
 }
 
 /// Beside the flags, which mounts that came along below share: whether its files have other owners.
