@@ -42,8 +42,10 @@ impl Peer {
 fn crun() -> PathBuf {
     static CRUN: OnceLock<PathBuf> = OnceLock::new();
     CRUN.get_or_init(|| {
-        let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.controllers");
-        if !fs::read_to_string(hybrid).is_ok_and(|c| c.contains("hugetlb")) {
+        // Not by where the controller is now: another program on this machine may have it on v1 for a moment.
+        let hybrid = Path::new("/sys/fs/cgroup/unified").is_dir();
+        let known = fs::read_to_string("/proc/cgroups").is_ok_and(|all| all.contains("hugetlb"));
+        if !hybrid || !known {
             return PathBuf::from("crun");
         }
         let path = std::env::temp_dir().join(format!("git-crun-{}", std::process::id()));

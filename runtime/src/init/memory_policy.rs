@@ -59,7 +59,9 @@ fn nodes(policy: &LinuxMemoryPolicy) -> Result<Option<NodeMask>> {
         if last >= NodeMask::BITS {
             return Err(wrong());
         }
-        (first..=last).for_each(|node| mask.set(node));
+        for node in first..=last {
+            mask.set(node);
+        }
     }
     Ok(Some(mask))
 }
@@ -78,7 +80,9 @@ mod tests {
         let mask = |list: &str| nodes(&policy(list, &[])).unwrap();
         assert_eq!(mask(""), None);
         let mut wanted = NodeMask::default();
-        [0, 1, 2, 64, 1023].iter().for_each(|node| wanted.set(*node));
+        for node in [0, 1, 2, 64, 1023] {
+            wanted.set(node);
+        }
         assert_eq!(mask("0-2, 64,1023"), Some(wanted));
         for bad in ["x", "3-1", "0,", "-1", "1024", "0-99999999"] {
             assert!(nodes(&policy(bad, &[])).is_err(), "{bad}");

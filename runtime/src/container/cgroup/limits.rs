@@ -2,7 +2,7 @@
 
 use libcgroups::common::{CgroupManager, ControllerOpt};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources, LinuxWeightDevice};
 
 use super::{Cgroup, failed, members, program, v1};
 use crate::container::options::CgroupDriver;
@@ -206,7 +206,7 @@ fn unknown_to_v2(resources: &LinuxResources) -> Result<()> {
         .block_io()
         .iter()
         .flat_map(|io| io.weight_device().iter().flatten());
-    let leaf = leaves.filter_map(|d| d.leaf_weight()).any(|w| w > 0);
+    let leaf = leaves.filter_map(LinuxWeightDevice::leaf_weight).any(|w| w > 0);
     said("memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n != 0), NONE)?;
     said("memory.swappiness", memory.swappiness().is_some(), NONE)?;
     said(

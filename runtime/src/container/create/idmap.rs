@@ -75,13 +75,12 @@ impl<'a> Mapper<'a> {
             }
         };
         let known = self.made.iter().position(|(map, _)| *map == wanted);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let namespace = carrier(&wanted)?;
-                self.made.push((wanted, namespace));
-                self.made.len() - 1
-            }
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let namespace = carrier(&wanted)?;
+            self.made.push((wanted, namespace));
+            self.made.len() - 1
         };
         let found = self.made.get(index).map(|(_, namespace)| namespace);
         found.ok_or_else(|| Error::failed(Step::Mounts, "a mapping was lost"))
