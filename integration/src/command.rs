@@ -104,7 +104,18 @@ impl Running {
     /// Waits until stdout holds `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
-        let said = until(limit(20), || self.out().contains(text));
+        self.wait_until_said(&self.out, text);
+    }
+
+    /// The same for stderr.
+    #[track_caller]
+    pub fn wait_for_error(&self, text: &str) {
+        self.wait_until_said(&self.err, text);
+    }
+
+    #[track_caller]
+    fn wait_until_said(&self, file: &Path, text: &str) {
+        let said = until(limit(20), || read(file).contains(text));
         assert!(
             said,
             "`{}` never said «{text}»: {}{}",

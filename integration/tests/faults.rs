@@ -7,7 +7,11 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+use integration::command::{limit, until};
 use integration::{Bundle, Container, Done, Policy, Runtime};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::net::UnixListener;
 
 /// Controls whose enforcement the kernel can be asked about. `user` and `exec` decide and have nothing to apply;
 /// `lsm` has nothing to apply where the kernel has neither `AppArmor` nor `SELinux`.
@@ -29,22 +33,25 @@ const CONTROLS: [&str; 15] = [
     "fds",
 ];
 
-/// `Step::ALL` of runtime/src/error.rs, without those that this container has no use for: user-namespace, hooks,
-/// console, label.
-const STEPS: [&str; 22] = [
+/// `Step::ALL` of runtime/src/error.rs, without `label`: it has nothing to do where the kernel has neither `AppArmor` nor
+/// `SELinux`.
+const STEPS: [&str; 25] = [
     "state-dir",
     "seccomp",
     "cgroup",
     "clone",
+    "user-namespace",
     "namespaces",
     "rlimits",
     "rootfs",
     "holes",
     "mounts",
     "devices",
+    "hooks",
     "pivot",
     "sysctl",
     "masked-paths",
+    "console",
     "keyring",
     "ids",
     "capabilities",
@@ -66,14 +73,51 @@ fn faulty(fault: &str) -> Container {
     let host = bundle.host_dir("data");
     std::fs::create_dir(bundle.rootfs().join("data")).unwrap();
     bundle.config.bind(host.to_str().unwrap(), "/data", &["rw"]);
+    // What only some containers have, for the step that is concerned.
+    match fault.split_once(':').map(|(_, what)| what) {
+        Some("user-namespace") => {
+            bundle.config.user_namespace(65536);
+            bundle.give_to(100_000, 200_000);
+        }
+        Some("hooks") => {
+            bundle.config.set(
+                "/hooks",
+                serde_json::json!({ "createRuntime": [{ "path": "/bin/true" }] }),
+            );
+        }
+        Some("console") => {
+            bundle.config.set("/process/terminal", serde_json::json!(true));
+        }
+        _ => {}
+    }
     Container::of(Runtime::with_faults(), bundle)
         .policy(&Policy::hardened())
         .env("GABION_FAULT", fault)
 }
 
+/// The words of create, with a place for the terminal where there is one.
+fn words(container: &Container) -> (Option<UnixListener>, Vec<String>) {
+    let mut words = vec!["create".to_owned(), "--bundle".to_owned(), container.path()];
+    let terminal = container.bundle.config.0["process"]["terminal"] == true;
+    let listener = terminal.then(|| {
+        let path = container.bundle.dir.join("tty.sock");
+        words.extend(["--console-socket".to_owned(), path.display().to_string()]);
+        UnixListener::bind(path).unwrap()
+    });
+    words.push(container.id().to_owned());
+    (listener, words)
+}
+
+fn create(container: &Container) -> Done {
+    // Nobody takes the terminal out of the queue: it is enough that it can be sent.
+    let (_listener, words) = words(container);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    container.op(&words)
+}
+
 /// create, and start where create succeeded: one of them fails.
 fn create_or_start(container: &Container) -> Result<Done, String> {
-    let create = container.create();
+    let create = create(container);
     if create.code != 0 {
         return Ok(create);
     }
@@ -134,15 +178,68 @@ fn a_step_that_fails_is_named() {
 fn a_failed_create_cleans_up_after_itself() {
     for step in STEPS {
         let container = faulty(&format!("fail:{step}"));
-        if container.create().code != 0 {
+        if create(&container).code != 0 {
             container.nothing_left();
         }
     }
 }
 
-/// The runtime itself may be killed at any step: `delete --force` then removes what is there.
+/// The runtime is killed while it, or the container's first process, is at a step: `state` says nothing that is not so, and
+/// `delete --force` removes what is there.
 #[test]
-fn a_runtime_killed_at_any_step_can_be_cleaned_up_after() {
+fn a_runtime_killed_during_any_step_leaves_nothing_that_delete_does_not_remove() {
+    // After `create` has returned there is no runtime to be killed.
+    let of_create = STEPS
+        .into_iter()
+        .filter(|s| !["landlock", "start", "execve"].contains(s));
+    for step in of_create {
+        let container = faulty(&format!("hang:{step}"));
+        let (_listener, words) = words(&container);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let running = container.spawn(&words);
+        running.wait_for_error(&format!("hangs at {step}"));
+        kill(Pid::from_raw(running.pid()), Signal::SIGKILL).unwrap();
+        running.wait(limit(10));
+        let told = container.op(&["state", container.id()]);
+        let truth = told.err.contains("does not exist")
+            || (told.out.contains("\"pid\": 0") && (told.out.contains("creating") || told.out.contains("stopped")));
+        assert!(truth, "{step}: {told}");
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
+/// Nobody deletes: a first process whose runtime died does not wait for it for ever, with all its privileges.
+#[test]
+fn a_first_process_whose_runtime_died_ends_by_itself() {
+    let container = faulty("hang:cgroup");
+    let (_listener, words) = words(&container);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let running = container.spawn(&words);
+    running.wait_for_error("hangs at cgroup");
+    let pid: u32 = {
+        let file = container.bundle.state().join(container.id()).join("pid");
+        std::fs::read_to_string(file)
+            .unwrap()
+            .split_once(' ')
+            .unwrap()
+            .0
+            .parse()
+            .unwrap()
+    };
+    assert!(integration::leaks::is_alive(pid));
+    kill(Pid::from_raw(running.pid()), Signal::SIGKILL).unwrap();
+    running.wait(limit(10));
+    assert!(
+        until(limit(20), || !integration::leaks::is_alive(pid)),
+        "it is still there"
+    );
+    container.op(&["delete", "--force", container.id()]).ok();
+}
+
+/// Any process may be killed at any step: `delete --force` then removes what is there.
+#[test]
+fn whoever_is_killed_at_a_step_can_be_cleaned_up_after() {
     for step in STEPS {
         let container = faulty(&format!("kill:{step}"));
         drop(create_or_start(&container));

@@ -1,7 +1,8 @@
 //! Fault injection for tests. In a binary built without the feature `faults` every call here is a constant.
 //!
 //! `GABION_FAULT=skip:<control>` makes that control's enforcement silently do nothing (verification must then find it);
-//! `GABION_FAULT=fail:<step>` makes a step fail; `GABION_FAULT=kill:<step>` kills the process there.
+//! `GABION_FAULT=fail:<step>` makes a step fail; `GABION_FAULT=kill:<step>` kills the process there;
+//! `GABION_FAULT=hang:<step>` says so on stderr and stays there for a while, so that a test can kill others meanwhile.
 
 use crate::control::ControlId;
 use crate::error::{Result, Step};
@@ -51,8 +52,15 @@ mod live {
         }
     }
 
-    /// Fails, or dies, when the test asks for it.
+    /// Longer than a test needs to kill the runtime and to look around; bounded, so that nothing stays for ever.
+    const HANG: std::time::Duration = std::time::Duration::from_secs(20);
+
+    /// Fails, dies or stays when the test asks for it.
     pub fn at(step: Step) -> Result<()> {
+        if asked("hang", step.as_str()) {
+            eprintln!("hangs at {step}");
+            std::thread::sleep(HANG);
+        }
         if asked("kill", step.as_str()) {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL)
                 .map_err(|e| Error::step(step, "die by request", e))?;

@@ -15,7 +15,7 @@ use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
 use crate::container::precheck::Preserved;
 use crate::container::spawn;
-use crate::container::state::{CreateLock, Init, Record, START_SOCKET, StateDir};
+use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
 use crate::container::{delete, hooks, precheck, valid};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
@@ -146,8 +146,8 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         .process()
         .as_ref()
         .ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
-    let listener =
-        UnixListener::bind(dir.socket_path(START_SOCKET)).map_err(Error::file("make", dir.path.join(START_SOCKET)))?;
+    let listener = UnixListener::bind(dir.socket_path(UNREADY_SOCKET))
+        .map_err(Error::file("make", dir.path.join(UNREADY_SOCKET)))?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&record.hardened, handles)?;
     let create = Create {
@@ -188,6 +188,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     }
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
+    dir.ready()?;
     write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
     Ok(pid.as_raw())
 }

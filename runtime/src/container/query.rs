@@ -23,8 +23,10 @@ pub fn status(dir: &StateDir) -> Result<Status> {
     if !init.lives() {
         return Ok(Status::Stopped);
     }
+    // In this order: what is unready becomes what waits, never the other way round.
+    let unready = dir.is_unready();
     let waits = dir.awaits_start();
-    if waits && dir.being_created()? {
+    if unready || (waits && dir.being_created()?) {
         return Ok(Status::Creating);
     }
     // Before «created»: one that waits for `start` can be frozen, too, and would not hear it.

@@ -12,19 +12,17 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 
-use crate::container::cgroup::CgroupRecord;
 use crate::error::{Error, Result, Step};
 use crate::faults;
-use crate::hardened::Hardened;
-use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
 mod init;
+mod record;
 mod root;
 
 pub use init::Init;
+pub use record::{Record, Status};
 pub use root::ids;
 use root::{check_owner, lock, make_root, open_dir};
 
@@ -38,78 +36,8 @@ const PID: &str = "pid";
 const TURN: &str = "update.lock";
 /// The socket on which the created process waits for `start`; its absence means that it was started.
 pub const START_SOCKET: &str = "start.sock";
-
-/// `state.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Record {
-    version: u32,
-    pub id: ContainerId,
-    pub bundle: PathBuf,
-    pub rootfs: PathBuf,
-    /// RFC 3339.
-    pub created: String,
-    pub owner: u32,
-    /// Whether the runtime itself ran in a user namespace that is not the host's.
-    pub user_ns: OwnUserNs,
-    pub cgroup: CgroupRecord,
-    pub hardened: Hardened,
-}
-
-impl Record {
-    pub fn new(
-        id: ContainerId,
-        bundle: PathBuf,
-        rootfs: PathBuf,
-        created: String,
-        user_ns: OwnUserNs,
-        cgroup: CgroupRecord,
-        hardened: Hardened,
-    ) -> Self {
-        let owner = nix::unistd::geteuid().as_raw();
-        Self {
-            version: VERSION,
-            id,
-            bundle,
-            rootfs,
-            created,
-            owner,
-            user_ns,
-            cgroup,
-            hardened,
-        }
-    }
-
-    /// The same container under new decisions.
-    #[must_use]
-    pub fn with(&self, hardened: Hardened) -> Self {
-        Self {
-            hardened,
-            ..self.clone()
-        }
-    }
-}
-
-/// OCI status (runtime-spec, runtime.md#state), with runc's `paused`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Creating,
-    Created,
-    Running,
-    Paused,
-    Stopped,
-}
-
-impl Status {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        }
-    }
-}
+/// The same while the container is being made: a runtime that dies then leaves none that could be taken for created.
+pub const UNREADY_SOCKET: &str = "start.sock.unready";
 
 /// A container's directory below the root.
 #[derive(Debug)]
@@ -314,6 +242,17 @@ impl StateDir {
     /// Whether `start` is still to come.
     pub fn awaits_start(&self) -> bool {
         fs::symlink_metadata(self.path.join(START_SOCKET)).is_ok()
+    }
+
+    /// Whether the first process is not ready yet, and never will be if its maker has died.
+    pub fn is_unready(&self) -> bool {
+        fs::symlink_metadata(self.path.join(UNREADY_SOCKET)).is_ok()
+    }
+
+    /// From here on `start` finds it.
+    pub fn ready(&self) -> Result<()> {
+        let path = self.path.join(START_SOCKET);
+        fs::rename(self.path.join(UNREADY_SOCKET), &path).map_err(Error::file("make", path))
     }
 
     pub fn started(&self) -> Result<()> {
