@@ -82,7 +82,7 @@ fn faulty(fault: &str) -> Container {
         Some("hooks") => {
             bundle.config.set(
                 "/hooks",
-                serde_json::json!({ "createRuntime": [{ "path": "/bin/true" }] }),
+                serde_json::json!({ "createRuntime": [{ "path": "/usr/bin/true" }] }),
             );
         }
         Some("console") => {
@@ -91,7 +91,7 @@ fn faulty(fault: &str) -> Container {
         _ => {}
     }
     Container::of(Runtime::with_faults(), bundle)
-        .policy(&Policy::hardened())
+        .policy(&Policy::hardened().line("hooks.allow = [\"/usr/bin/true\"]"))
         .env("GABION_FAULT", fault)
 }
 
