@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use integration::{Bundle, Container, Policy};
 
@@ -63,4 +64,36 @@ fn a_symlink_of_a_volume_in_a_destination_is_refused() {
         done.code == 1 && done.err.contains("refused [mounts.led-elsewhere]"),
         "{done}"
     );
+}
+
+/// A root that the host mounted a procfs below, as chroots have: it came along, with no mask and no flag.
+#[test]
+fn a_proc_that_the_host_mounted_below_the_root_is_refused() {
+    let mut bundle = Bundle::with_busybox("escape-chroot");
+    let inner = bundle.rootfs().join("srv/proc");
+    fs::create_dir_all(&inner).unwrap();
+    shell(&mut bundle, "true");
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    let run = container.command(&["run", "--bundle", &container.path(), container.id()]);
+    // In a mount namespace of the test's own, so that nothing of it is left.
+    let mut apart = Command::new("unshare");
+    apart.args(["--mount", "sh", "-c", "mount -t proc proc \"$0\" && exec \"$@\""]);
+    apart.arg(&inner).arg(run.get_program()).args(run.get_args());
+    let done = integration::command::run(apart, &container.bundle.dir);
+    assert!(
+        done.code == 1 && done.err.contains("rootfs") && done.err.contains("/srv/proc"),
+        "{done}"
+    );
+}
+
+/// A symlink of the bundle's author on the way to root.path: it is judged where it leads. (To a place in which nothing could be
+/// made, for the day on which this fails.)
+#[test]
+fn a_root_behind_a_symlink_is_where_it_leads() {
+    let mut bundle = Bundle::new("escape-root");
+    symlink("/", bundle.bundle().join("up")).unwrap();
+    bundle.config.set("/root/path", "up/sys/kernel".into());
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    let done = container.run();
+    assert!(done.code == 1 && done.err.contains("refused [rootfs.host]"), "{done}");
 }

@@ -271,6 +271,10 @@ pub struct Host {
     pub nofile: u64,
     /// And its soft value: a bound that gabion adds must not raise it.
     pub nofile_soft: Option<u64>,
+    /// Our own oom_score_adj, which a container inherits where its spec says nothing.
+    pub oom_score_adj: i32,
+    /// The root file system's path without symlinks; None where it could not be opened.
+    pub rootfs: Option<PathBuf>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
 }

@@ -53,6 +53,10 @@ pub struct HostFile {
     pub rootless: bool,
     pub nofile: Option<u64>,
     pub nofile_soft: Option<u64>,
+    /// What a container inherits.
+    pub oom_score_adj: i32,
+    /// Where root.path leads, symlinks followed.
+    pub rootfs: Option<PathBuf>,
     pub state_dirs: Vec<PathBuf>,
 }
 
@@ -200,6 +204,8 @@ impl HostFile {
             },
             nofile: self.nofile.unwrap_or(1_048_576),
             nofile_soft: self.nofile_soft,
+            oom_score_adj: self.oom_score_adj,
+            rootfs: self.rootfs.clone(),
             state_dirs: self.state_dirs.clone(),
         }
     }

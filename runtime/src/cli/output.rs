@@ -33,6 +33,11 @@ pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
 
 /// Rows as columns, each as wide as its widest cell (runc's: at least 12, three apart).
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    // A line's end would forge a row.
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| clean(&cell.replace('\n', " "))).collect())
+        .collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|i| {
@@ -45,7 +50,7 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         .map(|width| width.max(9) + 3)
         .collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(cells.collect::<String>().trim_end());
         text.push('\n');
@@ -64,4 +69,15 @@ pub(super) fn clean(words: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_stays_a_cell() {
+        let rows = [vec!["/b\u{1b}[31m\nforged".to_owned(), "x".to_owned()]];
+        assert_eq!(columns(&rows), "/b\\u{1b}[31m forged   x\n");
+    }
 }

@@ -86,6 +86,12 @@ fn stages(hooks: &SpecHooks) -> [(&'static str, Runs, &[Hook]); 6] {
     ]
 }
 
+/// Whether any hook runs outside of the workload's confinement.
+pub(super) fn runs_on_host(hooks: &SpecHooks) -> bool {
+    let mut all = stages(hooks).into_iter();
+    all.any(|(_, runs, list)| runs == Runs::OnHost && !list.is_empty())
+}
+
 fn refuse_any(at: &str, path: &Path, cx: &Context<'_>, findings: &mut Findings) {
     let caller = cx.request.caller();
     findings.refused(

@@ -17,11 +17,11 @@ use crate::policy::Level;
 use crate::request::{idmap, normalize};
 
 mod entrypoint;
-mod facts;
+pub(super) mod facts;
 pub(super) mod options;
 mod own;
-mod paths;
-mod source;
+pub(super) mod paths;
+pub(super) mod source;
 mod target;
 
 use options::{Flag, Options};

@@ -1,4 +1,4 @@
-//! `rlimits`: no core dumps, a bounded number of open files, nothing raised.
+//! `rlimits`: no core dumps, a bounded number of open files, no rank above the host's own processes (`rlimits/rank.rs`).
 //!
 //! A core dump is written by the kernel under the host's core_pattern: it carries the service's secrets out of the
 //! container, and a core_pattern pipe runs as root on the host.
@@ -13,11 +13,15 @@ use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
 
+pub(super) mod rank;
+
 pub struct Rlimits;
 
 static ABOUT: About = About {
-    threat: "a crash writes the service's memory to the host through core_pattern; unbounded descriptors eat kernel memory",
-    rule: "RLIMIT_CORE is 0; RLIMIT_NOFILE is at most the policy's max_nofile; no limit is raised; no limit is given twice",
+    threat: "a crash writes the service's memory to the host through core_pattern; unbounded descriptors eat kernel memory; a \
+             real-time process starves the host",
+    rule: "RLIMIT_CORE is 0; RLIMIT_NOFILE is at most the policy's max_nofile; no limit is given twice; nothing ranks before the \
+           host's own processes (real time, negative nice values and OOM scores)",
     enforced_by: "prlimit(2); read back from /proc/PID/limits",
     kernel_floor: "2.6.36 (prlimit)",
     refs: &["CIS Docker 5.19", "NIST SP 800-190 4.4.3"],
@@ -47,6 +51,7 @@ impl Control for Rlimits {
         no_core(&mut limits, findings);
         bound_nofile(&mut limits, cx, findings);
         process.set_rlimits(Some(limits));
+        rank::decide(process, cx, findings);
     }
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {

@@ -3,8 +3,12 @@
 //! What a service must write goes to volumes and holes (`holes`). The root stays without nosuid: a SELinux domain
 //! transition on execve needs it, and no_new_privs already takes setuid's effect away.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::hooks::runs_on_host;
+use super::mounts::facts::KERNEL;
+use super::mounts::paths::{ENGINES, SENSITIVE, SYSTEM};
+use super::mounts::source::below_any;
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
@@ -87,11 +91,52 @@ impl Control for Rootfs {
         } else {
             spreads.join(" ")
         };
-        vec![
+        let mut facts = vec![
             Fact::judged(ControlId::Rootfs, "/ ro", shown, holds),
             Fact::same(ControlId::Rootfs, "propagation of /", &"private".to_owned(), &spread),
-        ]
+        ];
+        facts.extend(brought_along(hardened, seen));
+        facts
     }
+}
+
+/// What was mounted below the root already, as in a chroot of the host: it comes along, and nobody judged it.
+fn brought_along(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    // Those that run in the container's mount namespace may mount there, and the policy named them.
+    let hooked = hardened.spec.hooks().as_ref().is_some_and(runs_on_host);
+    if hooked {
+        return Vec::new();
+    }
+    let mounts = hardened.spec.mounts().iter().flatten().enumerate();
+    let targets = mounts.map(|(i, m)| match hardened.plan.targets.get(&i) {
+        Some(target) => target.clone(),
+        None => normalize(m.destination()),
+    });
+    let holes = hardened.plan.holes.iter().map(|hole| hole.target.clone());
+    let linux = hardened.spec.linux().as_ref();
+    let covers = linux.into_iter().flat_map(|l| {
+        let lists = [l.masked_paths(), l.readonly_paths()].into_iter();
+        lists.flat_map(|list| list.iter().flatten().map(|p| normalize(Path::new(p))))
+    });
+    let known: Vec<PathBuf> = targets.chain(holes).chain(covers).collect();
+    // Nodes are bound where they cannot be made, and the terminal is.
+    let node = |path: &Path| path.parent() == Some(Path::new("/dev"));
+    seen.mounts
+        .iter()
+        .filter(|m| m.target != Path::new("/") && !node(&m.target) && !known.iter().any(|k| m.target.starts_with(k)))
+        .map(|m| {
+            let kernel = KERNEL.contains(&m.fstype.as_str());
+            let holds = if m.has("ro") && !kernel { Holds::Yes } else { Holds::No };
+            let (path, how) = (m.target.display(), if m.has("ro") { "ro" } else { "rw" });
+            let expected = format!("{path}, mounted below root.path by the host: ro, no kernel file system");
+            Fact::judged(
+                ControlId::Rootfs,
+                expected,
+                format!("{path}: {how}, {}", m.fstype),
+                holds,
+            )
+        })
+        .collect()
 }
 
 fn refuse_host(cx: &Context<'_>, findings: &mut Findings) {
@@ -100,17 +145,46 @@ fn refuse_host(cx: &Context<'_>, findings: &mut Findings) {
         "name an image, or give `--rootfs` a directory of its own",
         "set `root.path` to a directory that holds an image",
     );
-    let Some(path) = cx.request.rootfs().map(|p| normalize(&p)) else {
+    let Some(written) = cx.request.rootfs() else {
         let what = "the spec names no root file system";
         findings.refused("missing", "root.path", what, remedy);
         return;
     };
-    let host =
-        NEVER.iter().any(|never| path == Path::new(never)) || NEVER_BELOW.iter().any(|tree| path.starts_with(tree));
-    if host {
-        let what = format!("the root file system is to be the host's own {}", path.display());
-        findings.refused("host", "root.path", what, remedy);
+    // Where it leads: a symlink on the way may be the spec's author's.
+    let path = cx.host.rootfs.clone().unwrap_or_else(|| normalize(&written));
+    let Some(why) = hosts_own(&path, cx) else { return };
+    let shown = path.display();
+    let what = format!("the root file system is to be the host's own {shown}{why}");
+    findings.refused("host", "root.path", what, remedy);
+}
+
+/// Why a directory is no image. One of the bundle is: which bundle it is, the caller said.
+fn hosts_own(path: &Path, cx: &Context<'_>) -> Option<String> {
+    if NEVER.iter().any(|never| path == Path::new(never)) || below_any(path, &NEVER_BELOW) {
+        return Some(String::new());
     }
+    let settings = &cx.policy.policy.mounts;
+    let engines = [&settings.containerd_root, &settings.containerd_state].map(PathBuf::as_path);
+    let name = path.to_string_lossy();
+    let of_user = ["/.local/share/containers/", "/.local/share/docker/"]
+        .iter()
+        .any(|dir| name.contains(dir));
+    let image = path.starts_with(&cx.request.bundle)
+        || below_any(path, &ENGINES)
+        || below_any(path, &engines)
+        || below_any(path, &settings.allow)
+        || of_user;
+    let sensitive = SENSITIVE.iter().chain(&SYSTEM).map(Path::new);
+    let own = sensitive.chain(cx.host.state_dirs.iter().map(PathBuf::as_path));
+    own.filter(|tree| tree.is_absolute()).find_map(|tree| {
+        if tree.starts_with(path) {
+            Some(format!(", which holds {}", tree.display()))
+        } else if path.starts_with(tree) && !image {
+            Some(format!(", which lies in {}", tree.display()))
+        } else {
+            None
+        }
+    })
 }
 
 /// Mounts made in the container stay there, and what the host mounts later does not come in unvetted.
@@ -140,4 +214,82 @@ fn propagation(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         None => findings.added(PLACE, "private", "mounts of the host stay outside"),
     }
     draft.linux().set_rootfs_propagation(Some("private".to_owned()));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::observed::MountPoint;
+    use crate::testing::{Case, codes};
+
+    fn point(target: &str, fstype: &str, option: &str) -> MountPoint {
+        MountPoint {
+            id: 2,
+            parent: 1,
+            target: target.into(),
+            root: "/".into(),
+            fstype: fstype.to_owned(),
+            options: [option.to_owned()].into(),
+            super_options: [].into(),
+            propagation: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn where_it_leads_counts() {
+        let refused = |real: &str, bundle_path: &str| {
+            let mut case = Case::new().with("/root/path", json!(bundle_path));
+            case.host.rootfs = Some(real.into());
+            codes(&case.decide(&Rootfs).1) == ["rootfs.host"]
+        };
+        for real in [
+            "/etc",
+            "/root/.ssh",
+            "/var/log",
+            "/usr/bin",
+            "/var/lib/kubelet/pods",
+            "/var/lib",
+        ] {
+            assert!(refused(real, "x/y"), "{real}");
+        }
+        let merged = "/var/lib/containers/storage/overlay/1/merged";
+        for real in [
+            "/bundle/rootfs",
+            merged,
+            "/srv/image",
+            "/root/.local/share/containers/storage/vfs/dir/1",
+        ] {
+            assert!(!refused(real, "rootfs"), "{real}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_mounted_below_it_is_looked_at() {
+        let case = Case::new().with("/mounts", json!([{"destination": "/proc", "type": "proc"}]));
+        let worst = |mount: MountPoint| {
+            let seen = Observed {
+                mounts: vec![point("/", "ext4", "ro"), mount],
+                ..Observed::default()
+            };
+            let facts = Rootfs.facts(&case.harden(&Rootfs), &seen);
+            facts.iter().any(|f| f.holds == Holds::No)
+        };
+        for bad in [
+            point("/srv/proc", "proc", "ro"),
+            point("/srv", "ext4", "rw"),
+            point("/dev", "devtmpfs", "rw"),
+        ] {
+            assert!(worst(bad.clone()), "{bad:?}");
+        }
+        for good in [
+            point("/srv", "ext4", "ro"),
+            point("/proc", "proc", "rw"),
+            point("/dev/null", "devtmpfs", "rw"),
+        ] {
+            assert!(!worst(good.clone()), "{good:?}");
+        }
+    }
 }

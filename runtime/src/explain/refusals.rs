@@ -478,6 +478,13 @@ pub(super) static REFUSALS: &[Entry] = &[
         "give each once",
     ),
     entry(
+        "rlimits.rank",
+        "Real-time scheduling or I/O, a negative nice value or an OOM score below the host's own is asked for: the container would come before the \
+         host's services, and no limit holds it.",
+        "process.scheduler, ioPriority, oomScoreAdj, RLIMIT_RTPRIO and RLIMIT_NICE in config.json",
+        "leave it out; the kubelet's OOM scores pass where the policy says `cri`",
+    ),
+    entry(
         "rlimits.soft-above-hard",
         "A soft limit above its hard limit is asked for, which the kernel refuses.",
         "",

@@ -108,6 +108,11 @@ fn gather(
         user_ns,
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
+        oom_score_adj: std::fs::read_to_string("/proc/self/oom_score_adj")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0),
+        rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs: state_dirs(policy, settings),
     };
     (host, ns, source_fds)

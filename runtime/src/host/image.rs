@@ -47,7 +47,7 @@ pub(super) fn holes(rootfs: BorrowedFd<'_>, request: &Request, policy: &Policy) 
     found
 }
 
-fn real(fd: BorrowedFd<'_>) -> std::io::Result<PathBuf> {
+pub(super) fn real(fd: BorrowedFd<'_>) -> std::io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 

@@ -6,6 +6,7 @@ use oci_spec::runtime::{
 
 use super::{ExecRequest, Widening};
 use crate::control::fds::{bad_cwd, printable};
+use crate::control::rlimits::rank::{Above, above};
 use crate::control::{ControlId, capabilities};
 use crate::decision::Findings;
 use crate::hardened::{ExecPlan, Hardened};
@@ -32,6 +33,7 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs
     if let Some(stored) = hardened.spec.process() {
         caps(&mut process, stored, hardened, findings);
         rlimits(&mut process, stored, hardened, findings);
+        rank(&mut process, stored, hardened, findings);
         new_privileges(&mut process, stored, hardened, findings);
         labels(&mut process, stored, hardened, findings);
     }
@@ -170,6 +172,34 @@ fn rlimits(process: &mut Process, stored: &Process, hardened: &Hardened, finding
         );
     }
     process.set_rlimits(Some(merged));
+}
+
+/// Not before the host's own processes, and not killed after the container's first.
+fn rank(process: &mut Process, stored: &Process, hardened: &Hardened, findings: &mut Findings) {
+    if !hardened.enforces(ControlId::Rlimits) {
+        return;
+    }
+    for Above { place, what } in above(process) {
+        findings.refused(
+            "widen",
+            place,
+            format!("{what} is asked for, which the container may not have"),
+            "leave it out",
+        );
+    }
+    // What nobody says would be inherited from the runtime, whose score may be the node's own.
+    let Some(own) = stored.oom_score_adj() else { return };
+    if process.oom_score_adj().is_none_or(|score| score < own) {
+        if let Some(asked) = process.oom_score_adj() {
+            findings.tightened(
+                "process.oomScoreAdj",
+                asked.to_string(),
+                own.to_string(),
+                "as for the container",
+            );
+        }
+        process.set_oom_score_adj(Some(own));
+    }
 }
 
 fn lower(a: &PosixRlimit, b: &PosixRlimit) -> PosixRlimit {

@@ -254,3 +254,20 @@ fn observed_means_untouched() {
     assert_eq!(vetted.process.capabilities(), request.process.capabilities());
     assert_eq!(vetted.process.no_new_privileges(), Some(true));
 }
+
+#[test]
+fn no_rank_above_the_containers() {
+    let container = container(&Case::new().with("/process/oomScoreAdj", json!(500)));
+    for (key, value) in [
+        ("scheduler", json!({"policy": "SCHED_FIFO", "priority": 9})),
+        ("ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 0})),
+        ("rlimits", json!([{"type": "RLIMIT_RTPRIO", "soft": 9, "hard": 9}])),
+    ] {
+        let denial = intersect(&patched(key, value), &container, OwnUserNs::Initial).unwrap_err();
+        assert!(denial.to_string().contains("exec.widen"), "{key}: {denial}");
+    }
+    for (score, runs) in [(json!(-1000), 500), (Value::Null, 500), (json!(900), 900)] {
+        let vetted = intersect(&patched("oomScoreAdj", score), &container, OwnUserNs::Initial).unwrap();
+        assert_eq!(vetted.process.oom_score_adj(), Some(runs));
+    }
+}

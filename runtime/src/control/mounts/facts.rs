@@ -120,7 +120,7 @@ fn submounts(
 }
 
 /// File systems that are never bound on purpose (`source.rs`), and could come along below an ordinary directory.
-const KERNEL: [&str; 9] = [
+pub(in crate::control) const KERNEL: [&str; 9] = [
     "proc",
     "sysfs",
     "cgroup",

@@ -1,7 +1,7 @@
 //! Paths of the host that mean something. Sources are resolved before they are compared: `/var/run` is `/run` here.
 
 /// Trees of the host that tell or control too much; nor may anything above them be bound.
-pub(super) const SENSITIVE: [&str; 36] = [
+pub(in crate::control) const SENSITIVE: [&str; 36] = [
     "/boot",
     "/dev",
     "/efi",
@@ -40,8 +40,31 @@ pub(super) const SENSITIVE: [&str; 36] = [
     "/var/snap",
 ];
 
+/// Those of them, and of their like, in which engines keep the images and the roots of containers.
+pub(in crate::control) const ENGINES: [&str; 19] = [
+    "/run/containerd",
+    "/run/containers",
+    "/run/crio",
+    "/run/docker",
+    "/run/incus",
+    "/run/k0s",
+    "/run/k3s",
+    "/run/podman",
+    "/run/user",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/crio",
+    "/var/lib/docker",
+    "/var/lib/incus",
+    "/var/lib/k0s",
+    "/var/lib/lxd",
+    "/var/lib/machines",
+    "/var/lib/rancher",
+    "/var/snap",
+];
+
 /// Trees that may be read but, written to, give the host away.
-pub(super) const SYSTEM: [&str; 12] = [
+pub(in crate::control) const SYSTEM: [&str; 12] = [
     "/bin",
     "/lib",
     "/lib32",

@@ -229,7 +229,7 @@ fn allow(real: &Path) -> String {
 }
 
 /// Whether `path` is one of these or below it. Every path lies below "": only absolute ones count.
-pub(super) fn below_any<P: AsRef<Path>>(path: &Path, trees: &[P]) -> bool {
+pub(in crate::control) fn below_any<P: AsRef<Path>>(path: &Path, trees: &[P]) -> bool {
     trees
         .iter()
         .map(AsRef::as_ref)
