@@ -33,6 +33,9 @@ need_cargo() {
 need_for_building() {
     need gcc libc6-dev libseccomp-dev pkg-config
     need_cargo
+    # Its place is another one on each architecture; what stands in .cargo/config.toml is x86_64's.
+    LIBSECCOMP_LIB_PATH=$(pkg-config --variable=libdir libseccomp)
+    export LIBSECCOMP_LIB_PATH
 }
 
 # The static probe program of the integration tests, in $probe.

@@ -111,7 +111,7 @@ fn serve(arguments: &Arguments, bundle: &Path, params: Option<&BootstrapParams>,
     if let Some(params) = params.filter(|params| !params.containerd_ttrpc_address.is_empty()) {
         command.env(TTRPC_ADDRESS, &params.containerd_ttrpc_address);
     }
-    command.arg("serve").current_dir("/");
+    command.arg("serve");
     command
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
@@ -165,7 +165,7 @@ pub fn delete(arguments: &Arguments) -> Result<()> {
     write_stdout(&response.write_to_bytes()?)
 }
 
-/// Without kept options `create` was never called, and the runtime knows nothing of the container.
+/// Without kept options `create` was never called or the container is deleted: the runtime knows nothing of it.
 fn delete_by_runtime(arguments: &Arguments, bundle: &Path) -> Result<()> {
     match Options::kept(bundle)? {
         Some(options) => Runtime::new(&options, &arguments.namespace, bundle)?.delete_blocking(&arguments.id),

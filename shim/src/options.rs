@@ -121,6 +121,12 @@ impl Options {
         std::fs::write(&path, json).map_err(|error| Error::at("writing", &path, error))
     }
 
+    /// Takes the kept options away: the runtime knows nothing of the container any more.
+    pub fn forget(bundle: &Path) -> Result<()> {
+        let path = bundle.join(KEPT);
+        std::fs::remove_file(&path).map_err(|error| Error::at("removing", &path, error))
+    }
+
     /// The options kept in `bundle`, if there are any.
     pub fn kept(bundle: &Path) -> Result<Option<Self>> {
         let path = bundle.join(KEPT);

@@ -128,15 +128,15 @@ impl Reactor {
     fn wait(&self, epoll: &Epoll, idle: &Idle) -> io::Result<()> {
         let began = Instant::now();
         let mut events = [EpollEvent::empty(); 32];
-        let count = match epoll.wait(&mut events, self.timeout()) {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(errno) => return Err(errno.into()),
-        };
+        let mut count = poll(epoll, &mut events, self.timeout())?;
         // Nothing came, and no timer: the time to rest has passed.
         if self.worked.replace(true) && count == 0 && began.elapsed() >= REST {
-            idle.rest();
             self.worked.set(false);
+            let timeout = self.timeout();
+            // Then sleep at once: whatever ran in between would be mapped again.
+            idle.rest();
+            count = poll(epoll, &mut events, timeout)?;
+            self.worked.set(true);
         }
         for event in events.iter().take(count) {
             let edges = self.fds.borrow().get(&event.data()).cloned();
@@ -145,6 +145,14 @@ impl Reactor {
             }
         }
         Ok(())
+    }
+}
+
+fn poll(epoll: &Epoll, events: &mut [EpollEvent], timeout: EpollTimeout) -> io::Result<usize> {
+    match epoll.wait(events, timeout) {
+        Ok(count) => Ok(count),
+        Err(Errno::EINTR) => Ok(0),
+        Err(errno) => Err(errno.into()),
     }
 }
 

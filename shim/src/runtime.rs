@@ -82,7 +82,8 @@ impl Runtime {
             command.arg("--level").arg(level);
         }
         let [input, output, errors] = stdio.map(|fd| fd.map_or_else(Stdio::null, Stdio::from));
-        command.arg(verb).args(arguments).current_dir(&self.bundle);
+        // In our own directory: with another one, `Command` would have to fork, and copy this process for nothing.
+        command.arg(verb).args(arguments);
         command.stdin(input).stdout(output).stderr(errors);
         // containerd's own: a container's runtime has no business answering systemd in its name.
         command

@@ -133,6 +133,10 @@ impl Tasks {
         }
         let response = container.delete().await?;
         self.containers.borrow_mut().remove(id);
+        // containerd runs `delete` when the last container is gone, too, and waits for it: it has nothing to do then.
+        if let Err(error) = Options::forget(&container.bundle) {
+            log::warning!("{error}");
+        }
         Ok(response)
     }
 }

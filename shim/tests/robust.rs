@@ -115,7 +115,7 @@ fn a_pod_has_one_small_shim_that_ends_with_its_last_container() {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     assert_eq!(number(&read("status"), "Threads:"), 1);
-    // It gives memory back after a second without work; on a busy machine containerd's last words come late.
+    // It gives memory back after a moment without work; on a busy machine containerd's last words come late.
     until(SOON, "PSS with three containers is at most 2 MiB", || {
         (number(&read("smaps_rollup"), "Pss:") <= 2048).then_some(())
     });
@@ -281,5 +281,28 @@ fn a_signal_is_answered_before_its_container_is_gone() {
         Some(0)
     );
     node.ctr(&["container", "rm", &id]).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn what_the_shim_has_to_say_is_in_containerd_s_log_also_after_a_restart() {
+    let mut node = Node::start("log");
+    let id = node.sleeper("s");
+    let shims = node.shims();
+    // With a container it says so and stays: containerd could not tell a shim that left from one that died.
+    let said = |node: &Node| {
+        let log = node.containerd_log();
+        let lines = log.lines().filter(|line| line.contains("runtime=io.containerd.gabion.v2"));
+        lines.filter(|line| line.contains("level=info") && line.contains("signal 15 ignored")).count()
+    };
+    kill(shims[0], Signal::SIGTERM).unwrap();
+    until(SOON, "the shim's line", || (said(&node) == 1).then_some(()));
+    node.kill_containerd();
+    // Nobody reads the FIFO now: what is written meanwhile is not lost.
+    kill(shims[0], Signal::SIGTERM).unwrap();
+    node.up();
+    until(SOON, "the line of meanwhile", || (said(&node) == 2).then_some(()));
+    assert_eq!(node.shims(), shims);
+    node.remove(&id);
     node.assert_clean();
 }

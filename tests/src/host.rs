@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gabion::host::{
     AppArmor, CgroupDriver, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType,
-    OwnUserNs, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    OwnUserNs, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion::request::Request;
 use gabion::size::Size;
@@ -212,17 +212,11 @@ impl HostFile {
 
     fn apparmor(&self) -> AppArmor {
         if self.apparmor_unlisted {
-            return AppArmor::Enabled {
-                loaded: None,
-                parser: Parser::Here,
-            };
+            return AppArmor::Enabled { loaded: None };
         }
         match &self.apparmor {
             None => AppArmor::Absent,
-            loaded => AppArmor::Enabled {
-                loaded: loaded.clone(),
-                parser: Parser::Here,
-            },
+            loaded => AppArmor::Enabled { loaded: loaded.clone() },
         }
     }
 

@@ -102,7 +102,7 @@ fn gather(
         } else {
             MemfdNoexec::Absent
         },
-        apparmor: lsm::app_armor(),
+        apparmor: lsm::apparmor(),
         selinux: lsm::selinux(),
         euid,
         user_ns,

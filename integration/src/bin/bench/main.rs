@@ -1,5 +1,6 @@
 //! Times runtimes against each other on the same bundle: run, create, start, delete, in shuffled rounds.
 //! `bench [--rounds N] [--seccomp FILE] RUNTIME…`; the first runtime is compared with the others. Needs root.
+//! `bench shim …` does it for containerd's shims (shim.rs).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +10,7 @@
 
 mod measure;
 mod memory;
+mod shim;
 mod table;
 
 use integration::Bundle;
@@ -24,6 +26,10 @@ struct Asked {
 }
 
 fn main() {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("shim").is_some() {
+        return shim::main(words);
+    }
     let asked = arguments();
     nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
     let bundle = bundle(asked.seccomp.as_deref());

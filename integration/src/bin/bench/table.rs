@@ -33,14 +33,14 @@ fn name(runtime: &Path) -> String {
     runtime.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn range(values: Vec<f64>) -> String {
+pub(crate) fn range(values: Vec<f64>) -> String {
     let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(min, max), value| {
         (min.min(*value), max.max(*value))
     });
     format!("{:.2} ({min:.2}–{max:.2})", median(values))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use libcgroups::common::CgroupManager;
 use nix::errno::Errno;
 
-use super::{Cgroup, members};
+use super::{Cgroup, failed, members};
+use crate::container::options::CgroupDriver;
 use crate::error::{Error, Result};
 
 impl Cgroup {
@@ -47,10 +49,10 @@ impl Cgroup {
 
     /// Under systemd the scope must go too; elsewhere there is nothing more.
     fn remove_unit(&self) -> Result<()> {
-        match self.unit()? {
-            Some(unit) => unit.stop(),
-            None => Ok(()),
+        if self.record.driver == CgroupDriver::Cgroupfs {
+            return Ok(());
         }
+        self.manager()?.remove().map_err(|e| failed(&e))
     }
 }
 
