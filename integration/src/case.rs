@@ -1,6 +1,6 @@
 //! One row of the table of controls: an act, and what stops it.
 
-use crate::{Bundle, Container, Outcome, Policy, Runtime};
+use crate::{Bundle, Container, Outcome, Policy, Runtime, apparmor};
 
 /// How a control shows that it is in force.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +34,27 @@ impl Case {
         }
         self.must_be_stopped(&Policy::permissive().enforce(self.control), "with this control alone");
         let without = Policy::hardened().observe(self.control);
-        if self.covered_by.is_empty() {
+        if self.covered_by.is_empty() && !self.beneath() {
             return self.must_succeed(&without, "hardened without this control, which nothing else covers");
         }
-        self.must_be_covered(&without);
+        if !self.covered_by.is_empty() {
+            self.must_be_covered(&without);
+        }
         let uncovered = self
             .covered_by
             .iter()
             .fold(without, |policy, control| policy.observe(control));
+        let uncovered = if self.beneath() {
+            uncovered.observe("lsm")
+        } else {
+            uncovered
+        };
         self.must_succeed(&uncovered, "hardened without this control and those that cover it");
+    }
+
+    /// Where AppArmor is, it may say no beneath every other control: it is taken away with those that cover.
+    fn beneath(&self) -> bool {
+        self.control != "lsm" && apparmor()
     }
 
     fn outcome(&self, policy: &Policy) -> Outcome {

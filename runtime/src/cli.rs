@@ -15,6 +15,7 @@ use crate::policy::{Level, Lock};
 use crate::request::ContainerId;
 use crate::selfprotect;
 
+mod apparmor;
 mod attest;
 mod audit;
 mod check;
@@ -127,6 +128,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Policy(policy::Args),
+    Apparmor(apparmor::Args),
     Attest(attest::Args),
     Audit(audit::Args),
     Checkpoint(unsupported::Args),
@@ -195,6 +197,7 @@ impl Cli {
             Command::Check(args) => args.run(global),
             Command::Explain(args) => args.run(),
             Command::Policy(args) => args.run(global),
+            Command::Apparmor(args) => args.run(),
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
@@ -224,6 +227,7 @@ impl Command {
             Self::Check(_) => "check",
             Self::Explain(_) => "explain",
             Self::Policy(_) => "policy",
+            Self::Apparmor(_) => "apparmor",
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
             Self::Checkpoint(_) => "checkpoint",

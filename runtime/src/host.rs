@@ -197,7 +197,18 @@ pub enum AppArmor {
     Absent,
     /// On; these profiles of interest are known to be loaded **in enforce mode** (a profile in mode `complain` or
     /// `unconfined` confines nothing). The list may be unreadable to us: then `None`.
-    Enabled { loaded: Option<BTreeSet<String>> },
+    Enabled {
+        loaded: Option<BTreeSet<String>>,
+        parser: Parser,
+    },
+}
+
+/// Whether there is a program that loads AppArmor profiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parser {
+    #[default]
+    Here,
+    Missing,
 }
 
 /// What SELinux is here.

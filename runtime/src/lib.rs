@@ -2,6 +2,7 @@
 //!
 //! The walk of one container through the code is in docs/ARCHITECTURE.md.
 
+pub mod apparmor;
 pub mod attest;
 pub mod audit;
 pub mod cli;

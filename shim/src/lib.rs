@@ -1,7 +1,7 @@
 //! `containerd-shim-gabion-v2`: stands between containerd and the runtime, one process a pod.
 //!
 //! It runs the runtime's binary for every action, reaps what that leaves behind, copies stdio and tells containerd. One thread, one
-//! poll loop; see docs/fragments/shim.md for why.
+//! poll loop; see docs/BUDGETS.md for why.
 
 pub mod bootstrap;
 pub mod bundle;

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use common::client::{Client, V2, V3};
-use common::{Node, SHIM};
+use common::{Node, SHIM, SOON, until};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -222,6 +222,25 @@ fn info_is_the_runtimes_features() {
     assert_eq!(info.name, "io.containerd.gabion.v2");
     assert_eq!(info.options, MessageField::some(options));
     assert!(serde_json::from_slice::<serde_json::Value>(&info.features.value).unwrap()["mountOptions"].is_array());
+}
+
+#[test]
+fn an_idle_shim_ends_at_a_signal() {
+    let node = Node::start("idle");
+    let address = start(&node, "idle", None, &[]);
+    let address = String::from_utf8(address).unwrap();
+    let socket = std::path::Path::new(address.strip_prefix("unix://").unwrap());
+    assert!(socket.exists());
+    let shims = node.shims();
+    assert_eq!(shims.len(), 1);
+    // It serves: from here on a signal is one that it takes itself.
+    Client::connect(socket)
+        .call(V3, "Connect", &ConnectRequest::new())
+        .unwrap();
+    nix::sys::signal::kill(shims[0], nix::sys::signal::Signal::SIGTERM).unwrap();
+    until(SOON, "it ends", || node.shims().is_empty().then_some(()));
+    assert!(!socket.exists(), "its socket goes with it");
+    node.assert_clean();
 }
 
 #[test]

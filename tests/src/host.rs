@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gabion::host::{
     AppArmor, CgroupDriver, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType,
-    OwnUserNs, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    OwnUserNs, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion::request::Request;
 use gabion::size::Size;
@@ -212,11 +212,17 @@ impl HostFile {
 
     fn apparmor(&self) -> AppArmor {
         if self.apparmor_unlisted {
-            return AppArmor::Enabled { loaded: None };
+            return AppArmor::Enabled {
+                loaded: None,
+                parser: Parser::Here,
+            };
         }
         match &self.apparmor {
             None => AppArmor::Absent,
-            loaded => AppArmor::Enabled { loaded: loaded.clone() },
+            loaded => AppArmor::Enabled {
+                loaded: loaded.clone(),
+                parser: Parser::Here,
+            },
         }
     }
 

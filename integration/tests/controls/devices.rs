@@ -16,6 +16,17 @@ fn any_mknod(bundle: &mut Bundle) {
     );
 }
 
+/// Layers may hold device nodes, and engines unpack them. What they allow everybody has the host's console.
+fn console_of_the_image(bundle: &mut Bundle) {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let path = bundle.rootfs().join("srv/node");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(&path, SFlag::S_IFCHR, mode, makedev(5, 1)).unwrap();
+    let rule = json!({ "allow": true, "type": "c", "major": 5, "minor": 1, "access": "rwm" });
+    bundle.config.push("/linux/resources/devices", rule);
+}
+
 pub(crate) const CASES: &[Case] = &[
     Case {
         control: "devices",
@@ -44,6 +55,25 @@ pub(crate) const CASES: &[Case] = &[
             b.config.push("/linux/devices", node);
             let rule = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw" });
             b.config.push("/linux/resources/devices", rule);
+        },
+        act: "cwd",
+        expect: refused("devices."),
+        covered_by: &[],
+    },
+    Case {
+        control: "devices",
+        name: "console-of-the-image",
+        prepare: console_of_the_image,
+        act: "open-device=/srv/node",
+        expect: errno("EPERM"),
+        covered_by: &[],
+    },
+    Case {
+        control: "devices",
+        name: "console-of-the-spec",
+        prepare: |b| {
+            let node = json!({ "path": "/dev/console", "type": "c", "major": 5, "minor": 1 });
+            b.config.push("/linux/devices", node);
         },
         act: "cwd",
         expect: refused("devices."),

@@ -14,6 +14,7 @@ mod fds;
 mod holes;
 mod hooks;
 mod landlock;
+mod lsm;
 mod masked_paths;
 mod mounts;
 mod namespaces;
@@ -36,6 +37,7 @@ fn the_table_has_a_row_for_every_control_that_forbids_an_act() {
         devices::CASES,
         hooks::CASES,
         landlock::CASES,
+        lsm::CASES,
         masked_paths::CASES,
         mounts::CASES,
         namespaces::CASES,

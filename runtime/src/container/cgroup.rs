@@ -1,12 +1,12 @@
-//! The container's cgroup: written by libcontainer's cgroup code (v2, systemd) and by `v1`, kept small here so that it can be
-//! looked through.
+//! The container's cgroup: written file by file by `v1` and `v2`, kept small here so that it can be looked through. Under the
+//! systemd driver the directory is a unit's, and `systemd` asks for it.
 
-use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,9 @@ mod limits;
 pub mod members;
 mod program;
 mod remove;
+mod systemd;
 mod v1;
+mod v2;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +53,16 @@ impl CgroupRecord {
     }
 }
 
-/// The cgroup of one container.
+/// The cgroup of one container, or one below it.
 pub struct Cgroup {
     record: CgroupRecord,
-    /// libcontainer's, made when it is needed: on v1 it reads the mount table for each of twelve controllers, some 600 calls.
-    manager: OnceCell<AnyCgroupManager>,
+    below: PathBuf,
+}
+
+/// Which files there are.
+enum Files {
+    V1(v1::Directories),
+    V2(v2::Directory),
 }
 
 impl Cgroup {
@@ -63,72 +70,112 @@ impl Cgroup {
     pub fn open(record: &CgroupRecord) -> Self {
         Self {
             record: record.clone(),
-            manager: OnceCell::new(),
+            below: PathBuf::new(),
         }
     }
 
-    fn manager(&self) -> Result<&AnyCgroupManager> {
-        if let Some(manager) = self.manager.get() {
-            return Ok(manager);
+    /// Opens a cgroup of the container's own below its first one (`exec --cgroup`).
+    pub fn open_below(record: &CgroupRecord, below: &Path) -> Self {
+        Self {
+            record: record.clone(),
+            below: relative(below).to_path_buf(),
         }
-        let config = CgroupConfig {
-            cgroup_path: self.record.path.clone(),
-            systemd_cgroup: self.record.driver == CgroupDriver::Systemd,
-            container_name: self.record.name.clone(),
-        };
-        let made = create_cgroup_manager(config).map_err(|e| failed(&e))?;
-        Ok(self.manager.get_or_init(|| made))
+    }
+
+    /// Relative to each hierarchy's mount.
+    fn place(&self) -> PathBuf {
+        let place = relative(&self.record.place()).to_path_buf();
+        if self.below.as_os_str().is_empty() {
+            place
+        } else {
+            place.join(&self.below)
+        }
+    }
+
+    fn files(&self) -> Files {
+        let (place, root) = (self.place(), PathBuf::from(ROOT));
+        if unified() {
+            Files::V2(v2::Directory { place, root })
+        } else {
+            Files::V1(v1::Directories { place, root })
+        }
+    }
+
+    /// Its directory on v2.
+    fn directory(&self) -> PathBuf {
+        Path::new(ROOT).join(self.place())
+    }
+
+    /// The unit that the directory belongs to. On v1 the systemd driver's names are directories like others.
+    fn unit(&self) -> Result<Option<systemd::Unit>> {
+        if self.record.driver == CgroupDriver::Systemd && unified() {
+            systemd::Unit::find(&self.record).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Makes the cgroup and puts the process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        match self.v1() {
-            Some(v1) => v1.add(pid),
-            None => self.manager()?.add_task(pid).map_err(|e| failed(&e)),
+        match (self.unit()?, self.files()) {
+            (Some(unit), _) => unit.start(pid),
+            (None, Files::V1(v1)) => v1.add(pid),
+            (None, Files::V2(v2)) => v2.add(pid),
         }
     }
 
-    fn v1(&self) -> Option<v1::Directories> {
-        (self.record.driver == CgroupDriver::Cgroupfs && !unified()).then(|| v1::Directories {
-            place: relative(&self.record.place()).to_path_buf(),
-            root: PathBuf::from(ROOT),
-        })
+    /// Puts a further process into a container's cgroup, beside `init` where that has moved to one below.
+    pub fn enter(&self, pid: Pid, init: Pid) -> Result<()> {
+        match self.files() {
+            Files::V1(v1) => v1.add(pid),
+            Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
+            Files::V2(v2) => v2.add(pid),
+        }
     }
 
     /// Nobody is in it yet.
     pub fn unoccupied(&self) -> Result<()> {
-        members::unoccupied(&self.record.place(), &self.directories()?)
+        members::unoccupied(&self.place(), &self.directories()?)
     }
 
-    /// Its processes, as the host numbers them.
+    /// Its processes and those of the cgroups below it, as the host numbers them.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        let pids = self.manager()?.get_all_pids().map_err(|e| failed(&e))?;
-        Ok(pids.into_iter().map(Pid::as_raw).collect())
+        let mut found = BTreeSet::new();
+        for directory in self.directories()? {
+            members::tree(&directory, &mut found).map_err(|e| Error::step(Step::Cgroup, "list its processes", e))?;
+        }
+        Ok(found.into_iter().collect())
     }
 
     pub fn freeze(&self) -> Result<()> {
-        match self.v1() {
-            Some(v1) => v1.freeze(),
-            None => self.manager()?.freeze(FreezerState::Frozen).map_err(|e| failed(&e)),
+        match self.files() {
+            Files::V1(v1) => v1.freeze(),
+            Files::V2(v2) => v2.freeze(),
         }
     }
 
     /// Lets processes go on. A cgroup that is gone holds none.
     pub fn thaw(&self) -> Result<()> {
-        match self.v1() {
-            Some(v1) => v1.thaw(),
-            None => self.manager()?.freeze(FreezerState::Thawed).map_err(|e| failed(&e)),
+        match self.files() {
+            Files::V1(v1) => v1.thaw(),
+            Files::V2(v2) => v2.thaw(),
         }
     }
 
     /// Where the cgroup's files are: one directory on v2, one for each controller on v1.
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
-        directories(&self.record.place())
+        directories(&self.place())
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Error {
-    Error::failed(Step::Cgroup, error.to_string())
+/// Writes a file of a cgroup. Never made: where it is missing there is no such limit.
+fn put(path: &Path, text: &str) -> Result<()> {
+    tracing::debug!(path = %path.display(), text, "cgroup");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(Error::file("write", path))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 /// Where cgroups are mounted (cgroups(7); systemd and all engines agree).

@@ -10,6 +10,7 @@ use libcontainer::user_ns::UserNamespaceConfig;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
+use crate::apparmor;
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
@@ -59,6 +60,9 @@ pub fn create_on(
     precheck::own_mounts(&hardened)?;
     valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
+    if hardened.enforces(ControlId::Lsm) && hardened.plan().lsm.load_default {
+        apparmor::load()?;
+    }
     let filters = filters(settings, &hardened)?;
     let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);

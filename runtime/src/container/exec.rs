@@ -74,7 +74,13 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         foreground::hold_signals()?;
     }
     let pid = spawn::spawn(entry, setup, &ours)?;
-    let entered = enter(&record, options.cgroup.as_deref(), &ours, pid, &process);
+    let entered = enter(
+        &record,
+        options.cgroup.as_deref(),
+        &ours,
+        (pid, Pid::from_raw(init.pid)),
+        &process,
+    );
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -86,11 +92,17 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
 }
 
-fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process: &Process) -> Result<()> {
+fn enter(
+    record: &Record,
+    below: Option<&str>,
+    ours: &Channel,
+    (pid, init): (Pid, Pid),
+    process: &Process,
+) -> Result<()> {
     let affinity = process.exec_cpu_affinity().as_ref();
     // The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).
     affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
-    let mut place = record.cgroup.clone();
+    let mut cgroup = Cgroup::open(&record.cgroup);
     if let Some(below) = below {
         let climbs = std::path::Path::new(below)
             .components()
@@ -100,10 +112,9 @@ fn enter(record: &Record, below: Option<&str>, ours: &Channel, pid: Pid, process
                 "--cgroup {below} leads out of the container's cgroup"
             )));
         }
-        place.path = place.path.join(below.trim_start_matches('/'));
+        cgroup = Cgroup::open_below(&record.cgroup, std::path::Path::new(below));
     }
-    let cgroup = Cgroup::open(&place);
-    cgroup.add(pid)?;
+    cgroup.enter(pid, init)?;
     cgroup.verify_member(&record.hardened, pid)?;
     affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
     ours.send(&Message::Go)?;

@@ -23,8 +23,9 @@ pub struct Devices;
 
 static ABOUT: About = About {
     threat: "a container opens the host's disks, memory or input devices",
-    rule: "null zero full random urandom tty console ptmx pts, and what the policy names; the cgroup denies all else; engines' \
-           wildcard mknod rules and /dev/net/tun are dropped, any other device is refused by name",
+    rule: "null zero full random urandom tty ptmx pts, and what the policy names; the cgroup denies all else; what engines \
+           allow everybody beside that is dropped (mknod of anything, /dev/net/tun, the host's console), any other device is \
+           refused by name",
     enforced_by: "the devices cgroup (v1) or an eBPF program on the cgroup (v2); read back from devices.list on v1",
     kernel_floor: "2.6.26 (v1), 4.15 (v2)",
     refs: &[
@@ -37,14 +38,13 @@ static ABOUT: About = About {
 };
 
 /// Name, major, minor of what every container has. All are character devices.
-const STANDARD: [(&str, u64, u64); 8] = [
+const STANDARD: [(&str, u64, u64); 7] = [
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
     ("/dev/full", 1, 7),
     ("/dev/random", 1, 8),
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
-    ("/dev/console", 5, 1),
     ("/dev/ptmx", 5, 2),
 ];
 

@@ -8,7 +8,7 @@ use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened, LsmPlan};
-use crate::host::{AppArmor, Host, OwnUserNs, SeLinux};
+use crate::host::{AppArmor, Host, OwnUserNs, Parser, SeLinux};
 use crate::observed::Observed;
 use crate::policy::Need;
 
@@ -145,7 +145,7 @@ fn apparmor(asked: Option<&str>, plan: &mut LsmPlan, cx: &Context<'_>, findings:
         "`process.apparmorProfile`",
     );
     let loaded = match &cx.host.apparmor {
-        AppArmor::Enabled { loaded } => loaded.as_ref(),
+        AppArmor::Enabled { loaded, .. } => loaded.as_ref(),
         AppArmor::Absent => {
             if let Some(name) = asked.filter(|n| *n != UNCONFINED) {
                 findings.refused(
@@ -180,21 +180,16 @@ fn apparmor(asked: Option<&str>, plan: &mut LsmPlan, cx: &Context<'_>, findings:
 /// The bundled profile, where none was named. `loaded`: whether it is there already, if that could be seen.
 fn bundled(asked: Option<&str>, loaded: Option<bool>, plan: &mut LsmPlan, cx: &Context<'_>, findings: &mut Findings) {
     let path = "process.apparmorProfile";
-    if loaded != Some(true) && !can_load(cx.host) {
+    if loaded != Some(true)
+        && let Err((why, remedy)) = can_load(cx.host)
+    {
         if asked == Some(DEFAULT_PROFILE) {
-            findings.refused(
-                "profile-not-loaded",
-                path,
-                "the AppArmor profile \"gabion-default\" is asked for and not seen to be loaded; loading it needs root",
-                "run `gabion apparmor load` as root",
-            );
+            let what = format!("the AppArmor profile \"gabion-default\" is asked for and not seen to be loaded; {why}");
+            findings.refused("profile-not-loaded", path, what, remedy);
             return;
         }
-        none_here(
-            "AppArmor is on, but gabion-default is not seen to be loaded and loading it needs root (gabion apparmor load)",
-            cx,
-            findings,
-        );
+        let why = format!("AppArmor is on, but gabion-default is not seen to be loaded and {why} ({remedy})");
+        none_here(&why, cx, findings);
         return;
     }
     match asked {
@@ -206,9 +201,21 @@ fn bundled(asked: Option<&str>, loaded: Option<bool>, plan: &mut LsmPlan, cx: &C
     plan.apparmor = Some(DEFAULT_PROFILE.to_owned());
 }
 
-/// Loading a profile takes CAP_MAC_ADMIN in the initial user namespace.
-fn can_load(host: &Host) -> bool {
-    host.euid == 0 && host.user_ns == OwnUserNs::Initial
+/// Loading a profile takes CAP_MAC_ADMIN in the initial user namespace, and a compiler. Why not, and the remedy.
+fn can_load(host: &Host) -> Result<(), (&'static str, &'static str)> {
+    if host.euid != 0 || host.user_ns != OwnUserNs::Initial {
+        return Err(("loading it needs root", "run `gabion apparmor load` as root"));
+    }
+    match &host.apparmor {
+        AppArmor::Enabled {
+            parser: Parser::Missing,
+            ..
+        } => Err((
+            "there is no apparmor_parser to load it with",
+            "install your distribution's package apparmor",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Fills in the process label; gives the fresh level where gabion chose one.
@@ -287,6 +294,7 @@ mod tests {
         let mut case = Case::new().with("/process/apparmorProfile", json!(asked));
         case.host.apparmor = AppArmor::Enabled {
             loaded: loaded.map(names),
+            parser: Parser::Here,
         };
         case
     }
@@ -360,10 +368,29 @@ mod tests {
             refusal(&plan(&case).1, "lsm.none");
             case.host.apparmor = AppArmor::Enabled {
                 loaded: Some(names(&["gabion-default"])),
+                parser: Parser::Here,
             };
             let (lsm, decision) = plan(&case);
             assert_eq!((lsm.load_default, decision.verdict), (false, Verdict::Added));
         }
+    }
+
+    #[test]
+    fn without_a_compiler_it_must_be_there() {
+        let mut case = with_apparmor(None, None);
+        let set = |case: &mut Case, loaded: &[&str]| {
+            case.host.apparmor = AppArmor::Enabled {
+                loaded: Some(names(loaded)),
+                parser: Parser::Missing,
+            };
+        };
+        set(&mut case, &[]);
+        let (lsm, decision) = plan(&case);
+        assert_eq!((lsm.apparmor, decision.verdict), (None, Verdict::Warned));
+        case.policy.policy.lsm.need = Need::Required;
+        refusal(&plan(&case).1, "lsm.none");
+        set(&mut case, &["gabion-default"]);
+        assert_eq!(plan(&case).1.verdict, Verdict::Added);
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(super) static REFUSALS: &[Entry] = &[
     ),
     entry(
         "devices.not-allowed",
-        "A device is asked for that is not one of null, zero, full, random, urandom, tty, console, ptmx, pts.",
+        "A device is asked for that is not one of null, zero, full, random, urandom, tty, ptmx, pts.",
         "",
         "remove --device, the device plugin's request or the entry; else [devices] allow = [\"/dev/fuse\"]",
     ),

@@ -102,7 +102,7 @@ fn gather(
         } else {
             MemfdNoexec::Absent
         },
-        apparmor: lsm::apparmor(),
+        apparmor: lsm::app_armor(),
         selinux: lsm::selinux(),
         euid,
         user_ns,

@@ -1,27 +1,25 @@
 //! Which Linux security modules are here.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-use super::{AppArmor, SeLinux};
+use super::{AppArmor, Parser, SeLinux};
+use crate::apparmor;
 
-pub(super) fn apparmor() -> AppArmor {
+pub(super) fn app_armor() -> AppArmor {
     match std::fs::read_to_string("/sys/module/apparmor/parameters/enabled") {
         Ok(text) if text.starts_with('Y') => AppArmor::Enabled {
-            loaded: std::fs::read_to_string("/sys/kernel/security/apparmor/profiles")
+            loaded: std::fs::read_to_string(apparmor::LOADED)
                 .ok()
-                .map(|text| profiles(&text)),
+                .map(|text| apparmor::enforced(&text).map(str::to_owned).collect()),
+            parser: if apparmor::parser().is_some() {
+                Parser::Here
+            } else {
+                Parser::Missing
+            },
         },
         _ => AppArmor::Absent,
     }
-}
-
-/// Lines of `name (mode)`; a name may hold blanks. Only what is enforced confines anything.
-fn profiles(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| line.strip_suffix(" (enforce)").map(str::to_owned))
-        .collect()
 }
 
 pub(super) fn selinux() -> SeLinux {
@@ -48,12 +46,6 @@ fn mcs(random: [u8; 4]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn profiles_in_force_are_known_by_name() {
-        let names = profiles("docker-default (enforce)\nmy prof (enforce)\nloose (complain)\nfree (unconfined)\n");
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["docker-default", "my prof"]);
-    }
 
     #[test]
     fn a_pair_is_two_categories_in_order() {

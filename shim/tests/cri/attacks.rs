@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::kubelet::{Kubelet, assert_refused};
+use super::kubelet::{Kubelet, assert_refused, of_status};
 use super::pods::Config;
 
 const EXCEPTION: &str = r#"
@@ -104,6 +104,13 @@ fn forged_annotations_name_nobody() {
     );
     let id = kubelet.container(&pod, &sandbox, &own).unwrap();
     assert_eq!(kubelet.node.gabion(&["attest", &id]).code(), Some(0));
+    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2")] {
+        assert_eq!(
+            of_status(&kubelet.pid(&id), key),
+            value,
+            "a level is not a pod's to lower"
+        );
+    }
     for path in [kubelet.pod_dir(&victim).join("volumes"), "/etc".into()] {
         let result = kubelet.container(&pod, &sandbox, &Config::sleeper("steals").mount(&path, "/stolen", true));
         assert_refused(result, "mounts.host-path");

@@ -171,6 +171,15 @@ fn exec_and_attach_stream() {
     let id = kubelet.container(&pod, &sandbox, &Config::sleeper("sleeps")).unwrap();
     let (code, out, err) = kubelet.exec(&id, &["sh", "-c", "echo out; echo err >&2; exit 5"]);
     assert_eq!((code, out.as_str(), err.as_str()), (5, "out\n", "err\n"));
+    // A probe that takes too long is ended, and is an error.
+    let slow = json!({ "container_id": id, "cmd": ["sleep", "12345"], "timeout": 1 });
+    let status = kubelet.call("ExecSync", &slow).unwrap_err();
+    assert!(status.message.contains("timeout 1s exceeded"), "{status:?}");
+    assert!(
+        !host::processes()
+            .iter()
+            .any(|(_, words)| words.iter().any(|word| word == "12345"))
+    );
     let exec = |program: &[&str], tty: bool| {
         let request =
             json!({ "container_id": id, "cmd": program, "tty": tty, "stdin": true, "stdout": true, "stderr": !tty });

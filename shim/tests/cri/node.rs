@@ -155,6 +155,32 @@ fn the_nodes_own_pods_run_by_the_policy_for_kubeadm() {
 }
 
 #[test]
+fn other_pods_of_the_system_run_hardened() {
+    let kubelet = Kubelet::with("coredns", "[\"*\"]", &kubeadm());
+    let name = "coredns-5d78c9869d-x2x4q";
+    assert_refused(
+        kubelet.run(&kubelet.pod("kube-system", name).host_network(), ""),
+        "namespaces.host-network",
+    );
+    let pod = kubelet.pod("kube-system", name);
+    let sandbox = kubelet.run(&pod, "").unwrap();
+    let least = json!({ "drop_capabilities": ["ALL"], "add_capabilities": ["NET_BIND_SERVICE"] });
+    let config = Config::sleeper("coredns")
+        .security("capabilities", least)
+        .security("no_new_privs", json!(true))
+        .security("readonly_rootfs", json!(true));
+    let id = kubelet
+        .container(&pod, &sandbox, &kubelet.mounts(&pod, config))
+        .unwrap();
+    assert_eq!(of_status(&kubelet.pid(&id), "Seccomp"), "2");
+    assert_eq!(kubelet.node.gabion(&["attest", &id]).code(), Some(0));
+    let host = Config::sleeper("host").mount(Path::new("/etc"), "/etc/kubernetes", true);
+    assert_refused(kubelet.container(&pod, &sandbox, &host), "mounts.host-path");
+    kubelet.remove_pod(&sandbox);
+    kubelet.assert_clean();
+}
+
+#[test]
 fn without_that_policy_they_are_refused() {
     let kubelet = Kubelet::start("plain");
     for system in systems(&kubelet) {

@@ -1,10 +1,9 @@
 //! Setting limits, and reading them back.
 
-use libcgroups::common::{CgroupManager, ControllerOpt};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources, LinuxWeightDevice};
 
-use super::{Cgroup, failed, members, program, v1};
+use super::{Cgroup, Files, members, program, unified, v1};
 use crate::container::options::CgroupDriver;
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
@@ -19,19 +18,16 @@ impl Cgroup {
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
         plain_names(resources)?;
         unsupported(resources)?;
-        if let Some(v1) = self.v1() {
-            return v1.write(resources);
+        match self.files() {
+            Files::V1(v1) => v1.write(resources),
+            Files::V2(v2) => {
+                unknown_to_v2(resources)?;
+                if let Some(unit) = self.unit()? {
+                    unit.set(resources, &self.directory())?;
+                }
+                v2.write(resources)
+            }
         }
-        unknown_to_v2(resources)?;
-        let mut resources = resources.clone();
-        resources.set_devices(None);
-        let options = ControllerOpt {
-            resources: &resources,
-            freezer_state: None,
-            oom_score_adj: None,
-            disable_oom_killer: false,
-        };
-        self.manager()?.apply(&options).map_err(|e| failed(&e))
     }
 
     /// Sets the limits of a vetted container.
@@ -43,7 +39,7 @@ impl Cgroup {
         }
         self.apply(&limits)?;
         let rules = resources.devices().as_deref().unwrap_or_default();
-        let Some(v1) = self.v1() else {
+        let Files::V1(v1) = self.files() else {
             return self.device_program(rules, hardened, skip(ControlId::Devices));
         };
         if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
@@ -79,7 +75,7 @@ impl Cgroup {
         let unseen = |d: &Decided| d.files.iter().all(|f| !seen.cgroup.contains_key(*f)) && !d.files.is_empty();
         if let Some(lost) = decided(hardened)
             .iter()
-            .find(|d| self.record.driver == CgroupDriver::Cgroupfs && unseen(d))
+            .find(|d| (self.record.driver == CgroupDriver::Cgroupfs || unified()) && unseen(d))
         {
             return Err(Error::Mismatch {
                 control: lost.control,
@@ -119,8 +115,8 @@ impl Cgroup {
 
     /// The process is where what was decided holds.
     pub fn verify_member(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
-        // systemd's own name for the path is not known here.
-        if self.record.driver == CgroupDriver::Systemd {
+        // What systemd calls it on v1 is not known here.
+        if self.record.driver == CgroupDriver::Systemd && !unified() {
             return Ok(());
         }
         let controllers: Vec<_> = decided(hardened)

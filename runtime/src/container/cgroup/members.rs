@@ -75,6 +75,23 @@ fn pids(directory: &Path) -> nix::Result<BTreeSet<i32>> {
     }
 }
 
+/// The processes of a directory and of all below it.
+pub fn tree(directory: &Path, found: &mut BTreeSet<i32>) -> nix::Result<()> {
+    found.extend(pids(directory)?.into_iter().filter(|pid| *pid > 0));
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(errno(&e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| errno(&e))?;
+        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
+            tree(&entry.path(), found)?;
+        }
+    }
+    Ok(())
+}
+
 /// Sends a signal to each process of this one directory: by descriptors that are checked to be still in it, so that a number
 /// which was given out again reaches nobody else.
 pub fn signal(directory: &Path, number: i32) -> nix::Result<()> {
@@ -118,7 +135,7 @@ pub fn signal_tree(directory: &Path, number: i32) -> nix::Result<()> {
 }
 
 /// Where /proc/PID/cgroup shows a process, for the controllers named (cgroups(7)).
-fn place_of<'t>(listing: &'t str, controller: &str) -> Option<&'t Path> {
+pub fn place_of<'t>(listing: &'t str, controller: &str) -> Option<&'t Path> {
     let mut unified = None;
     for line in listing.lines() {
         let mut parts = line.splitn(3, ':').skip(1);

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use libcgroups::common::CgroupManager;
 use nix::errno::Errno;
 
-use super::{Cgroup, failed, members};
-use crate::container::options::CgroupDriver;
+use super::{Cgroup, members};
 use crate::error::{Error, Result};
 
 impl Cgroup {
@@ -49,10 +47,10 @@ impl Cgroup {
 
     /// Under systemd the scope must go too; elsewhere there is nothing more.
     fn remove_unit(&self) -> Result<()> {
-        if self.record.driver == CgroupDriver::Cgroupfs {
-            return Ok(());
+        match self.unit()? {
+            Some(unit) => unit.stop(),
+            None => Ok(()),
         }
-        self.manager()?.remove().map_err(|e| failed(&e))
     }
 }
 

@@ -4,7 +4,6 @@
 //! fails on kernel memory, which no kernel limits any more. The order in which files are written is runc's.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -13,6 +12,7 @@ use oci_spec::runtime::{
     LinuxPids, LinuxResources, LinuxThrottleDevice,
 };
 
+use super::put;
 use crate::error::{Error, Result, Step};
 
 /// What runc lets every container have: nodes of any number, the devices of config-linux.md, pseudo-terminals, /dev/net/tun.
@@ -364,16 +364,6 @@ impl Directories {
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
         put(&self.need("devices")?.join(file), &rule.to_string())
     }
-}
-
-fn put(path: &Path, text: &str) -> Result<()> {
-    tracing::debug!(path = %path.display(), text, "cgroup");
-    // Never made: where the file is missing there is no such limit.
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(Error::file("write", path))?;
-    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn get(path: &Path) -> Result<i64> {

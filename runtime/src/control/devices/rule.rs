@@ -133,11 +133,13 @@ impl Rule {
         }
     }
 
-    /// What runc, docker and podman write for everybody: mknod of anything, and /dev/net/tun.
+    /// What runc, docker and podman write for everybody: mknod of anything, /dev/net/tun, and the host's console (a container's own
+    /// is a terminal of devpts, bound to that name).
     pub(super) fn is_engine_default(&self) -> bool {
         let wildcard = self.major.is_none() && self.minor.is_none() && self.access == "m";
         let tun = self.kind == Kind::Char && self.major == Some(10) && self.minor == Some(200);
-        wildcard || tun
+        let console = self.kind == Kind::Char && self.major == Some(5) && self.minor == Some(1);
+        wildcard || tun || console
     }
 
     /// Whether all that `other` says is said by this one.
@@ -183,6 +185,8 @@ mod tests {
         assert!(rule("c *:* rw").is_everything());
         assert!(!rule("c *:* m").is_everything());
         assert!(rule("b *:* m").is_engine_default());
+        assert!(rule("c 5:1 rwm").is_engine_default());
+        assert!(!rule("c 5:* rwm").is_engine_default());
     }
 
     #[test]
