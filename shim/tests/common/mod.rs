@@ -287,6 +287,10 @@ impl Drop for Node {
         let end = Instant::now() + Duration::from_secs(5);
         while Instant::now() < end && !cgroups_with(&self.name).is_empty() {
             for cgroup in cgroups_with(&self.name).into_iter().rev() {
+                // A pod's containers lie below the cgroup that has the node's name.
+                for inner in entries(&cgroup).into_iter().filter(|path| path.is_dir()) {
+                    let _gone = fs::remove_dir(inner);
+                }
                 let _gone = fs::remove_dir(cgroup);
             }
             std::thread::sleep(Duration::from_millis(20));
