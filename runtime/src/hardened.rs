@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{Linux, Spec, User};
 use serde::{Deserialize, Serialize};
 
 use crate::control::ControlId;
@@ -176,6 +176,14 @@ impl Hardened {
     }
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
+    }
+    /// The same for a later process of another user.
+    pub(crate) fn with_user(&self, user: User) -> Self {
+        let mut other = self.clone();
+        if let Some(process) = other.spec.process_mut() {
+            process.set_user(user);
+        }
+        other
     }
     /// Whether this control is in force here.
     pub fn enforces(&self, control: ControlId) -> bool {

@@ -68,7 +68,8 @@ fn process_json_is_intersected() {
     all_shut(&container, &answers);
     assert_eq!(answers["nnp"], "ok NoNewPrivs=1");
     assert!(
-        answers["caps"].contains("CapEff=0000000000000001 CapBnd=0000000000000001 CapAmb=0000000000000000"),
+        answers["caps"].contains("CapInh=0000000000000000")
+            && answers["caps"].contains("CapEff=0000000000000001 CapBnd=0000000000000001 CapAmb=0000000000000000"),
         "{answers:?}"
     );
 }
@@ -97,6 +98,28 @@ fn a_later_policy_does_not_loosen() {
     }
     let container = running("exec-later").policy(&Policy::permissive());
     all_shut(&container, &container.exec_acts(&SHUT));
+}
+
+/// What is verified is the user that was named, not the first process's.
+#[test]
+fn another_user_than_the_containers() {
+    if !hardens() {
+        return;
+    }
+    let mut bundle = Bundle::new("exec-user");
+    bundle.config.user(1000);
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    container.run_detached().ok();
+    for (user, id) in [
+        ("33", "Uid=33,33,33,33 Gid=1000,"),
+        ("33:44", "Uid=33,33,33,33 Gid=44,"),
+        ("0:0", "Uid=0,0,0,0 Gid=0,"),
+    ] {
+        let done = container
+            .op(&["exec", "--user", user, container.id(), "/usr/bin/probe", "id"])
+            .ok();
+        assert!(done.out.contains(id), "{user}: {done}");
+    }
 }
 
 #[test]

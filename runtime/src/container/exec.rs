@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Capabilities, Process, User as SpecUser};
+use oci_spec::runtime::{Capabilities, Process};
 
 use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
@@ -58,8 +58,15 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
+    // exec may name another user than the first process's: what was vetted is what must be in force. Where exec is only
+    // observed nothing was, and the stored one stays the measure.
+    let governing = if record.hardened.enforces(ControlId::Exec) {
+        record.hardened.with_user(process.user().clone())
+    } else {
+        record.hardened.clone()
+    };
     let setup = Setup {
-        hardened: &record.hardened,
+        hardened: &governing,
         kind: Kind::Exec,
         process: &process,
         channel: theirs,
@@ -245,10 +252,10 @@ fn from_line(mut process: Process, line: &ExecLine) -> Process {
     env.extend(line.env.iter().cloned());
     process.set_env(Some(env));
     if let Some(user) = line.user {
-        let mut new = SpecUser::default();
-        new.set_uid(user.uid)
-            .set_gid(user.gid.unwrap_or(0))
-            .set_umask(process.user().umask());
+        // What is not named stays the container's.
+        let mut new = process.user().clone();
+        let gid = user.gid.unwrap_or(new.gid());
+        new.set_uid(user.uid).set_gid(gid);
         process.set_user(new);
     }
     if !line.additional_gids.is_empty() {
