@@ -30,7 +30,7 @@ static ABOUT: About = About {
     kernel_floor: "2.6.26 (v1), 4.15 (v2)",
     refs: &[
         "PSS Baseline: Privileged Containers",
-        "CIS Docker 5.4",
+        "CIS Docker 5.5",
         "CIS Docker 5.18",
         "CIS Kubernetes 5.2.2",
         "NIST SP 800-190 4.4.3",
@@ -273,7 +273,7 @@ fn decide_rules(
         } else if allowed.iter().any(|a| a.covers(&rule)) {
             // Said again.
         } else if by_policy.iter().any(|p| p.covers(&rule)) {
-            allowed.push(rule);
+            grant(&mut allowed, rule);
         } else if rule.is_engine_default() {
             findings.tightened(
                 "linux.resources.devices",
@@ -291,10 +291,22 @@ fn decide_rules(
             findings.refused("rule", "linux.resources.devices", what, remedy);
         }
     }
+    // A node must be made before it can be opened: also where no rule says so, or one that lets it be opened only.
+    for node in by_policy.iter().filter(|rule| rule.kind != Kind::Fifo) {
+        grant(&mut allowed, node.making());
+    }
     std::iter::once(Rule::everything().spec(false))
         .chain(allowed.iter().map(|r| r.spec(true)))
         .chain(denied.iter().map(|r| r.spec(false)))
         .collect()
+}
+
+/// One rule for one device: the kernel puts several together, and shows them so (devices.list).
+fn grant(allowed: &mut Vec<Rule>, rule: Rule) {
+    match allowed.iter_mut().find(|known| known.is_of(&rule)) {
+        Some(known) => known.add(&rule),
+        None => allowed.push(rule),
+    }
 }
 
 /// What a kind of device is in the spec.

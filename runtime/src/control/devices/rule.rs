@@ -125,6 +125,25 @@ impl Rule {
         rule
     }
 
+    /// The same devices, for making nodes only.
+    pub(super) fn making(&self) -> Self {
+        Self {
+            access: "m".to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether both name the same devices.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+
+    /// What either lets be done.
+    pub(super) fn add(&mut self, other: &Self) {
+        let both = |c: &char| self.access.contains(*c) || other.access.contains(*c);
+        self.access = ['r', 'w', 'm'].into_iter().filter(both).collect();
+    }
+
     /// Every device, of one kind or of all, for more than making nodes.
     pub(super) fn is_everything(&self) -> bool {
         match self.kind {
