@@ -16,6 +16,7 @@ use crate::executor::Workload;
 use crate::faults::{self, Enforcement};
 use crate::hardened::Hardened;
 use crate::host::NsType;
+use crate::request::Leave;
 use crate::seccomp::{Compiled, Program};
 use crate::sys;
 
@@ -35,14 +36,6 @@ pub mod proc;
 pub mod target;
 
 pub use proc::Proc;
-
-/// How the root is left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    PivotRoot,
-    /// `--no-pivot`: for a host whose root is a ramfs (runc).
-    MoveRoot,
-}
 
 /// What the first process is handed by the runtime. Every descriptor is close-on-exec.
 #[derive(Debug)]

@@ -101,12 +101,23 @@ impl Caller {
     }
 }
 
+/// How the host's root is to be left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leave {
+    #[default]
+    PivotRoot,
+    /// `--no-pivot`: MS_MOVE and chroot, for a host whose root is a ramfs (runc).
+    MoveRoot,
+}
+
 /// An untrusted request for a container.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: ContainerId,
     pub bundle: PathBuf,
     pub spec: Spec,
+    /// The one flag of create that no part of the spec says.
+    pub leave: Leave,
 }
 
 impl Request {

@@ -12,7 +12,7 @@ use crate::decision::{Change, Decision, Verdict};
 use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{Host, SwapAccounting};
 use crate::policy::{Effective, Level, Policy};
-use crate::request::Request;
+use crate::request::{Leave, Request};
 
 /// The parts of a `Context`, free to be changed by a test.
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ impl Case {
             id: "web1".parse().unwrap(),
             bundle: "/bundle".into(),
             spec,
+            leave: Leave::default(),
         }
     }
 

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use gabion::harden::harden;
 use gabion::hardened::{Denial, Hardened};
 use gabion::policy::{Effective, Policy};
-use gabion::request::Request;
+use gabion::request::{Leave, Request};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub mod host;
+pub mod invariants;
 pub mod json;
 
 /// What goes wrong with a case, in words that name its file.
@@ -62,13 +63,18 @@ impl Input {
         let base = json::take_text(&mut config, "$base").unwrap_or_else(|| "base/bundle".to_owned());
         let id = json::take_text(&mut config, "$id").unwrap_or_else(|| "c1".to_owned());
         let append = config.as_object_mut().and_then(|o| o.remove("$append"));
+        let flags = config.as_object_mut().and_then(|o| o.remove("$flags"));
+        let no_pivot = flags.and_then(|f| f.as_array().cloned()) == Some(vec!["--no-pivot".into()]);
         let mut whole = json::read(&home().join(format!("{base}.json")))?;
         json::merge(&mut whole, config);
         json::append(&mut whole, append)?;
         for (pointer, value) in &remedy.set {
             json::set(&mut whole, pointer, value.clone())?;
         }
-        let request = request(&id, whole)?;
+        let mut request = request(&id, whole)?;
+        if no_pivot && !remedy.no_flags {
+            request.leave = Leave::MoveRoot;
+        }
         let policy: Policy = given(remedy.policy.as_deref(), &case.join("policy.toml"))?;
         let facts: host::HostFile = given(remedy.host.as_deref(), &case.join("host.toml"))?;
         let host = facts.build(&request);
@@ -95,6 +101,8 @@ pub struct Remedy {
     pub remedy: String,
     /// JSON pointers into the case's whole config; null takes away.
     pub set: BTreeMap<String, Value>,
+    /// create is called without its `$flags`.
+    pub no_flags: bool,
     /// In the place of the case's policy.toml.
     pub policy: Option<String>,
     /// In the place of the case's host.toml.
@@ -115,6 +123,7 @@ pub fn request(id: &str, config: Value) -> Outcome<Request> {
         id: id.parse().map_err(|e| format!("$id: {e}"))?,
         bundle: "/bundle".into(),
         spec,
+        leave: Leave::default(),
     })
 }
 

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use super::Global;
 use crate::audit::{Action, Trail};
-use crate::container::{self, CreateOptions, Keyring, Pivot, Settings};
+use crate::container::{self, CreateOptions, Keyring, Settings};
 use crate::error::Result;
 use crate::harden::harden;
 use crate::hardened::Hardened;
 use crate::host::collect::{Handles, collect, reader};
-use crate::request::Request;
+use crate::request::{Leave, Request};
 
 /// Create a container; its program waits for `start`
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub(super) struct Launch {
     /// Unix socket that receives the terminal's master end
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
-    /// Do not use pivot_root(2): for a root on a ramdisk
+    /// Do not use pivot_root(2): for a root on a ramdisk; refused where the control rootfs is enforced
     #[arg(long)]
     pub(super) no_pivot: bool,
     /// Keep the caller's session keyring
@@ -58,7 +58,10 @@ impl Launch {
     pub(super) fn prepare(self, global: &Global, action: Action) -> Result<Prepared> {
         let settings = global.settings();
         let policy = global.policy()?;
-        let request = Request::from_bundle(super::id(&self.id)?, &self.bundle)?;
+        let mut request = Request::from_bundle(super::id(&self.id)?, &self.bundle)?;
+        if self.no_pivot {
+            request.leave = Leave::MoveRoot;
+        }
         let (host, handles) = collect(&request, &policy.policy, &settings)?;
         let effective = policy.policy.effective(&request, &policy.digest);
         let trail = Trail::begin(&request, &effective, reader());
@@ -70,7 +73,7 @@ impl Launch {
             bundle: request.bundle,
             pid_file: self.pid_file,
             console_socket: self.console_socket,
-            pivot: if self.no_pivot { Pivot::NoPivot } else { Pivot::Pivot },
+            leave: request.leave,
             keyring: if self.no_new_keyring {
                 Keyring::Inherit
             } else {

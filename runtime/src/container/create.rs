@@ -13,7 +13,7 @@ use oci_spec::runtime::Hooks;
 use crate::apparmor;
 use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
-use crate::container::options::{CreateOptions, Keyring, Pivot, Settings};
+use crate::container::options::{CreateOptions, Keyring, Settings};
 use crate::container::precheck::Preserved;
 use crate::container::spawn;
 use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
@@ -24,7 +24,7 @@ use crate::faults;
 use crate::hardened::Hardened;
 use crate::host::NsType;
 use crate::host::collect::{self, Handles};
-use crate::init::{Create, Filters, Kind, Leave, Proc, Setup};
+use crate::init::{Create, Filters, Kind, Proc, Setup};
 use crate::sys;
 use crate::time::rfc3339_nanos;
 
@@ -158,11 +158,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         rootfs_tree: clone_tree(&handles.rootfs, sys::Reach::Tree)?,
         rootfs: record.rootfs.clone(),
         trees: trees(record, handles)?,
-        leave: if options.pivot == Pivot::Pivot {
-            Leave::PivotRoot
-        } else {
-            Leave::MoveRoot
-        },
+        leave: options.leave,
         listener: listener.into(),
         hooks: spec.hooks(),
         memory_cgroup: None,

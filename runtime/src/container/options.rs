@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Trail;
 pub use crate::host::CgroupDriver;
-use crate::request::ContainerId;
+use crate::request::{ContainerId, Leave};
 
 /// Whether diagnostics go to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,16 +24,6 @@ pub struct Settings {
     pub root: PathBuf,
     pub systemd_cgroup: CgroupDriver,
     pub debug: Diagnostics,
-}
-
-/// How the container gets its root.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pivot {
-    #[default]
-    Pivot,
-    /// `--no-pivot`: MS_MOVE and chroot, for roots on a ramdisk.
-    NoPivot,
 }
 
 /// Which session keyring the workload has.
@@ -53,7 +43,7 @@ pub struct CreateOptions {
     pub bundle: PathBuf,
     pub pid_file: Option<PathBuf>,
     pub console_socket: Option<PathBuf>,
-    pub pivot: Pivot,
+    pub leave: Leave,
     pub keyring: Keyring,
     /// How many descriptors above stdio the workload keeps.
     pub preserve_fds: u32,

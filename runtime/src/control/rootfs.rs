@@ -14,7 +14,7 @@ use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
-use crate::request::normalize;
+use crate::request::{Leave, normalize};
 
 pub struct Rootfs;
 
@@ -45,6 +45,7 @@ impl Control for Rootfs {
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         refuse_host(cx, findings);
+        refuse_move(cx, findings);
         let Some(root) = draft.spec.root_mut() else { return };
         if root.readonly() == Some(true) {
             findings.kept("root.readonly", "read-only as asked");
@@ -137,6 +138,20 @@ fn brought_along(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
             )
         })
         .collect()
+}
+
+/// Moved over and not pivoted, the host's root stays mounted below the container's, for whoever gets a chroot(2) or a mount
+/// namespace's privileges.
+fn refuse_move(cx: &Context<'_>, findings: &mut Findings) {
+    if cx.request.leave == Leave::MoveRoot {
+        findings.refused(
+            "no-pivot",
+            "--no-pivot",
+            "without pivot_root the host's root stays mounted below the container's",
+            "leave --no-pivot out (containerd: no `NoPivotRoot`, podman: no `no_pivot_root`); where the host's root is a ramdisk, \
+             [controls] rootfs = \"observe\" in /etc/gabion/policy.toml",
+        );
+    }
 }
 
 fn refuse_host(cx: &Context<'_>, findings: &mut Findings) {

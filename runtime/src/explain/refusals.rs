@@ -503,6 +503,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "set root.path",
     ),
     entry(
+        "rootfs.no-pivot",
+        "The caller asks to have the root moved to / and not pivoted: the host's root then stays mounted below the container's.",
+        "the caller's configuration: NoPivotRoot of containerd's runtime options, no_pivot_root of podman's containers.conf",
+        "leave it out; on a host whose own root is a ramdisk, where pivot_root(2) cannot work: [controls] rootfs = \"observe\"",
+    ),
+    entry(
         "rootfs.shared",
         "The root's mounts are to spread to the host.",
         "",

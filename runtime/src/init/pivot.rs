@@ -9,7 +9,8 @@ use nix::sys::stat::Mode;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
-use crate::init::{Leave, Setup, mounts};
+use crate::init::{Setup, mounts};
+use crate::request::Leave;
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::{ContainerId, MAX_CONFIG, Request};
+use super::{ContainerId, Leave, MAX_CONFIG, Request};
 use crate::error::{Error, Result};
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
@@ -48,14 +48,24 @@ impl Request {
     fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self> {
         let spec: Spec = from_json(text, path)?;
         check_spec(&spec).map_err(bad(path))?;
-        Ok(Self { id, bundle, spec })
+        Ok(Self {
+            id,
+            bundle,
+            spec,
+            leave: Leave::default(),
+        })
     }
 }
 
 /// exec's process.json, checked like the process of a config.json.
 pub fn read_process(path: &Path) -> Result<Process> {
     let text = read_bounded(open_regular(path)?, path)?;
-    let process: Process = from_json(&text, path)?;
+    parse_process(&text, path)
+}
+
+/// The same from its text; `path` is what messages call it.
+pub fn parse_process(text: &[u8], path: &Path) -> Result<Process> {
+    let process: Process = from_json(text, path)?;
     check_process(&process, "").map_err(bad(path))?;
     Ok(process)
 }

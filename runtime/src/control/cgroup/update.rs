@@ -11,7 +11,7 @@ use crate::decision::{Decision, Findings, Mode};
 use crate::hardened::{CgroupBounds, Denial, Hardened};
 use crate::host::Host;
 use crate::policy::{Effective, Policy};
-use crate::request::{ContainerId, Request};
+use crate::request::{ContainerId, Leave, Request};
 
 /// New limits that may be set.
 #[derive(Clone, Debug)]
@@ -105,6 +105,7 @@ fn judge(
         id: id.clone(),
         bundle: "/".into(),
         spec: hardened.spec.clone(),
+        leave: Leave::default(),
     };
     let policy = Effective {
         level: hardened.level,
