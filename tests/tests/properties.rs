@@ -4,34 +4,12 @@
 use std::collections::BTreeSet;
 
 use gabion::control::CONTROLS;
-use gabion::decision::{Mode, Verdict};
-use gabion::harden::harden;
-use gabion::hardened::Hardened;
-use gabion::policy::{Effective, Level, Policy};
+use gabion::policy::Level;
 use gabion::request::Request;
-use golden::host::HostFile;
+use golden::invariants::{built_in, of_level, permissive_changes_nothing, run};
 use golden::{engine_configs, home, json, request};
-use oci_spec::runtime::{Mount, Spec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-fn effective(level: Level) -> Effective {
-    let policy = Policy {
-        level,
-        ..Policy::default()
-    };
-    Effective {
-        level,
-        policy,
-        exceptions: Vec::new(),
-        digest: "test".to_owned(),
-        loosened: Vec::new(),
-    }
-}
-
-fn run(request: &Request, level: Level) -> Result<Hardened, gabion::hardened::Denial> {
-    harden(request, &effective(level), &HostFile::default().build(request))
-}
 
 fn some_of(pieces: Vec<Value>) -> impl Strategy<Value = Vec<Value>> {
     let most = pieces.len();
@@ -140,135 +118,6 @@ fn engines() -> Vec<(String, Request)> {
         .collect()
 }
 
-fn again(first: &Hardened, level: Level) -> Hardened {
-    let second = Request {
-        id: "c1".parse().unwrap_or_else(|e| unreachable!("{e}")),
-        bundle: "/bundle".into(),
-        spec: first.spec().clone(),
-    };
-    run(&second, level).unwrap_or_else(|d| unreachable!("a hardened spec is refused: {d}"))
-}
-
-fn set(spec: &Spec, path: &str) -> BTreeSet<String> {
-    let value = serde_json::to_value(spec).unwrap_or_default();
-    let items = value
-        .pointer(path)
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    items.into_iter().map(|v| v.to_string()).collect()
-}
-
-fn option_holds(mount: &Mount, on: &str, off: &str) -> bool {
-    mount
-        .options()
-        .iter()
-        .flatten()
-        .rev()
-        .find(|o| *o == on || *o == off)
-        .is_some_and(|o| o == on)
-}
-
-/// Nothing is weaker in the result than it was asked for.
-fn never_weaker(asked: &Spec, given: &Spec) {
-    for kind in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
-        let at = format!("/process/capabilities/{kind}");
-        let (asked_set, given_set) = (set(asked, &at), set(given, &at));
-        // What is ambient has to be inheritable: that set may hold what ambient was asked for.
-        let ambient = set(asked, "/process/capabilities/ambient");
-        let more = if kind == "inheritable" {
-            ambient
-        } else {
-            BTreeSet::new()
-        };
-        assert!(
-            given_set.is_subset(&asked_set.union(&more).cloned().collect()),
-            "{kind}: {given_set:?}"
-        );
-    }
-    let (before, after) = (
-        asked.mounts().as_deref().unwrap_or_default(),
-        given.mounts().as_deref().unwrap_or_default(),
-    );
-    assert_eq!(before.len(), after.len(), "mounts keep their index");
-    for (a, b) in before.iter().zip(after) {
-        assert_eq!(
-            (a.destination(), a.source(), a.typ()),
-            (b.destination(), b.source(), b.typ())
-        );
-        for (on, off) in [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")] {
-            assert!(
-                !option_holds(a, on, off) || option_holds(b, on, off),
-                "{on} lost at {}",
-                b.destination().display()
-            );
-        }
-    }
-    assert!(set(given, "/linux/devices").is_subset(&set(asked, "/linux/devices")));
-    for list in ["/linux/maskedPaths", "/linux/readonlyPaths", "/linux/namespaces"] {
-        assert!(set(asked, list).is_subset(&set(given, list)), "{list} shrank");
-    }
-}
-
-fn one_verdict_each(decisions: &[gabion::decision::Decision]) {
-    let decided: Vec<_> = decisions.iter().map(|d| d.control).collect();
-    let table: Vec<_> = CONTROLS.iter().map(|c| c.id()).collect();
-    assert_eq!(decided, table, "one decision per control, in the order of the table");
-    for decision in decisions {
-        let gravest = decision
-            .changes
-            .iter()
-            .map(|c| c.verdict)
-            .max()
-            .unwrap_or(Verdict::Kept);
-        assert_eq!(decision.verdict, gravest, "{}", decision.control);
-        for change in &decision.changes {
-            let refused = change.verdict == Verdict::Refused;
-            assert_eq!(change.code.is_some(), refused, "{change:?}");
-            assert_eq!(change.remedy.is_some(), refused, "{change:?}");
-            let prefix = format!("{}.", decision.control);
-            assert!(
-                change.code.as_ref().is_none_or(|c| c.starts_with(&prefix)),
-                "{change:?}"
-            );
-        }
-    }
-}
-
-fn check_all(request: &Request, level: Level) {
-    match run(request, level) {
-        Err(denial) => {
-            assert!(denial.refusals().next().is_some(), "a denial without a reason");
-            one_verdict_each(&denial.decisions);
-        }
-        Ok(first) => {
-            one_verdict_each(first.decisions());
-            never_weaker(&request.spec, first.spec());
-            let second = again(&first, level);
-            assert_eq!(second.spec(), first.spec(), "hardening twice is not hardening once");
-            let changed = |d: &&gabion::decision::Decision| {
-                // Plans are made anew each time, and a plan is no change of the spec.
-                let spec_only =
-                    !["sysctl", "lsm", "landlock", "seccomp", "fds", "exec", "holes"].contains(&d.control.as_str());
-                spec_only
-                    && d.changes
-                        .iter()
-                        .any(|c| matches!(c.verdict, Verdict::Tightened | Verdict::Added))
-            };
-            let twice: Vec<_> = second.decisions().iter().filter(changed).collect();
-            assert!(twice.is_empty(), "the second time changes: {twice:?}");
-        }
-    }
-}
-
-fn changes_nothing(request: &Request) {
-    let hardened = run(request, Level::Permissive).unwrap_or_else(|d| unreachable!("permissive refuses: {d}"));
-    assert_eq!(hardened.spec(), &request.spec);
-    assert_eq!(hardened.plan(), &gabion::hardened::Plan::default());
-    assert!(hardened.decisions().iter().all(|d| d.mode == Mode::Observe));
-    one_verdict_each(hardened.decisions());
-}
-
 #[test]
 fn ids_are_unique_and_every_control_says_what_it_is_for() {
     let ids: BTreeSet<_> = CONTROLS.iter().map(|c| c.id()).collect();
@@ -286,9 +135,9 @@ fn ids_are_unique_and_every_control_says_what_it_is_for() {
 #[test]
 fn engines_configs() {
     for (_, request) in engines() {
-        changes_nothing(&request);
-        check_all(&request, Level::Hardened);
-        check_all(&request, Level::Restricted);
+        permissive_changes_nothing(&request);
+        of_level(&request, Level::Hardened);
+        of_level(&request, Level::Restricted);
     }
 }
 
@@ -300,7 +149,7 @@ fn engines_defaults_run() {
             .map_or(0, |i| i + "overlay-containers/".len());
         config.get(at..at + 64).unwrap_or("c1").to_owned()
     };
-    let mut policy = effective(Level::Hardened);
+    let mut policy = built_in(Level::Hardened);
     policy.policy.cri = gabion::policy::Cri::Containerd;
     for (name, config) in engine_configs().unwrap_or_default() {
         let default = [
@@ -317,7 +166,7 @@ fn engines_defaults_run() {
         }
         let id = if cri { "c1".to_owned() } else { own(&config.to_string()) };
         let request = request(&id, config).unwrap_or_else(|e| unreachable!("{name}: {e}"));
-        let result = harden(&request, &policy, &HostFile::default().build(&request));
+        let result = run(&request, &policy);
         assert!(
             result.is_ok(),
             "{name}: {}",
@@ -331,18 +180,18 @@ proptest! {
 
     #[test]
     fn any_request(request in a_request(), level in level()) {
-        check_all(&request, level);
+        of_level(&request, level);
     }
 
     #[test]
-    fn permissive_changes_nothing(request in a_request()) {
-        changes_nothing(&request);
+    fn permissive_only_watches(request in a_request()) {
+        permissive_changes_nothing(&request);
     }
 
     #[test]
     fn restricted_allows_no_more_than_hardened(request in a_request()) {
-        if run(&request, Level::Restricted).is_ok() {
-            prop_assert!(run(&request, Level::Hardened).is_ok());
+        if run(&request, &built_in(Level::Restricted)).is_ok() {
+            prop_assert!(run(&request, &built_in(Level::Hardened)).is_ok());
         }
     }
 }
