@@ -38,6 +38,19 @@ fn unshare(flags: i32) -> Answer {
     Ok(String::new())
 }
 
+/// The way of CVE-2022-0492: namespaces of one's own, then a cgroup v1 hierarchy whose release_agent is a file in them.
+pub(super) fn mount_cgroup(_: &str) -> Answer {
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    let (name, target, controller) = (c"cgroup", c"/tmp", c"pids");
+    let name = name.as_ptr() as usize;
+    let mount = [name, target.as_ptr() as usize, name, 0, controller.as_ptr() as usize];
+    sys::in_child("mount", || {
+        call("unshare", libc::SYS_unshare, &[flags as usize])?;
+        call("mount", libc::SYS_mount, &mount).map(drop)
+    })?;
+    Ok(String::new())
+}
+
 pub(super) fn unshare_user(_: &str) -> Answer {
     unshare(libc::CLONE_NEWUSER)
 }

@@ -60,6 +60,7 @@ const ACTS: &[Act] = &[
     // Doors into the kernel
     act("mount-tmpfs", kernel::mount_tmpfs),
     act("mount-api", kernel::mount_api),
+    act("mount-cgroup", kernel::mount_cgroup),
     act("unshare-user", kernel::unshare_user),
     act("unshare-net", kernel::unshare_net),
     act("clone-newuser", kernel::clone_newuser),

@@ -1,0 +1,49 @@
+//! Codes that are tried elsewhere or cannot be met, each with its reason.
+
+/// Codes of `explain` that are no refusals: faults of files, calls and states.
+pub(crate) const NO_REFUSALS: [&str; 9] = [
+    "bundle.invalid",
+    "policy.invalid",
+    "state.unreadable",
+    "state.wrong",
+    "state.not-running",
+    "id.invalid",
+    "id.exists",
+    "id.not-found",
+    "program.not-found",
+];
+
+/// Where it is another host that is needed, tests/remedies.json has the remedy, tried on that host's description.
+const OTHER_HOST: &str = "needs another host; tests/remedies.json";
+/// A second lock behind one that answers first; unit and golden tests go behind that one.
+const SECOND_LOCK: &str = "the parser or the command line refuses it first, with bundle.invalid or a usage error";
+
+pub(crate) const WHY: &[(&str, &str)] = &[
+    // A kernel with swapaccount=0 on v1: set at boot.
+    ("cgroup.swap-accounting-missing", OTHER_HOST),
+    // A kernel before 6.7.
+    ("landlock.tcp-unsupported", OTHER_HOST),
+    // AppArmor or SELinux.
+    ("lsm.all-categories", OTHER_HOST),
+    ("lsm.bad-label", OTHER_HOST),
+    ("lsm.profile-not-loaded", OTHER_HOST),
+    ("lsm.unconfined-label", OTHER_HOST),
+    ("exec.no-args", SECOND_LOCK),
+    ("exec.nul", SECOND_LOCK),
+    ("rootfs.missing", SECOND_LOCK),
+    // What is missing is added, and what is joined is namespaces.mount-joined.
+    ("namespaces.host-mount", "no request leads to it"),
+];
+
+/// The remedies that are tried without a kernel.
+#[test]
+fn what_needs_another_host_has_its_remedy_there() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/remedies.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let remedies: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let missing: Vec<_> = WHY
+        .iter()
+        .filter(|(code, why)| *why == OTHER_HOST && remedies.get(code).is_none())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
