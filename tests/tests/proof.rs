@@ -148,6 +148,34 @@ fn references_to_pss_use_its_names() {
     }
 }
 
+/// A number means nothing without its edition and title: both are in the docs, and each is some control's.
+#[test]
+fn every_benchmark_number_is_named_in_the_docs() -> Outcome<()> {
+    let doc = text("docs/CONTROLS.md")?;
+    let (_, section) = doc
+        .split_once("\n## Benchmarks\n")
+        .ok_or("docs/CONTROLS.md has no such section")?;
+    let rows = rows(section);
+    for control in CONTROLS {
+        for reference in control.about().refs.iter().filter(|r| !r.starts_with("PSS ")) {
+            let row = rows.iter().find(|row| row.first() == Some(reference));
+            let row = row.ok_or(format!("docs/CONTROLS.md: no row for {reference} ({})", control.id()))?;
+            // «all but» names the others.
+            let named = quoted(row[2]).contains(&control.id().as_str());
+            assert!(
+                named != row[2].starts_with("all but"),
+                "{reference}: {} or not",
+                control.id()
+            );
+        }
+    }
+    for row in rows.iter().filter(|row| row[0].contains(|c: char| c.is_ascii_digit())) {
+        let meant = CONTROLS.iter().filter(|c| c.about().refs.iter().any(|r| *r == row[0]));
+        assert!(meant.count() > 0, "{}: no control refers to it", row[0]);
+    }
+    Ok(())
+}
+
 #[test]
 fn every_cve_has_its_row() -> Outcome<()> {
     let doc = text("docs/CVES.md")?;

@@ -30,6 +30,7 @@ static ABOUT: About = About {
         "PSS Restricted: Capabilities",
         "CIS Docker 5.4",
         "CIS Kubernetes 5.2.8",
+        "CIS Kubernetes 5.2.9",
         "NIST SP 800-190 4.4.3",
     ],
 };

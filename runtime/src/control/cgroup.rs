@@ -35,7 +35,6 @@ static ABOUT: About = About {
         "CIS Docker 5.25",
         "CIS Docker 5.29",
         "NIST SP 800-190 4.4.3",
-        "NIST SP 800-190 4.5.3",
     ],
 };
 

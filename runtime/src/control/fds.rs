@@ -21,7 +21,7 @@ static ABOUT: About = About {
     enforced_by: "close_range(2) CLOSE_RANGE_CLOEXEC; getcwd(2) after chdir; keyctl(2) KEYCTL_JOIN_SESSION_KEYRING; read back \
                   from /proc/PID/fd",
     kernel_floor: "5.11 (CLOSE_RANGE_CLOEXEC)",
-    refs: &["NIST SP 800-190 4.4.1", "NIST SP 800-190 4.4.3"],
+    refs: &["NIST SP 800-190 3.4.1", "NIST SP 800-190 4.4.3"],
 };
 
 /// How `Observed::inherited_fds` begins for a directory.

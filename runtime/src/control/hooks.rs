@@ -26,7 +26,7 @@ static ABOUT: About = About {
            restricted: no hooks at all",
     enforced_by: "the file is looked at before anything is made; startContainer runs after the confinement of the workload",
     kernel_floor: "any",
-    refs: &["NIST SP 800-190 4.4.1", "NIST SP 800-190 4.5.5"],
+    refs: &["NIST SP 800-190 3.4.1", "NIST SP 800-190 4.4.3"],
 };
 
 /// Where a hook's path leads.

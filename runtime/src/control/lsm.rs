@@ -25,7 +25,7 @@ static ABOUT: About = About {
         "PSS Baseline: SELinux",
         "CIS Docker 5.2",
         "CIS Docker 5.3",
-        "CIS Kubernetes 5.7.3",
+        "CIS Kubernetes 5.6.3",
         "NIST SP 800-190 4.4.3",
     ],
 };

@@ -42,7 +42,7 @@ static ABOUT: About = About {
         "CIS Docker 5.6",
         "CIS Docker 5.20",
         "CIS Docker 5.32",
-        "CIS Kubernetes 5.2.12",
+        "CIS Kubernetes 5.2.11",
         "NIST SP 800-190 4.4.4",
         "NIST SP 800-190 4.5.5",
     ],

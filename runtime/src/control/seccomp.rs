@@ -24,7 +24,7 @@ static ABOUT: About = About {
         "PSS Baseline: Seccomp",
         "PSS Restricted: Seccomp",
         "CIS Docker 5.22",
-        "CIS Kubernetes 5.7.2",
+        "CIS Kubernetes 5.6.2",
         "NIST SP 800-190 4.4.3",
     ],
 };
