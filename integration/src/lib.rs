@@ -26,6 +26,7 @@ pub mod host;
 pub mod leaks;
 pub mod outcome;
 pub mod policy;
+pub mod user;
 
 pub use binaries::Runtime;
 pub use bundle::Bundle;
@@ -36,3 +37,4 @@ pub use container::Container;
 pub use host::{apparmor, unified};
 pub use outcome::Outcome;
 pub use policy::Policy;
+pub use user::User;

@@ -14,6 +14,7 @@ use crate::container::state::{Init, Record, StateDir, Status};
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result};
 use crate::fact::{Fact, Holds};
+use crate::host::collect;
 use crate::init::Proc;
 use crate::observed::{self, Observed};
 use crate::request::ContainerId;
@@ -118,7 +119,7 @@ fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> R
             continue;
         }
         for fact in control.facts(&record.hardened, &seen) {
-            let fact = visible(fact);
+            let fact = visible(fact, record);
             let pid = process::is_of_process(fact.control).then_some(init.pid);
             findings.push(fact, pid);
         }
@@ -129,9 +130,15 @@ fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> R
     Ok(seen)
 }
 
-/// Descriptors that a running program has opened since cannot be told from those that it was started with.
-fn visible(fact: Fact) -> Fact {
+/// What cannot be told from here: descriptors that a running program has opened since from those that it was started with, and
+/// ids, where we are in another user namespace than who made it (root looking at a container of rootless podman).
+fn visible(fact: Fact, record: &Record) -> Fact {
     match fact.control {
+        ControlId::User if record.user_ns != collect::user_ns() => Fact::unknown(
+            fact.control,
+            fact.expected,
+            "ids are shown as another user namespace than its maker's has them",
+        ),
         ControlId::Fds => Fact::unknown(
             fact.control,
             fact.expected,

@@ -264,15 +264,23 @@ impl Global {
     }
 }
 
-/// Root's place, or the user's own.
+/// Root's place, or the user's own: in XDG_RUNTIME_DIR, or where a login session has it (pam_systemd(8)).
 fn default_root() -> PathBuf {
     let reader = collect::reader();
-    if (reader.euid != 0 || reader.user_ns == OwnUserNs::Nested)
-        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute())
-    {
+    let system = PathBuf::from("/run/gabion");
+    if reader.euid == 0 && reader.user_ns == OwnUserNs::Initial {
+        return system;
+    }
+    let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute());
+    if let Some(dir) = given {
         return Path::new(&dir).join("gabion");
     }
-    PathBuf::from("/run/gabion")
+    let session = Path::new("/run/user").join(collect::host_uid().to_string());
+    // Root of a system container has the system's place.
+    if reader.euid == 0 && !session.is_dir() {
+        return system;
+    }
+    session.join("gabion")
 }
 
 fn parse_level(text: &str) -> std::result::Result<Level, String> {

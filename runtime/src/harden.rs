@@ -17,7 +17,10 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
     let cx = Context { request, policy, host };
     let mut draft = Draft {
         spec: request.spec.clone(),
-        plan: Plan::default(),
+        plan: Plan {
+            delegation: host.delegation.clone(),
+            ..Plan::default()
+        },
     };
     let mut decisions: Vec<Decision> = Vec::with_capacity(CONTROLS.len());
     for control in CONTROLS {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::ControlId;
 use crate::decision::{Change, Decision};
-use crate::host::{CgroupVersion, NsId, NsType, SwapAccounting};
+use crate::host::{CgroupVersion, Delegation, NsId, NsType, SwapAccounting};
 use crate::policy::{CgroupPolicy, Level};
 
 /// What the OCI spec has no words for.
@@ -38,6 +38,9 @@ pub struct Plan {
     /// What a later `update` is judged by. None: the cgroup control is only observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupBounds>,
+    /// Where the caller can make the container's cgroup: a fact, at every level.
+    #[serde(default, skip_serializing_if = "Delegation::is_whole")]
+    pub delegation: Delegation,
     /// A new session keyring is joined before the workload (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
     pub new_keyring: bool,
 }

@@ -190,6 +190,35 @@ pub enum CgroupDriver {
     Systemd,
 }
 
+/// In which hierarchies of cgroups this caller can make the container's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delegation {
+    /// The host's root: in all of them. One that fails is an error.
+    #[default]
+    Whole,
+    /// Anybody else: in those (named as below /sys/fs/cgroup; v2's tree is `unified`) where a directory was given to them.
+    Parts(BTreeSet<String>),
+}
+
+impl Delegation {
+    pub fn has(&self, hierarchy: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Parts(names) => names.contains(hierarchy),
+        }
+    }
+
+    /// No cgroup at all.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Parts(names) if names.is_empty())
+    }
+
+    pub fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
 /// What AppArmor is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AppArmor {
@@ -267,6 +296,8 @@ pub struct Host {
     pub cgroup_driver: CgroupDriver,
     /// Controllers that this caller may use.
     pub controllers: BTreeSet<String>,
+    /// Where this caller can make the container's cgroup.
+    pub delegation: Delegation,
     /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
     pub swap_accounting: SwapAccounting,
     pub landlock_abi: u32,
@@ -288,6 +319,13 @@ pub struct Host {
     pub rootfs: Option<PathBuf>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
+}
+
+impl Host {
+    /// Whether a list of devices can be put on the container's cgroup.
+    pub fn lists_devices(&self) -> bool {
+        self.delegation.is_whole() || self.controllers.contains("devices")
+    }
 }
 
 /// Whether swap can be limited.

@@ -46,6 +46,16 @@ pub enum Masked {
     Unreadable(i32),
 }
 
+/// The kernel shows ids as the user namespace of the reader has them (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdsSeen {
+    /// Those of the namespace that the container was made from.
+    #[default]
+    Outside,
+    /// The container's own.
+    Inside,
+}
+
 /// The state of one process, as far as controls look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -63,6 +73,8 @@ pub struct Observed {
     /// /proc/PID/attr/current and, before execve, attr/exec.
     pub label: Option<String>,
     pub label_on_exec: Option<String>,
+    /// Whose numbers the ids in `status` are.
+    pub ids: IdsSeen,
     /// What each open descriptor above stdio is, for those that execve would pass on.
     pub inherited_fds: BTreeMap<i32, String>,
 }

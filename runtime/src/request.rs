@@ -135,7 +135,21 @@ impl Request {
     }
 
     pub fn caller(&self) -> Caller {
+        if self.is_build_step() {
+            return Caller::Podman;
+        }
         caller_of(&self.spec)
+    }
+
+    /// A `RUN` of an image build. buildah, and podman by it, says so in nothing but these names: a bundle `buildah<n>`, and
+    /// `buildah-` before its name for the container (buildah, `run_common.go`).
+    pub fn is_build_step(&self) -> bool {
+        let bundle = self
+            .bundle
+            .file_name()
+            .and_then(std::ffi::OsStr::to_str)
+            .unwrap_or_default();
+        bundle.starts_with("buildah") && self.id.as_str().strip_prefix("buildah-") == Some(bundle)
     }
 
     /// The pod, if the policy says that the CRI which names it can be trusted.

@@ -292,8 +292,12 @@ fn what_the_shim_has_to_say_is_in_containerd_s_log_also_after_a_restart() {
     // With a container it says so and stays: containerd could not tell a shim that left from one that died.
     let said = |node: &Node| {
         let log = node.containerd_log();
-        let lines = log.lines().filter(|line| line.contains("runtime=io.containerd.gabion.v2"));
-        lines.filter(|line| line.contains("level=info") && line.contains("signal 15 ignored")).count()
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("runtime=io.containerd.gabion.v2"));
+        lines
+            .filter(|line| line.contains("level=info") && line.contains("signal 15 ignored"))
+            .count()
     };
     kill(shims[0], Signal::SIGTERM).unwrap();
     until(SOON, "the shim's line", || (said(&node) == 1).then_some(()));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gabion::host::{
-    AppArmor, CgroupDriver, CgroupVersion, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath, NsType,
-    OwnUserNs, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, CgroupDriver, CgroupVersion, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsId, NsPath,
+    NsType, OwnUserNs, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion::request::Request;
 use gabion::size::Size;
@@ -38,6 +38,8 @@ pub struct HostFile {
     pub cgroup_driver: CgroupDriver,
     /// The controllers that may be used; all where it is not given.
     pub controllers: Option<BTreeSet<String>>,
+    /// The hierarchies of cgroups that were delegated; root's, all of them, where it is not given.
+    pub hierarchies: Option<BTreeSet<String>>,
     pub no_swap_accounting: bool,
     pub landlock_abi: Option<u32>,
     pub kernel: Option<(u32, u32)>,
@@ -174,6 +176,7 @@ impl HostFile {
             parent_pids: self.parent_pids,
             cgroup: self.cgroup,
             cgroup_driver: self.cgroup_driver,
+            delegation: self.hierarchies.clone().map_or(Delegation::Whole, Delegation::Parts),
             controllers: self.controllers.clone().unwrap_or_else(|| {
                 ["blkio", "cpu", "cpuset", "memory", "pids", "devices", "io", "hugetlb"]
                     .map(str::to_owned)

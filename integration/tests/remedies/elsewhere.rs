@@ -17,6 +17,8 @@ pub(crate) const NO_REFUSALS: [&str; 9] = [
 const OTHER_HOST: &str = "needs another host; tests/remedies.json";
 /// A second lock behind one that answers first; unit and golden tests go behind that one.
 const SECOND_LOCK: &str = "the parser or the command line refuses it first, with bundle.invalid or a usage error";
+/// Met and remedied with the caller that it is for.
+const OTHER_CALLER: &str = "needs a user without privileges (tests/rootless), or buildah (tests/callers)";
 
 pub(crate) const WHY: &[(&str, &str)] = &[
     // A kernel with swapaccount=0 on v1: set at boot.
@@ -28,6 +30,8 @@ pub(crate) const WHY: &[(&str, &str)] = &[
     ("lsm.bad-label", OTHER_HOST),
     ("lsm.profile-not-loaded", OTHER_HOST),
     ("lsm.unconfined-label", OTHER_HOST),
+    ("cgroup.not-delegated", OTHER_CALLER),
+    ("rootfs.build", OTHER_CALLER),
     ("exec.no-args", SECOND_LOCK),
     ("exec.nul", SECOND_LOCK),
     ("rootfs.missing", SECOND_LOCK),

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::AtFlags;
-use nix::sys::stat::fstatat;
-
 use crate::container::cgroup::Cgroup;
+use crate::container::namespace;
 use crate::container::state::Record;
 use crate::control::ControlId;
 use crate::control::namespaces;
-use crate::error::Result;
+use crate::error::{Error, Result, Step};
 use crate::fact::{Fact, Holds};
-use crate::host::{NsId, NsType};
+use crate::host::{Delegation, NsType};
 use crate::init::Proc;
 use crate::observed::{self, Observed};
 
@@ -23,6 +20,8 @@ use crate::observed::{self, Observed};
 pub(super) enum Place {
     Inside,
     Outside,
+    /// The container has none.
+    NoCgroup,
 }
 
 /// Every process in the cgroup, in any of v1's hierarchies, and every process that has the container's own pid namespace.
@@ -30,32 +29,19 @@ pub(super) fn members(proc: &Proc, record: &Record, init: i32, seen: &Observed) 
     let mut members = BTreeMap::new();
     let own_pids = namespaces::is_new(record.hardened.spec(), NsType::Pid);
     if let (true, Some(theirs)) = (own_pids, seen.namespaces.get(&NsType::Pid)) {
-        for pid in pids_of(proc, *theirs)? {
-            members.insert(pid, Place::Outside);
-        }
+        let pids = namespace::within(proc, *theirs).map_err(|e| Error::step(Step::Namespaces, "list processes", e))?;
+        let place = if record.cgroup.delegation.is_none() {
+            Place::NoCgroup
+        } else {
+            Place::Outside
+        };
+        members.extend(pids.into_iter().map(|pid| (pid, place)));
     }
     for directory in Cgroup::open(&record.cgroup).directories()? {
         walk(&directory, &mut members);
     }
     members.insert(init, Place::Inside);
     Ok(members)
-}
-
-/// A process that ends meanwhile is left out; one that may not be looked at is not ours.
-fn pids_of(proc: &Proc, namespace: NsId) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
-    let all = fs::read_dir("/proc").map_err(crate::error::Error::file("list", "/proc"))?;
-    for pid in all.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
-        let stat = fstatat(
-            Some(proc.as_fd().as_raw_fd()),
-            format!("{pid}/ns/pid").as_str(),
-            AtFlags::empty(),
-        );
-        if stat.is_ok_and(|s| (s.st_dev, s.st_ino) == (namespace.dev, namespace.ino)) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
 }
 
 /// Below the container's cgroup, too: it may have made some of its own.
@@ -77,7 +63,7 @@ fn walk(directory: &Path, members: &mut BTreeMap<i32, Place>) {
 
 /// The limits, as the kernel shows them.
 pub(super) fn files(record: &Record) -> Result<BTreeMap<String, String>> {
-    observed::cgroup::read(&record.cgroup.place())
+    observed::cgroup::read(&record.cgroup)
 }
 
 /// /proc/PID/cgroup (cgroups(7)): `hierarchy:controllers:path`.
@@ -92,8 +78,9 @@ fn lines(proc: &Proc, pid: i32) -> Vec<(String, PathBuf)> {
 }
 
 /// The hierarchies that limits are in: v1's by name, v2's only one.
-fn counts(controllers: &str) -> bool {
-    controllers.is_empty() || controllers.split(',').any(|c| c == "pids" || c == "memory")
+fn counts(controllers: &str, delegation: &Delegation) -> bool {
+    let limits = |c: &str| (c == "pids" || c == "memory") && delegation.has(c);
+    controllers.is_empty() || controllers.split(',').any(limits)
 }
 
 /// Whether the first process still is in the container's cgroup. Somewhere else no limit holds it.
@@ -101,16 +88,22 @@ pub(super) fn place(proc: &Proc, record: &Record, init: i32) -> Option<Fact> {
     if !record.hardened.enforces(ControlId::Cgroup) {
         return None;
     }
+    if record.cgroup.delegation.is_none() {
+        let expected = format!("process {init} in a cgroup of its own");
+        let observed = "no cgroup was delegated to who made it";
+        return Some(Fact::unknown(ControlId::Cgroup, expected, observed));
+    }
     let wanted = crate::request::normalize(&record.cgroup.place());
     let expected = format!("process {init} in {}", wanted.display());
     let lines = lines(proc, init);
+    let limiting = |controllers: &str| counts(controllers, &record.cgroup.delegation);
     let v1 = lines
         .iter()
-        .any(|(controllers, _)| !controllers.is_empty() && counts(controllers));
+        .any(|(controllers, _)| !controllers.is_empty() && limiting(controllers));
     // Beside v1 controllers, v2's line says where systemd put it.
     let mut places = lines
         .iter()
-        .filter(|(controllers, _)| counts(controllers) && (!v1 || !controllers.is_empty()))
+        .filter(|(controllers, _)| limiting(controllers) && (!v1 || !controllers.is_empty()))
         .map(|(_, path)| path)
         .peekable();
     if places.peek().is_none() {

@@ -126,6 +126,7 @@ fn in_cgroup(place: Place) -> Fact {
     let expected = "every process in the container's cgroup";
     match place {
         Place::Inside => Fact::judged(ControlId::Cgroup, expected, expected, Holds::Yes),
+        Place::NoCgroup => Fact::unknown(ControlId::Cgroup, expected, "no cgroup was delegated to who made it"),
         Place::Outside => Fact::judged(
             ControlId::Cgroup,
             expected,

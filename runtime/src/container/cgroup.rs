@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
 use crate::error::{Error, Result, Step};
+use crate::host::Delegation;
 
 mod limits;
 pub mod members;
@@ -27,6 +28,9 @@ pub struct CgroupRecord {
     pub path: PathBuf,
     pub driver: CgroupDriver,
     pub name: String,
+    /// In which hierarchies it is made. Elsewhere a cgroup of its path is somebody else's.
+    #[serde(default, skip_serializing_if = "Delegation::is_whole")]
+    pub delegation: Delegation,
 }
 
 impl CgroupRecord {
@@ -51,6 +55,28 @@ impl CgroupRecord {
         };
         crate::host::slice_path(slice).join(unit)
     }
+
+    /// Whether a directory of cgroup files is the container's own, and not of a hierarchy that its maker could not write to.
+    pub fn owns(&self, directory: &Path) -> bool {
+        if unified() {
+            return self.delegation.has("unified");
+        }
+        let hierarchy = directory.strip_prefix(ROOT).ok().and_then(|d| d.components().next());
+        hierarchy.is_some_and(|h| self.delegation.has(&h.as_os_str().to_string_lossy()))
+    }
+
+    /// Where its freezer is looked at: v1's file, and v2's. One of them at most is there.
+    pub fn freezer_files(&self) -> impl Iterator<Item = PathBuf> {
+        let root = Path::new(ROOT);
+        let place = self.place();
+        let relative = relative(&place);
+        let files = [
+            root.join("freezer").join(relative).join("freezer.state"),
+            root.join(relative).join("cgroup.freeze"),
+        ];
+        let owned = files.map(|file| self.owns(&file).then_some(file));
+        owned.into_iter().flatten()
+    }
 }
 
 /// The cgroup of one container, or one below it.
@@ -61,6 +87,8 @@ pub struct Cgroup {
 
 /// Which files there are.
 enum Files {
+    /// No cgroup was delegated to who made the container.
+    None,
     V1(v1::Directories),
     V2(v2::Directory),
 }
@@ -94,10 +122,17 @@ impl Cgroup {
 
     fn files(&self) -> Files {
         let (place, root) = (self.place(), PathBuf::from(ROOT));
-        if unified() {
+        let delegation = self.record.delegation.clone();
+        if delegation.is_none() {
+            Files::None
+        } else if unified() {
             Files::V2(v2::Directory { place, root })
         } else {
-            Files::V1(v1::Directories { place, root })
+            Files::V1(v1::Directories {
+                place,
+                root,
+                delegation,
+            })
         }
     }
 
@@ -108,7 +143,7 @@ impl Cgroup {
 
     /// The unit that the directory belongs to. On v1 the systemd driver's names are directories like others.
     fn unit(&self) -> Result<Option<systemd::Unit>> {
-        if self.record.driver == CgroupDriver::Systemd && unified() {
+        if self.record.driver == CgroupDriver::Systemd && unified() && !self.record.delegation.is_none() {
             systemd::Unit::find(&self.record).map(Some)
         } else {
             Ok(None)
@@ -119,6 +154,7 @@ impl Cgroup {
     pub fn add(&self, pid: Pid) -> Result<()> {
         match (self.unit()?, self.files()) {
             (Some(unit), _) => unit.start(pid),
+            (None, Files::None) => Ok(()),
             (None, Files::V1(v1)) => v1.add(pid),
             (None, Files::V2(v2)) => v2.add(pid),
         }
@@ -127,6 +163,7 @@ impl Cgroup {
     /// Puts a further process into a container's cgroup, beside `init` where that has moved to one below.
     pub fn enter(&self, pid: Pid, init: Pid) -> Result<()> {
         match self.files() {
+            Files::None => Ok(()),
             Files::V1(v1) => v1.add(pid),
             Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
             Files::V2(v2) => v2.add(pid),
@@ -147,8 +184,14 @@ impl Cgroup {
         Ok(found.into_iter().collect())
     }
 
+    /// Whether processes can be stopped where they are.
+    pub fn freezes(&self) -> bool {
+        self.record.freezer_files().any(|file| file.exists())
+    }
+
     pub fn freeze(&self) -> Result<()> {
         match self.files() {
+            Files::None => Err(Error::failed(Step::Cgroup, "the container has no cgroup to freeze")),
             Files::V1(v1) => v1.freeze(),
             Files::V2(v2) => v2.freeze(),
         }
@@ -157,6 +200,7 @@ impl Cgroup {
     /// Lets processes go on. A cgroup that is gone holds none.
     pub fn thaw(&self) -> Result<()> {
         match self.files() {
+            Files::None => Ok(()),
             Files::V1(v1) => v1.thaw(),
             Files::V2(v2) => v2.thaw(),
         }
@@ -164,7 +208,9 @@ impl Cgroup {
 
     /// Where the cgroup's files are: one directory on v2, one for each controller on v1.
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
-        directories(&self.place())
+        let mut all = directories(&self.place())?;
+        all.retain(|directory| self.record.owns(directory));
+        Ok(all)
     }
 }
 
@@ -188,16 +234,6 @@ pub fn unified() -> bool {
 
 fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
-}
-
-/// Where the freezer of the cgroup at `path` is looked at: v1's file, and v2's. One of them at most is there.
-pub fn freezer_files(path: &Path) -> (PathBuf, PathBuf) {
-    let root = Path::new(ROOT);
-    let relative = relative(path);
-    (
-        root.join("freezer").join(relative).join("freezer.state"),
-        root.join(relative).join("cgroup.freeze"),
-    )
 }
 
 /// The directories that hold the cgroup at `path` (relative to each hierarchy's mount).

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::ContainerStatus;
-use libcontainer::user_ns::UserNamespaceConfig;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
@@ -17,7 +16,7 @@ use crate::container::options::{CreateOptions, Keyring, Settings};
 use crate::container::precheck::Preserved;
 use crate::container::spawn;
 use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
-use crate::container::{delete, hooks, precheck, valid};
+use crate::container::{delete, hooks, id_maps, precheck, valid};
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
@@ -116,6 +115,7 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
         path: asked.unwrap_or_else(|| PathBuf::from(format!("/gabion/{}", options.id))),
         driver: settings.systemd_cgroup,
         name: options.id.to_string(),
+        delegation: hardened.plan().delegation.clone(),
     };
     let mut hardened = hardened;
     // A new one is every runtime's rule (runc), not only the control's; that one is not given up for a flag.
@@ -184,7 +184,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     dir.write_init(init)?;
     into_cgroup(record, pid)?;
     if new_user {
-        map_ids(record, pid)?;
+        id_maps::write(record.hardened.spec(), pid)?;
     }
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
@@ -208,23 +208,6 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
         cgroup.limit(resources, &record.hardened)?;
     }
     cgroup.verify(&record.hardened, pid)
-}
-
-/// By libcontainer, which knows newuidmap for those who may not write the files themselves.
-fn map_ids(record: &Record, pid: Pid) -> Result<()> {
-    faults::at(Step::UserNamespace)?;
-    let failed = |e: &dyn std::fmt::Display| Error::failed(Step::UserNamespace, e.to_string());
-    let config = UserNamespaceConfig::new(record.hardened.spec()).map_err(|e| failed(&e))?;
-    let Some(config) = config else { return Ok(()) };
-    if !nix::unistd::geteuid().is_root() {
-        // Without privileges groups may only be mapped once setgroups is off (user_namespaces(7)).
-        let path = format!("/proc/{pid}/setgroups");
-        if config.newgidmap.is_none() {
-            fs::write(&path, "deny").map_err(Error::file("write", &path))?;
-        }
-    }
-    config.write_uid_mapping(pid).map_err(|e| failed(&e))?;
-    config.write_gid_mapping(pid).map_err(|e| failed(&e))
 }
 
 /// Serves the first process until it is ready.

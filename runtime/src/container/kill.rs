@@ -7,8 +7,8 @@ use nix::unistd::Pid;
 
 use crate::container::cgroup::{Cgroup, members};
 use crate::container::options::{KillScope, Settings};
-use crate::container::query;
 use crate::container::state::{Init, StateDir, Status};
+use crate::container::{namespace, query};
 use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 use crate::sys;
@@ -22,8 +22,11 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
     let record = dir.record()?;
     let status = query::status(&dir)?;
     if scope == KillScope::All {
-        let cgroup = Cgroup::open(&record.cgroup);
-        return all(&cgroup, signal);
+        if record.cgroup.delegation.is_none() {
+            let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
+            return namespace::signal(&record, init, signal);
+        }
+        return all(&Cgroup::open(&record.cgroup), signal);
     }
     match (status, dir.init()?) {
         (Status::Stopped, _) | (_, None) => Err(Error::NotRunning { id: id.to_string() }),

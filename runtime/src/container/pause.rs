@@ -19,7 +19,12 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
         Status::Creating | Status::Stopped => return Err(Error::NotRunning { id: id.to_string() }),
     }
     let record = dir.record()?;
-    Cgroup::open(&record.cgroup).freeze()?;
+    let cgroup = Cgroup::open(&record.cgroup);
+    if !cgroup.freezes() {
+        let why = "the container has no freezer: no cgroup with one is delegated to who made it";
+        return Err(Error::failed(Step::Cgroup, why));
+    }
+    cgroup.freeze()?;
     if query::frozen(&record)? {
         Ok(())
     } else {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::container::cgroup::{self, Cgroup};
+use crate::container::cgroup::Cgroup;
+use crate::container::namespace;
 use crate::container::options::{ListEntry, Settings};
 use crate::container::state::{self, Record, StateDir, Status};
 use crate::error::{Error, Result};
@@ -47,11 +48,13 @@ pub fn frozen(record: &Record) -> Result<bool> {
             source: e,
         }),
     };
-    let (v1, v2) = cgroup::freezer_files(&record.cgroup.place());
-    if let Some(state) = read(&v1)? {
-        return Ok(state.trim() != "THAWED");
+    for file in record.cgroup.freezer_files() {
+        // v1 shows a word (freezer-subsystem.rst), v2 a digit.
+        if let Some(state) = read(&file)? {
+            return Ok(!matches!(state.trim(), "THAWED" | "0"));
+        }
     }
-    Ok(read(&v2)?.is_some_and(|state| state.trim() == "1"))
+    Ok(false)
 }
 
 /// The container's state (runtime-spec, runtime.md#state), with runc's `rootfs`, `created` and `owner`.
@@ -151,5 +154,10 @@ pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     if status(&dir)? == Status::Stopped {
         return Err(Error::NotRunning { id: id.to_string() });
     }
-    Cgroup::open(&dir.record()?.cgroup).pids()
+    let record = dir.record()?;
+    if record.cgroup.delegation.is_none() {
+        let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
+        return Ok(namespace::processes(&record, init)?.into_iter().collect());
+    }
+    Cgroup::open(&record.cgroup).pids()
 }

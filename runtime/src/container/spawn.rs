@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::container::channel::{Channel, Message, Report};
 use crate::error::{Error, Result, Step};
 use crate::faults;
-use crate::host::NsType;
+use crate::host::{NsType, OwnUserNs, collect};
 use crate::init::{self, Setup, namespaces};
 use crate::sys::{self, Cloned};
 
@@ -35,6 +35,16 @@ impl Entry {
             .map(|t| u64::from(namespaces::flag(*t).bits().cast_unsigned()))
             .fold(0, |bits, flag| bits | flag)
     }
+
+    /// Whether the way there changes what is forked later: a pid or time namespace for children.
+    fn is_one_way(&self) -> bool {
+        self.pid.is_some() || self.new.contains(&NsType::Time)
+    }
+}
+
+/// Whether we may enter our own namespaces again: they are the host's, and so is the right to (setns(2)).
+fn returns() -> bool {
+    nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial
 }
 
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
@@ -49,7 +59,7 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
         sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
     }
-    if entry.user.is_some() {
+    if entry.user.is_some() || (entry.is_one_way() && !returns()) {
         return spawn_through_intermediate(entry, setup, ours);
     }
     let home = match &entry.pid {
@@ -110,7 +120,7 @@ fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
     Ok(home)
 }
 
-/// A user namespace is joined by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
+/// What cannot be undone is done by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
 fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     match sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
         Cloned::Child => {

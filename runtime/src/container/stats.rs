@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::container::cgroup::CgroupRecord;
-use crate::error::Result;
+use crate::error::{Error, Result, Step};
 use crate::observed::cgroup as observed;
 
 /// Ticks of user and system time in a second: what the kernel shows to all programs (USER_HZ, times(2)).
@@ -20,9 +20,15 @@ pub struct Files {
 }
 
 impl Files {
+    /// # Errors
+    /// The container has no cgroup: zeros would say that it uses nothing.
     pub fn of(record: &CgroupRecord) -> Result<Self> {
+        if record.delegation.is_none() {
+            let why = "the container has no cgroup: none was delegated to who made it, and nothing counts what it uses";
+            return Err(Error::failed(Step::Cgroup, why));
+        }
         Ok(Self {
-            directories: observed::directories(&record.place())?,
+            directories: observed::directories(record)?,
         })
     }
 

@@ -70,7 +70,14 @@ impl Control for Devices {
         let resources = draft.linux().resources().clone();
         let before = resources.as_ref().and_then(|r| r.devices().clone()).unwrap_or_default();
         let rules = decide_rules(&before, &nodes, cx, findings);
-        if rules != before {
+        if !cx.host.lists_devices() {
+            let why = "no list of devices: this caller may not use the devices controller; a user namespace makes no device \
+                       nodes, and the user's own rights on the host's hold";
+            findings.warned("linux.resources.devices", why);
+            if let Some(resources) = draft.linux().resources_mut() {
+                resources.set_devices(None);
+            }
+        } else if rules != before {
             findings.added(
                 "linux.resources.devices",
                 format!("{} rules, all else denied", rules.len()),
@@ -94,7 +101,8 @@ impl Control for Devices {
             .as_ref()
             .and_then(|l: &Linux| l.resources().as_ref());
         let Some(rules) = resources.and_then(|r| r.devices().as_ref()) else {
-            return Vec::new();
+            let observed = "none was set (warned of at create)";
+            return vec![Fact::unknown(ControlId::Devices, "a list of devices", observed)];
         };
         let allowed: Vec<Rule> = rules.iter().filter(|r| r.allow()).map(Rule::of).collect();
         let expected = "devices.list within what is allowed";

@@ -49,6 +49,15 @@ impl Control for Rootfs {
         let Some(root) = draft.spec.root_mut() else { return };
         if root.readonly() == Some(true) {
             findings.kept("root.readonly", "read-only as asked");
+        } else if cx.request.is_build_step() {
+            // It would even succeed where it only writes to a hole, and the image would lack it.
+            findings.refused(
+                "build",
+                "root.readonly",
+                "this is a step of an image build, which writes to its root; the root is read-only here, and what is written to \
+                 /tmp, /var/tmp or /run would be missing in the image",
+                "build with another runtime: `podman build --runtime runc`",
+            );
         } else {
             findings.tightened(
                 "root.readonly",
@@ -237,8 +246,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::decision::Verdict;
     use crate::observed::MountPoint;
-    use crate::testing::{Case, codes};
+    use crate::testing::{Case, codes, refusal};
 
     fn point(target: &str, fstype: &str, option: &str) -> MountPoint {
         MountPoint {
@@ -306,5 +316,42 @@ mod tests {
         ] {
             assert!(!worst(good.clone()), "{good:?}");
         }
+    }
+
+    /// Decides for a container of this name in a bundle of that one.
+    fn decide(case: &Case, id: &str, bundle: &str) -> crate::decision::Decision {
+        let mut request = case.request();
+        request.id = id.parse().unwrap();
+        request.bundle = bundle.into();
+        let cx = Context {
+            request: &request,
+            policy: &case.policy,
+            host: &case.host,
+        };
+        let mut draft = Draft {
+            spec: request.spec.clone(),
+            plan: crate::hardened::Plan::default(),
+        };
+        crate::control::decide(&Rootfs, &mut draft, &cx)
+    }
+
+    #[test]
+    fn a_step_of_a_build_is_known_by_buildah_s_names() {
+        let writes = Case::new().with("/root/readonly", json!(false));
+        refusal(
+            &decide(&writes, "buildah-buildah77", "/var/tmp/buildah77"),
+            "rootfs.build",
+        );
+        for (id, bundle) in [
+            ("buildah-buildah77", "/var/tmp/buildah78"),
+            ("buildah77", "/var/tmp/buildah77"),
+            ("buildah-web", "/bundles/web"),
+            ("web", "/var/tmp/buildah77"),
+        ] {
+            assert_eq!(decide(&writes, id, bundle).verdict, Verdict::Tightened, "{id} {bundle}");
+        }
+        let reads = Case::new().with("/root/readonly", json!(true));
+        let decision = decide(&reads, "buildah-buildah77", "/var/tmp/buildah77");
+        assert_ne!(decision.verdict, Verdict::Refused);
     }
 }

@@ -10,7 +10,7 @@ use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::host::{NsType, OwnUserNs};
-use crate::observed::Observed;
+use crate::observed::{IdsSeen, Observed};
 use crate::policy::Level;
 
 pub struct User;
@@ -70,6 +70,7 @@ impl Control for User {
         let joins = namespaces::is_joined(&hardened.spec, NsType::User);
         let maps = |maps: Option<&Vec<LinuxIdMapping>>, id: u32| -> Option<u32> {
             match maps {
+                _ if seen.ids == IdsSeen::Inside => Some(id),
                 // The mappings of a namespace that is joined are not ours to know.
                 _ if joins => None,
                 Some(maps) if namespaces::is_new(&hardened.spec, NsType::User) => mapped(maps, id),
@@ -162,6 +163,31 @@ mod tests {
         ] {
             assert_eq!(mapped(&maps, inside), outside, "{inside}");
         }
+    }
+
+    #[test]
+    fn inside_ids_are_the_container_s_own() {
+        let linux = r#"{"namespaces":[{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":100000,"size":1000}],
+                        "gidMappings":[{"containerID":0,"hostID":100000,"size":1000}]}"#;
+        let hardened = crate::testing::Case::new()
+            .with("/linux", serde_json::from_str(linux).unwrap())
+            .with("/process/user", serde_json::json!({"uid": 7, "gid": 8}))
+            .harden(&User);
+        let holds = |ids: IdsSeen, uid: &str, gid: &str| {
+            let mut seen = Observed {
+                ids,
+                ..Observed::default()
+            };
+            for (key, id) in [("Uid", uid), ("Gid", gid)] {
+                seen.status.insert(key.to_owned(), [id; 4].join("\t"));
+            }
+            User.facts(&hardened, &seen).iter().all(|f| f.holds == Holds::Yes)
+        };
+        assert!(holds(IdsSeen::Inside, "7", "8"));
+        assert!(!holds(IdsSeen::Inside, "100007", "100008"));
+        assert!(!holds(IdsSeen::Inside, "0", "0"));
+        assert!(holds(IdsSeen::Outside, "100007", "100008"));
+        assert!(!holds(IdsSeen::Outside, "7", "8"));
     }
 
     #[test]

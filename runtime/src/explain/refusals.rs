@@ -40,6 +40,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "give a number",
     ),
     entry(
+        "cgroup.not-delegated",
+        "A cgroup is asked for by its path, and the user who calls may make none there: the container would run outside of it.",
+        "who owns the directory above it below /sys/fs/cgroup; on cgroup v2 `systemctl --user show -p Delegate`",
+        "leave cgroupsPath (--cgroup-parent) out: the container then runs without limits of its own, and says so; else delegate the cgroup to the user (systemd: Delegate=yes)",
+    ),
+    entry(
         "cgroup.path",
         "The cgroup's path climbs, is the root of the hierarchy, or is not in systemd's form: limits would hold for others.",
         "",
@@ -489,6 +495,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "A soft limit above its hard limit is asked for, which the kernel refuses.",
         "",
         "lower the soft limit",
+    ),
+    entry(
+        "rootfs.build",
+        "A RUN of an image build (podman build, buildah), which writes to its root: here it could not, and what it writes to /tmp, /var/tmp or /run would silently be missing in the image.",
+        "",
+        "build with another runtime: podman build --runtime runc, or without one: --isolation chroot",
     ),
     entry(
         "rootfs.host",

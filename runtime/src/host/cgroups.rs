@@ -8,7 +8,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
-use super::{CgroupDriver, CgroupVersion, OwnUserNs, SwapAccounting};
+use super::{CgroupDriver, CgroupVersion, Delegation, OwnUserNs, SwapAccounting, collect};
 use crate::request::{Request, normalize};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -19,6 +19,7 @@ const V1_UNLIMITED: u64 = 0x7fff_ffff_0000_0000;
 pub(super) struct Facts {
     pub(super) version: CgroupVersion,
     pub(super) controllers: BTreeSet<String>,
+    pub(super) delegation: Delegation,
     pub(super) swap: SwapAccounting,
     pub(super) memory: Option<u64>,
     pub(super) pids: Option<u64>,
@@ -40,12 +41,16 @@ pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns:
         };
         if needed { lowest(&base, &parent, file) } else { None }
     };
+    let (delegation, controllers) = match (version, rooted) {
+        (CgroupVersion::V1, true) => (Delegation::Whole, v1_controllers()),
+        (CgroupVersion::V2, true) => (Delegation::Whole, v2_controllers()),
+        (CgroupVersion::V1, false) => v1_delegated(driver, &parent),
+        (CgroupVersion::V2, false) => v2_delegated(driver, &parent),
+    };
     Facts {
         version,
-        controllers: match version {
-            CgroupVersion::V1 => v1_controllers(),
-            CgroupVersion::V2 => v2_controllers(rooted, euid),
-        },
+        controllers,
+        delegation,
         swap: swap(version),
         memory: limit(need_memory, "memory", "memory.limit_in_bytes", "memory.max"),
         pids: limit(need_pids, "pids", "pids.max", "pids.max"),
@@ -125,41 +130,74 @@ fn v1_controllers() -> BTreeSet<String> {
         .collect()
 }
 
-/// As root all of them; as a user those that systemd delegated.
-fn v2_controllers(rooted: bool, euid: u32) -> BTreeSet<String> {
-    let root = Path::new(ROOT);
-    let uid = host_uid().unwrap_or(euid);
-    let places = if rooted {
-        vec![root.to_owned()]
-    } else {
-        vec![
-            own_v2(),
-            root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
-        ]
+/// What a user may make of the container's cgroup on v1: hierarchies in which the directory above it is theirs. The systemd
+/// driver knows no users there.
+fn v1_delegated(driver: CgroupDriver, parent: &Path) -> (Delegation, BTreeSet<String>) {
+    let entries = match driver {
+        CgroupDriver::Cgroupfs => std::fs::read_dir(ROOT).ok(),
+        CgroupDriver::Systemd => None,
     };
-    let mut found = places
+    let names: BTreeSet<String> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| given(&Path::new(ROOT).join(name), parent).is_some())
+        .collect();
+    let controllers = names
         .iter()
-        .filter(|dir| writable(&dir.join("cgroup.procs")))
-        .find_map(|dir| read_to_string(dir.join("cgroup.controllers")).ok())
-        .map(|text| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>())
-        .unwrap_or_default();
-    if rooted {
-        // Not files but a program of kind BPF_PROG_TYPE_CGROUP_DEVICE, which wants CAP_BPF on the host.
-        found.insert("devices".to_owned());
-    }
-    if rooted || !found.is_empty() {
-        // Part of every v2 cgroup.
-        found.insert("freezer".to_owned());
-    }
+        .filter(|name| *name != "unified" && *name != "systemd")
+        .flat_map(|name| name.split(',').map(str::to_owned))
+        .collect();
+    (Delegation::Parts(names), controllers)
+}
+
+/// The directory below `base` that the parent's missing levels, or the container's own, would be made in; if this caller may.
+fn given(base: &Path, parent: &Path) -> Option<PathBuf> {
+    let there = parent.ancestors().map(|dir| base.join(dir)).find(|dir| dir.is_dir())?;
+    (there.join("cgroup.procs").exists() && writable(&there)).then_some(there)
+}
+
+/// Every controller of v2, as root.
+fn v2_controllers() -> BTreeSet<String> {
+    let mut found = listed(Path::new(ROOT));
+    // Not files but a program of kind BPF_PROG_TYPE_CGROUP_DEVICE, which wants CAP_BPF on the host.
+    found.insert("devices".to_owned());
+    // Part of every v2 cgroup.
+    found.insert("freezer".to_owned());
     found
 }
 
-/// Who we are outside of our user namespace: the first line of uid_map (user_namespaces(7)) under rootless podman.
-fn host_uid() -> Option<u32> {
-    let map = read_to_string("/proc/self/uid_map").ok()?;
-    let mut fields = map.split_whitespace();
-    let (inside, outside) = (fields.next()?, fields.next()?);
-    (inside == "0" && outside != "0").then(|| outside.parse().ok())?
+/// As a user those that systemd delegated, or that whoever gave away the directory left enabled there.
+fn v2_delegated(driver: CgroupDriver, parent: &Path) -> (Delegation, BTreeSet<String>) {
+    let root = Path::new(ROOT);
+    let place = match driver {
+        CgroupDriver::Systemd => {
+            let uid = collect::host_uid();
+            let session = root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
+            [own_v2(), session]
+                .into_iter()
+                .find(|dir| writable(&dir.join("cgroup.procs")))
+        }
+        CgroupDriver::Cgroupfs => given(root, parent).filter(|dir| movable(&own_v2(), dir)),
+    };
+    let Some(place) = place else {
+        return (Delegation::Parts(BTreeSet::new()), BTreeSet::new());
+    };
+    let mut controllers = listed(&place);
+    controllers.insert("freezer".to_owned());
+    (Delegation::Parts(["unified".to_owned()].into()), controllers)
+}
+
+/// Processes move between two groups of v2 only for who may write to what they have in common (cgroup-v2.rst, Delegation
+/// Containment).
+fn movable(from: &Path, to: &Path) -> bool {
+    let common = from.ancestors().find(|dir| to.starts_with(dir));
+    common.is_some_and(|dir| writable(&dir.join("cgroup.procs")))
+}
+
+fn listed(dir: &Path) -> BTreeSet<String> {
+    let text = read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Our own group on v2.
@@ -203,6 +241,20 @@ mod tests {
         );
         assert_eq!(slice_path("-.slice"), Path::new(""));
         assert_eq!(slice_path("../x.slice"), Path::new(""));
+    }
+
+    #[test]
+    fn a_directory_is_given_to_who_may_write_to_it() {
+        let base = std::env::temp_dir().join(format!("gabion-given-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("user/1000")).unwrap();
+        std::fs::write(base.join("user/1000/cgroup.procs"), "").unwrap();
+        let at = |parent: &str| given(&base, Path::new(parent));
+        assert_eq!(at("user/1000"), Some(base.join("user/1000")));
+        assert_eq!(at("user/1000/not/yet"), Some(base.join("user/1000")));
+        // The directories above it are no cgroups here.
+        assert_eq!(at("user"), None);
+        assert_eq!(at(""), None);
+        std::fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

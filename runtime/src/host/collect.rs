@@ -94,6 +94,7 @@ fn gather(
         cgroup: cgroup.version,
         cgroup_driver: settings.systemd_cgroup,
         controllers: cgroup.controllers,
+        delegation: cgroup.delegation,
         swap_accounting: cgroup.swap,
         landlock_abi: sys::landlock_abi(),
         kernel: kernel(),
@@ -151,6 +152,23 @@ pub fn user_ns() -> OwnUserNs {
     })
 }
 
+/// Who we are for the host: under rootless podman root is the user (user_namespaces(7)).
+pub fn host_uid() -> u32 {
+    let euid = nix::unistd::geteuid().as_raw();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outside(&map, euid).unwrap_or(euid)
+}
+
+/// What `uid_map` makes of a user of its namespace.
+fn outside(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let (first, there, count) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        let offset = uid.checked_sub(first).filter(|offset| *offset < count)?;
+        there.checked_add(offset)
+    })
+}
+
 /// `6.12.3-amd64` as (6, 12).
 fn kernel() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -188,6 +206,16 @@ fn state_dirs(policy: &Policy, settings: &Settings) -> Vec<PathBuf> {
 mod tests {
     use super::*;
     use crate::host::{FileKind, HookFile, NsPath, SourceFs, SourcePath};
+
+    #[test]
+    fn who_root_is_outside() {
+        let podman = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(podman, 0), Some(1000));
+        assert_eq!(outside(podman, 1), Some(100_000));
+        assert_eq!(outside(podman, 65537), None);
+        assert_eq!(outside("0 0 4294967295", 1000), Some(1000));
+        assert_eq!(outside("", 0), None);
+    }
 
     fn request(linux: &str, mounts: &str, hooks: &str) -> Request {
         let text = format!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cgroups_rs::{Cgroup, Controller, hierarchies};
 
-use crate::container::cgroup::directories as by_hand;
+use crate::container::cgroup::CgroupRecord;
 use crate::error::Result;
 
 /// The files that controls and `attest` look at.
@@ -25,21 +25,27 @@ const FILES: [&str; 12] = [
 ];
 
 /// The directories of the container's cgroup, one for each controller, as cgroups-rs finds them.
-pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
+pub fn directories(record: &CgroupRecord) -> Result<Vec<PathBuf>> {
+    let path = record.place();
+    let relative = path.strip_prefix("/").unwrap_or(&path);
     if relative.to_string_lossy().contains(':') {
         // A name that libcontainer took as it is: looked for by directory.
-        return by_hand(path);
+        return by_hand(record);
     }
     let cgroup = Cgroup::load(hierarchies::auto(), relative);
     let controllers = cgroup.subsystems().iter().map(cgroups_rs::Subsystem::to_controller);
-    Ok(controllers.map(|c: &dyn Controller| c.path().to_path_buf()).collect())
+    let all = controllers.map(|c: &dyn Controller| c.path().to_path_buf());
+    Ok(all.filter(|directory| record.owns(directory)).collect())
+}
+
+fn by_hand(record: &CgroupRecord) -> Result<Vec<PathBuf>> {
+    crate::container::cgroup::Cgroup::open(record).directories()
 }
 
 /// Reads them; a file that is not there is left out.
-pub fn read(path: &Path) -> Result<BTreeMap<String, String>> {
+pub fn read(record: &CgroupRecord) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    for directory in directories(path)? {
+    for directory in directories(record)? {
         read_files(&directory, &mut found);
     }
     Ok(found)

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Step};
 use crate::hardened::Hardened;
 use crate::host::{NsId, NsType};
 use crate::init::Proc;
-use crate::observed::{Masked, MountPoint, Observed};
+use crate::observed::{IdsSeen, Masked, MountPoint, Observed};
 use crate::sys;
 
 fn failed(what: &str) -> impl Fn(Errno) -> Error {
@@ -23,6 +23,7 @@ fn failed(what: &str) -> impl Fn(Errno) -> Error {
 /// This process, from inside the container: all that is in force before Landlock and seccomp.
 pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Observed> {
     let mut seen = of(proc, "self")?;
+    seen.ids = IdsSeen::Inside;
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
         if let Ok(value) = proc.read(&path) {

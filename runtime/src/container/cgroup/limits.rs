@@ -19,6 +19,7 @@ impl Cgroup {
         plain_names(resources)?;
         unsupported(resources)?;
         match self.files() {
+            Files::None => without_a_cgroup(resources),
             Files::V1(v1) => v1.write(resources),
             Files::V2(v2) => {
                 unknown_to_v2(resources)?;
@@ -39,8 +40,10 @@ impl Cgroup {
         }
         self.apply(&limits)?;
         let rules = resources.devices().as_deref().unwrap_or_default();
-        let Files::V1(v1) = self.files() else {
-            return self.device_program(rules, hardened, skip(ControlId::Devices));
+        let v1 = match self.files() {
+            Files::None => return Ok(()),
+            Files::V1(v1) => v1,
+            Files::V2(_) => return self.device_program(rules, hardened, skip(ControlId::Devices)),
         };
         if hardened.enforces(ControlId::Devices) && !skip(ControlId::Devices) {
             v1.devices_as_vetted(rules)
@@ -67,7 +70,7 @@ impl Cgroup {
     /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
     pub fn verify(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
         let seen = Observed {
-            cgroup: crate::observed::cgroup::read(&self.record.place())?,
+            cgroup: crate::observed::cgroup::read(&self.record)?,
             ..Observed::default()
         };
         self.verify_member(hardened, pid)?;
@@ -100,7 +103,7 @@ impl Cgroup {
 
     /// What was just written, read back: at every level, since an update that did nothing must not look like one that did.
     pub fn shows(&self, written: &LinuxResources) -> Result<()> {
-        let seen = crate::observed::cgroup::read(&self.record.place())?;
+        let seen = crate::observed::cgroup::read(&self.record)?;
         for (files, wanted) in expected(written) {
             let Some((file, shown)) = files.iter().find_map(|f| seen.get(*f).map(|v| (*f, v.trim()))) else {
                 continue;
@@ -127,6 +130,18 @@ impl Cgroup {
         let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
         members::verify(&self.record.place(), &controllers, &listing)
     }
+}
+
+/// A caller who may make no cgroup can have no limit either.
+fn without_a_cgroup(resources: &LinuxResources) -> Result<()> {
+    let (mut asked, mut nothing) = (resources.clone(), LinuxResources::default());
+    asked.set_devices(None);
+    nothing.set_devices(None);
+    if asked == nothing {
+        return Ok(());
+    }
+    let why = "limits are asked for in linux.resources, and no cgroup is delegated to this caller";
+    Err(Error::failed(Step::Cgroup, why))
 }
 
 /// The files in which these limits show as plain numbers.

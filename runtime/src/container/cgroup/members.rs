@@ -95,7 +95,12 @@ pub fn tree(directory: &Path, found: &mut BTreeSet<i32>) -> nix::Result<()> {
 /// Sends a signal to each process of this one directory: by descriptors that are checked to be still in it, so that a number
 /// which was given out again reaches nobody else.
 pub fn signal(directory: &Path, number: i32) -> nix::Result<()> {
-    let found: Vec<i32> = pids(directory)?.into_iter().filter(|pid| *pid > 0).collect();
+    signal_those(|| pids(directory), number)
+}
+
+/// The same for whoever `members` tells of, and still tells of once they are held.
+pub fn signal_those(members: impl Fn() -> nix::Result<BTreeSet<i32>>, number: i32) -> nix::Result<()> {
+    let found: Vec<i32> = members()?.into_iter().filter(|pid| *pid > 0).collect();
     for chunk in found.chunks(CHUNK) {
         let mut held = Vec::with_capacity(chunk.len());
         for pid in chunk {
@@ -106,7 +111,7 @@ pub fn signal(directory: &Path, number: i32) -> nix::Result<()> {
                 Err(e) => return Err(e),
             }
         }
-        let still = pids(directory)?;
+        let still = members()?;
         for (_, fd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
             match sys::pidfd_send_signal(fd.as_fd(), number) {
                 Ok(()) | Err(Errno::ESRCH) => {}

@@ -14,6 +14,7 @@ use oci_spec::runtime::{
 
 use super::put;
 use crate::error::{Error, Result, Step};
+use crate::host::Delegation;
 
 /// What runc lets every container have: nodes of any number, the devices of config-linux.md, pseudo-terminals, /dev/net/tun.
 const NEEDED: [&str; 11] = [
@@ -60,6 +61,8 @@ pub(super) struct Directories {
     /// Relative to each hierarchy's mount.
     pub(super) place: PathBuf,
     pub(super) root: PathBuf,
+    /// The hierarchies that it is made in.
+    pub(super) delegation: Delegation,
 }
 
 impl Directories {
@@ -70,17 +73,21 @@ impl Directories {
     /// The controller's directory, for a limit that is asked for.
     fn need(&self, controller: &str) -> Result<PathBuf> {
         let directory = self.of(controller);
-        if directory.is_dir() {
+        if self.delegation.has(controller) && directory.is_dir() {
             return Ok(directory);
         }
-        let why = format!("a limit of the {controller} controller is asked for, and it is not there");
+        let why = format!("a limit of the {controller} controller is asked for, and this caller may not use it");
         Err(Error::failed(Step::Cgroup, why))
     }
 
     /// Makes the directory in every hierarchy and puts the process there.
     pub(super) fn add(&self, pid: Pid) -> Result<()> {
         for top in super::hierarchies(&self.root)? {
-            let is = |name: &str| top.file_name().is_some_and(|n| n == name);
+            let name = top.file_name().unwrap_or_default().to_string_lossy();
+            if !self.delegation.has(&name) {
+                continue;
+            }
+            let is = |other: &str| name == other;
             if is("systemd") || is("unified") {
                 self.join_unlimited(&top, pid)?;
                 continue;
@@ -145,6 +152,9 @@ impl Directories {
     /// libcontainer's would make the directory again that `delete` has just removed.
     pub(super) fn thaw(&self) -> Result<()> {
         let file = self.of("freezer").join("freezer.state");
+        if !self.delegation.has("freezer") {
+            return Ok(());
+        }
         match fs::write(&file, "THAWED") {
             Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
                 Err(Error::file("write", file)(e))
@@ -348,6 +358,10 @@ impl Directories {
 
     /// The device list: the spec's rules, and behind them what every container needs, as runc has it.
     pub(super) fn devices_as_asked(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        // Rules that every engine writes, and that a user can have nowhere (runc does the same).
+        if !self.delegation.has("devices") {
+            return Ok(());
+        }
         rules.iter().try_for_each(|rule| self.device(rule))?;
         let file = self.need("devices")?.join("devices.allow");
         NEEDED.iter().try_for_each(|rule| put(&file, rule))
@@ -355,6 +369,9 @@ impl Directories {
 
     /// The device list from nothing: the vetted rules and no others.
     pub(super) fn devices_as_vetted(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        if rules.is_empty() && !self.delegation.has("devices") {
+            return Ok(());
+        }
         put(&self.need("devices")?.join("devices.deny"), "a")?;
         // In their order, denials too: what the spec takes out of what is allowed.
         rules.iter().try_for_each(|rule| self.device(rule))

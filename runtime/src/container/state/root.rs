@@ -29,7 +29,7 @@ pub(super) fn open_dir(path: &Path) -> Result<File> {
 /// The root holds what governs exec and update: it must be ours alone.
 pub(super) fn make_root(root: &Path) -> Result<()> {
     if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+        fs::create_dir_all(parent).map_err(|source| no_parent(root, parent, source))?;
     }
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => Ok(()),
@@ -40,6 +40,20 @@ pub(super) fn make_root(root: &Path) -> Result<()> {
             source: e,
         }),
     }
+}
+
+/// A user's directory below /run/user is made by a login session, by nobody else.
+fn no_parent(root: &Path, parent: &Path, source: std::io::Error) -> Error {
+    if parent.starts_with("/run/user") {
+        return Error::State {
+            path: root.to_path_buf(),
+            why: format!(
+                "there is no {}; set XDG_RUNTIME_DIR to a directory of the user's own, or give --root",
+                parent.display()
+            ),
+        };
+    }
+    Error::file("make", parent)(source)
 }
 
 /// An engine may give a root that is a symlink (/var/run); what counts is what it leads to.

@@ -13,6 +13,12 @@ pub(super) fn decide(linux: &mut Linux, cx: &Context<'_>, findings: &mut Finding
     let at = "linux.cgroupsPath";
     let id = cx.request.id.as_str();
     let Some(path) = linux.cgroups_path().clone().filter(|p| !p.as_os_str().is_empty()) else {
+        if cx.host.delegation.is_none() {
+            let why = "no cgroup of its own, and so no limits: none is delegated to this caller";
+            findings.warned(at, why);
+            linux.set_cgroups_path(None);
+            return;
+        }
         let own = match (
             cx.host.cgroup_driver,
             cx.host.euid == 0 && cx.host.user_ns == OwnUserNs::Initial,
@@ -34,6 +40,20 @@ pub(super) fn decide(linux: &mut Linux, cx: &Context<'_>, findings: &mut Finding
                 "let the CRI choose it (the kubelet's cgroupDriver and the runtime's SystemdCgroup must agree)",
                 "leave `--cgroup-parent` out, or make it fit `--cgroup-manager`",
                 "leave `linux.cgroupsPath` out, or name a cgroup of this container's own",
+            ),
+        );
+    } else if cx.host.delegation.is_none() {
+        findings.refused(
+            "not-delegated",
+            at,
+            format!(
+                "the cgroup {} is asked for, and this caller may not make it",
+                path.display()
+            ),
+            cx.request.caller().word(
+                "let root run the CRI, or delegate that cgroup to its user",
+                "leave `--cgroup-parent` out, or delegate that cgroup to the user",
+                "leave `linux.cgroupsPath` out, or delegate that cgroup to the user",
             ),
         );
     }

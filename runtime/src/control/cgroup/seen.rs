@@ -13,6 +13,8 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
     let resources = hardened.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     if let Some(limit) = resources.and_then(|r| super::finite(r.pids().map(|p| p.limit()))) {
         facts.push(limited(&["pids.max"], limit, 0, seen));
+    } else {
+        facts.push(unset("a limit on tasks"));
     }
     if let Some(limit) = resources.and_then(|r| super::finite(r.memory().and_then(|m| m.limit()))) {
         facts.push(limited(
@@ -24,9 +26,16 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         if hardened.plan.no_swap == SwapPlan::Closed {
             facts.push(no_swap(limit, seen));
         }
+    } else {
+        facts.push(unset("a limit on memory"));
     }
     facts.extend(read_only(hardened, seen));
     facts
+}
+
+/// What could not be had, and was warned of: nothing is there that could hold.
+fn unset(what: &str) -> Fact {
+    Fact::unknown(ControlId::Cgroup, what, "none was set (warned of at create)")
 }
 
 /// v2 limits swap by itself, v1 memory and swap together.
