@@ -80,12 +80,16 @@ pub struct Copying {
     terminal: RefCell<Option<(Option<Watched>, Option<Sink>)>>,
     console: RefCell<Option<Rc<Watched>>>,
     late: RefCell<Vec<Handle>>,
+    keepers: RefCell<Vec<Keeper>>,
 }
 
-/// Where output goes. A FIFO's read end is held too, so that it has a reader while containerd restarts.
+/// A FIFO's read end, held so that it has a reader while containerd restarts; let go of when its process is deleted.
+type Keeper = Rc<RefCell<Option<OwnedFd>>>;
+
+/// Where output goes.
 struct Sink {
     write: Watched,
-    _read: Option<OwnedFd>,
+    keeper: Keeper,
 }
 
 impl Sink {
@@ -143,6 +147,7 @@ impl Copying {
         };
         let (read, write) = pipe()?;
         let read = watch(read)?;
+        self.keepers.get_mut().push(Rc::clone(&sink.keeper));
         self.outputs.push(spawn(sink.fill(read)));
         Ok(Some(write))
     }
@@ -157,7 +162,7 @@ impl Copying {
                 driver.start(owner, out_read, err_read, exits).await?;
                 Some(Sink {
                     write: watch(out_write)?,
-                    _read: None,
+                    keeper: Keeper::default(),
                 })
             }
         })
@@ -175,6 +180,9 @@ impl Copying {
             let console = Rc::clone(&console);
             late.push(spawn(async move { copy(&stdin, &console).await }));
         }
+        self.keepers
+            .borrow_mut()
+            .extend(sink.as_ref().map(|sink| Rc::clone(&sink.keeper)));
         // Read also when nobody listens: else a full terminal would block the process.
         late.push(spawn(async move {
             match sink {
@@ -200,8 +208,11 @@ impl Copying {
         drop(self.stdin_keeper.take());
     }
 
-    /// Waits, at most `limit`, until all that the process wrote has been passed on.
+    /// Waits, at most `limit`, until all that the process wrote has been passed on. A client that has left is not waited for.
     pub async fn drained(&self, limit: Duration) {
+        for keeper in self.keepers.borrow().iter() {
+            drop(keeper.take());
+        }
         let late = self.late.borrow().last().cloned();
         let all = async {
             for handle in self.outputs.iter().chain(&late) {
@@ -271,7 +282,7 @@ async fn open_fifo(path: &Path) -> Result<Sink> {
     let write = watch(write)?;
     Ok(Sink {
         write,
-        _read: Some(read),
+        keeper: Rc::new(RefCell::new(Some(read))),
     })
 }
 
@@ -288,7 +299,7 @@ fn open_file(path: &Path) -> Result<Sink> {
     let file = open(path, OpenOptions::new().append(true).create(true).mode(0o644))?;
     Ok(Sink {
         write: watch(file)?,
-        _read: None,
+        keeper: Keeper::default(),
     })
 }
 

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::time::SystemTime;
 
 use common::client::{Client, V2};
@@ -141,6 +142,41 @@ fn a_terminal_has_the_size_that_it_is_given() {
     let mut resize = of!(ResizePtyRequest, id, TERMINAL);
     resize.width = 70_000;
     assert_eq!(client.code("ResizePty", &resize), Code::INVALID_ARGUMENT);
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
+
+#[test]
+fn a_slow_reader_gets_everything() {
+    let node = Node::start("slow");
+    let id = node.sleeper("s");
+    let fifo = node.dir.join("stdout");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    // More than the pipe and the FIFO hold together: the process has to wait for its reader, too.
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || {
+            let (mut file, mut text, mut some) = (fs::File::open(fifo).unwrap(), Vec::new(), [0; 4096]);
+            loop {
+                match file.read(&mut some).unwrap() {
+                    0 => return String::from_utf8(text).unwrap(),
+                    length => text.extend(&some[..length]),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+    });
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let mut request = exec_request(&id, "e", &["seq", "1", "50000"]);
+    request.stdout = fifo.display().to_string();
+    client.call(V2, "Exec", &request).unwrap();
+    client.call(V2, "Start", &of!(StartRequest, id, "e")).unwrap();
+    let text = reader.join().unwrap();
+    assert_eq!((text.lines().count(), text.lines().last()), (50_000, Some("50000")));
+    let answer = client.call(V2, "Wait", &of!(WaitRequest, id, "e")).unwrap();
+    assert_eq!(WaitResponse::parse_from_bytes(&answer).unwrap().exit_status, 0);
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "e")).unwrap();
     drop(client);
     node.remove(&id);
     node.assert_clean();

@@ -28,7 +28,7 @@ pub fn make(dir: &Path) -> PathBuf {
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
     tar(&image.join("layer.tar"), &root, &["."]);
     let digest = sha256(&fs::read(image.join("layer.tar")).unwrap());
-    let shell = json!({ "Env": ["PATH=/bin"], "Cmd": ["sh"] });
+    let shell = json!({ "Env": ["PATH=/bin"], "Cmd": ["sh"], "Volumes": { "/volume": {} } });
     let pause = json!({ "Env": ["PATH=/bin"], "Entrypoint": ["/bin/sleep", "1000000"], "User": "65535:65535" });
     let manifest = [(IMAGE, "shell.json", shell), (PAUSE, "pause.json", pause)].map(|(name, file, config)| {
         fs::write(image.join(file), configuration(&config, &digest).to_string()).unwrap();

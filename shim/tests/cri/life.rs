@@ -84,45 +84,6 @@ fn the_pause_container_is_hardened() {
 }
 
 #[test]
-fn volumes_as_the_kubelet_lays_them_out() {
-    let kubelet = Kubelet::start("vols");
-    let pod = kubelet.pod("default", "app");
-    let sandbox = kubelet.run(&pod, "gabion").unwrap();
-    let config = kubelet
-        .mounts(&pod, Config::sleeper("main"))
-        .security("readonly_rootfs", json!(true));
-    let id = kubelet.container(&pod, &sandbox, &config).unwrap();
-    kubelet.output(&id, &["sh", "-c", "echo kept > /data/file"]);
-    let data = kubelet.pod_dir(&pod).join("volumes/kubernetes.io~empty-dir/data");
-    assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "kept\n");
-    // A place to write is none to run from, by mount and by Landlock.
-    kubelet.output(&id, &["cp", "/bin/busybox", "/data/true"]);
-    assert!(!kubelet.succeeds(&id, &["/data/true"]));
-    let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-    assert_eq!(kubelet.output(&id, &["cat", token]), "secret\n");
-    assert!(!kubelet.succeeds(&id, &["sh", "-c", &format!("echo x > {token}")]));
-    assert_eq!(kubelet.output(&id, &["cat", "/etc/hosts"]), "127.0.0.1 localhost\n");
-    kubelet.output(&id, &["sh", "-c", "echo bye > /dev/termination-log"]);
-    assert_eq!(
-        fs::read_to_string(kubelet.pod_dir(&pod).join("containers/main/0")).unwrap(),
-        "bye\n"
-    );
-    for path in ["/file", "/etc/file", "/usr"] {
-        assert!(!kubelet.succeeds(&id, &["touch", path]), "{path}");
-    }
-    // With readOnlyRootFilesystem the manifest asks for no other place; without, /tmp is one.
-    assert!(!kubelet.succeeds(&id, &["touch", "/tmp/file"]));
-    let other = kubelet
-        .container(&pod, &sandbox, &kubelet.mounts(&pod, Config::sleeper("two")))
-        .unwrap();
-    kubelet.output(&other, &["touch", "/tmp/file"]);
-    assert!(!kubelet.succeeds(&other, &["touch", "/file"]));
-    assert_eq!(kubelet.output(&other, &["cat", "/data/file"]), "kept\n");
-    kubelet.remove_pod(&sandbox);
-    kubelet.assert_clean();
-}
-
-#[test]
 fn logs_codes_and_signals() {
     let kubelet = Kubelet::start("logs");
     let pod = kubelet.pod("default", "job");

@@ -15,3 +15,4 @@ mod attacks;
 mod life;
 mod node;
 mod verdicts;
+mod volumes;
