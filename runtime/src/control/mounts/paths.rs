@@ -1,7 +1,7 @@
 //! Paths of the host that mean something. Sources are resolved before they are compared: `/var/run` is `/run` here.
 
 /// Trees of the host that tell or control too much; nor may anything above them be bound.
-pub(in crate::control) const SENSITIVE: [&str; 36] = [
+pub(in crate::control) const SENSITIVE: [&str; 38] = [
     "/boot",
     "/dev",
     "/efi",
@@ -21,10 +21,12 @@ pub(in crate::control) const SENSITIVE: [&str; 36] = [
     "/run/libvirt",
     "/run/netns",
     "/run/podman",
+    "/run/snapd.socket",
     "/run/systemd",
     "/run/udev",
     "/run/user",
     "/sys",
+    "/var/backups",
     "/var/lib/containerd",
     "/var/lib/containers",
     "/var/lib/crio",
