@@ -250,6 +250,10 @@ impl Case {
             return Ok(());
         };
         let with = self.told(Runtime::gabion(), None);
+        // What changes from run to run would look like a difference. With peers, the comparison has shown that it does not.
+        if self.peers.is_empty() && comparable(&with) != comparable(&self.told(Runtime::gabion(), None)) {
+            return Err(format!("it tells something else each time: {}", indent(&with)));
+        }
         let without = self.told(Runtime::gabion(), Some(pointer));
         if comparable(&with) == comparable(&without) {
             return Err(format!("without {pointer} it tells the same: {}", indent(&with)));

@@ -7,6 +7,7 @@ mod namespaces;
 mod process;
 mod resources;
 mod seccomp;
+mod sockets;
 
 use crate::case::Case;
 
@@ -17,6 +18,7 @@ pub(crate) fn all() -> Vec<Case> {
         namespaces::cases(),
         resources::cases(),
         seccomp::cases(),
+        sockets::cases(),
         hooks::cases(),
         life::cases(),
     ]

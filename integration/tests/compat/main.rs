@@ -4,7 +4,7 @@
 //! tells what it sees (or a drive, for what only a caller sees). A difference is a bug, or stands in docs/RUNC-COMPAT.md.
 //! A case with a `field` is run once more without that field, and must then tell something else.
 //!
-//! `GABION_COMPAT_CASE=name` runs one case alone and prints what each runtime told.
+//! `GABION_COMPAT_CASE=name,name` runs these cases alone and prints what each runtime told.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,7 +28,10 @@ fn all(check: fn(&Case) -> Result<(), String>) {
     let only = std::env::var("GABION_COMPAT_CASE").ok();
     let cases: Vec<Case> = cases::all()
         .into_iter()
-        .filter(|c| only.as_deref().is_none_or(|name| c.name == name))
+        .filter(|c| {
+            only.as_deref()
+                .is_none_or(|names| names.split(',').any(|name| c.name == name))
+        })
         .collect();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());

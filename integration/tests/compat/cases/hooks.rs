@@ -66,6 +66,10 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(SECTION, "hook-timeout", json!({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "15"], "timeout": 1}]}}), "sleep 60").drive(life)
             .field("/hooks/createRuntime/0/timeout").shows("[1, "),
         Case::new(SECTION, "hook-environment-is-its-own", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo HOME=$HOME FROM=$FROM >> @DIR@/log"], "env": ["X=1"]}]}}), "sleep 60").drive(life).runc(),
+        Case::new(SECTION, "hook-environment", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo X=$X >> @DIR@/log"], "env": ["X=1"]}]}}), "sleep 60").drive(life)
+            .field("/hooks/createRuntime/0/env").shows("X=1"),
+        Case::new(SECTION, "hook-arguments", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo arguments >> @DIR@/log"]}]}}), "sleep 60").drive(life)
+            .field("/hooks/createRuntime/0/args").shows("arguments"),
         Case::new(SECTION, "hook-arguments-absent", json!({"hooks": {"createRuntime": [{"path": "/bin/true"}]}}), "sleep 60").drive(life).shows("[0, 0]"),
         Case::new(SECTION, "hook-pid-is-the-container-s", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c",
             "pid=$(grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'); grep -c @NAME@ /proc/$pid/cgroup | sed 's/[1-9][0-9]*/some/' >> @DIR@/log"]}]}}), "sleep 60").drive(life).shows("some"),

@@ -44,13 +44,15 @@ fn flags() -> Vec<Case> {
         flag("bind", &["bind"]),
         flag("bind-ro", &["bind", "ro"]).field(field).shows("ro,"),
         flag("bind-rw", &["bind", "rw"]),
-        flag("bind-nosuid", &["bind", "nosuid"]).shows("nosuid"),
-        flag("bind-nodev", &["bind", "nodev"]).shows("nodev"),
-        flag("bind-noexec", &["bind", "noexec"]).shows("noexec"),
-        flag("bind-noatime", &["bind", "noatime"]).shows("noatime"),
-        flag("bind-nodiratime", &["bind", "nodiratime"]).shows("nodiratime"),
+        flag("bind-nosuid", &["bind", "nosuid"]).field(field).shows("nosuid"),
+        flag("bind-nodev", &["bind", "nodev"]).field(field).shows("nodev"),
+        flag("bind-noexec", &["bind", "noexec"]).field(field).shows("noexec"),
+        flag("bind-noatime", &["bind", "noatime"]).field(field).shows("noatime"),
+        flag("bind-nodiratime", &["bind", "nodiratime"])
+            .field(field)
+            .shows("nodiratime"),
         flag("bind-relatime", &["bind", "relatime"]),
-        flag("bind-strictatime", &["bind", "strictatime"]),
+        flag("bind-strictatime", &["bind", "strictatime"]).field(field),
         flag("bind-many", &["bind", "ro", "nosuid", "nodev", "noexec", "noatime"]).shows("noexec"),
         flag("bind-later-wins", &["bind", "ro", "rw", "nosuid", "suid"]).runc(),
         flag("bind-unknown-option", &["bind", "whatever"])
@@ -95,13 +97,26 @@ fn recursive() -> Vec<Case> {
         flag("rbind", &["rbind"]).shows("/mnt/fs/cgroup").runc(),
         flag("bind-not-recursive", &["bind"]),
         flag("rbind-ro-top-only", &["rbind", "ro"]).runc(),
-        flag("rro", &["rbind", "rro"]).shows("/mnt/fs/cgroup ro").runc(),
-        flag("rnosuid", &["rbind", "rnosuid"]).runc(),
-        flag("rnodev", &["rbind", "rnodev"]).runc(),
-        flag("rnoexec", &["rbind", "rnoexec"]).runc(),
-        flag("rnoatime", &["rbind", "rnoatime"]).runc(),
-        flag("rnodiratime", &["rbind", "rnodiratime"]).runc(),
-        flag("rstrictatime", &["rbind", "rstrictatime"]).runc(),
+        flag("rro", &["rbind", "rro"])
+            .field("/mounts/-/options/1")
+            .shows("/mnt/fs/cgroup ro")
+            .runc(),
+        flag("rnosuid", &["rbind", "rnosuid"])
+            .field("/mounts/-/options/1")
+            .runc(),
+        flag("rnodev", &["rbind", "rnodev"]).field("/mounts/-/options/1").runc(),
+        flag("rnoexec", &["rbind", "rnoexec"])
+            .field("/mounts/-/options/1")
+            .runc(),
+        flag("rnoatime", &["rbind", "rnoatime"])
+            .field("/mounts/-/options/1")
+            .runc(),
+        flag("rnodiratime", &["rbind", "rnodiratime"])
+            .field("/mounts/-/options/1")
+            .runc(),
+        flag("rstrictatime", &["rbind", "rstrictatime"])
+            .field("/mounts/-/options/1")
+            .runc(),
         flag("rrelatime", &["rbind", "rrelatime"]).runc(),
     ]
 }
@@ -120,11 +135,17 @@ fn propagation() -> Vec<Case> {
     vec![
         option("mount-private", "private"),
         option("mount-rprivate", "rprivate"),
-        option("mount-shared", "shared").runc().shows("shared"),
+        option("mount-shared", "shared")
+            .field("/mounts/-/options/1")
+            .runc()
+            .shows("shared"),
         option("mount-rshared", "rshared").runc().shows("shared"),
         option("mount-slave", "slave"),
         option("mount-rslave", "rslave"),
-        option("mount-unbindable", "unbindable").runc().shows("unbindable"),
+        option("mount-unbindable", "unbindable")
+            .field("/mounts/-/options/1")
+            .runc()
+            .shows("unbindable"),
         root("root-propagation-private", "private"),
         root("root-propagation-slave", "slave"),
         root("root-propagation-rslave", "rslave"),
@@ -142,7 +163,7 @@ fn propagation() -> Vec<Case> {
 fn kinds() -> Vec<Case> {
     vec![
         Case::new(MOUNTS, "tmpfs-size-and-mode", tmpfs(&["size=64k", "mode=0750", "uid=7", "gid=8"]), "stat -c '%a %u %g' /mnt; awk '$2==\"/mnt\"{print $4}' /proc/mounts")
-            .shows("750 7 8"),
+            .field("/mounts/-/options").shows("750 7 8"),
         Case::new(MOUNTS, "tmpfs-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}]}),
             "cat /etc/hostname; touch /etc/new && ls /etc | sort").field("/mounts/-/options").shows("image"),
         Case::new(MOUNTS, "tmpfs-without-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}]}), "ls /etc"),

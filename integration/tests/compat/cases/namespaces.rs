@@ -153,10 +153,10 @@ fn users() -> Vec<Case> {
     let maps = "cat /proc/self/uid_map /proc/self/gid_map; id; cat /proc/self/setgroups";
     vec![
         Case::new(IDS, "user-namespace", mapped(65536), maps).setup(own_rootfs).field("/linux/uidMappings").shows("100000"),
-        Case::new(IDS, "user-namespace-files", mapped(65536), "touch /tmp/f; stat -c '%u %g' /tmp/f /etc/passwd; chown 5:6 /tmp/f; stat -c '%u %g' /tmp/f").setup(own_rootfs),
+        Case::new(IDS, "user-namespace-files", mapped(65536), "touch /tmp/f; stat -c '%u %g' /tmp/f /etc/passwd; chown 5:6 /tmp/f; stat -c '%u %g' /tmp/f").setup(own_rootfs).field("/linux/gidMappings"),
         Case::new(IDS, "user-namespace-devices", mapped(65536), "ls -l /dev | grep -v core | awk '{print $1, $NF}' | sort; echo x > /dev/null; head -c 4 /dev/zero | wc -c").setup(own_rootfs),
         Case::new(IDS, "user-namespace-mounts", mapped(65536), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo | grep -v /sys/fs/cgroup | sort").setup(own_rootfs).runc(),
-        Case::new(IDS, "user-namespace-caps", mapped(65536), "grep ^Cap /proc/self/status").setup(own_rootfs),
+        Case::new(IDS, "user-namespace-caps", mapped(65536), "grep ^Cap /proc/self/status").setup(own_rootfs).field("/linux/namespaces/-"),
         Case::new(IDS, "user-namespace-user", json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(65536)["linux"]}), "id; grep Uid /proc/self/status").setup(own_rootfs),
         Case::new(IDS, "user-namespace-unmapped-user", json!({"process": {"user": {"uid": 1000, "gid": 1000}}, "linux": mapped(10)["linux"]}), "id").setup(own_rootfs).shows("exit 1"),
         Case::new(IDS, "mappings-without-namespace", json!({"linux": {"uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 10}]}}), "echo ran").alone().shows("exit 1"),

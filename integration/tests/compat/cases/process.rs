@@ -62,6 +62,7 @@ fn environment() -> Vec<Case> {
             json!({"process": {"args": ["/bin/echo", "a  b", "", "ü", "-n"]}}),
             "",
         )
+        .field("/process/args")
         .shows("a  b  ü -n"),
         Case::new(
             PROCESS,
@@ -350,7 +351,7 @@ fn root() -> Vec<Case> {
     vec![
         Case::new("config.md#root", "root-readonly", json!({"root": {"readonly": true}}), script).field("/root/readonly").shows("Read-only"),
         Case::new("config.md#root", "root-writable", json!({"root": {"readonly": false}}), script),
-        Case::new("config.md#root", "root-absolute", json!({"root": {"path": "@DIR@/bundle/rootfs"}}), "ls /").shows("usr"),
+        Case::new("config.md#root", "root-absolute", json!({"root": {"path": "@DIR@/bundle/rootfs"}}), "ls /").field("/root/path").shows("usr"),
         Case::new("config.md#root", "root-missing", json!({"root": {"path": "nowhere"}}), "ls /").shows("exit 1"),
         Case::new("config.md#root", "root-absent", json!({"root": null}), "ls /").shows("exit 1"),
         Case::new("config.md#hostname", "hostname", json!({"hostname": "a.b-c"}), "hostname").field("/hostname").shows("a.b-c"),

@@ -22,7 +22,7 @@ fn limits() -> Vec<Case> {
     ];
     let quota: Files = &[("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.cfs_period_us")];
     vec![
-        case(memory, "memory-limit", json!({"memory": {"limit": 67_108_864}}), limit).field("/linux/resources/memory").shows("67108864"),
+        case(memory, "memory-limit", json!({"memory": {"limit": 67_108_864}}), limit).field("/linux/resources/memory/limit").shows("67108864"),
         case(memory, "memory-limit-and-swap", json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}}), limit).field("/linux/resources/memory/swap").shows("134217728"),
         case(memory, "memory-unlimited", json!({"memory": {"limit": -1}}), limit),
         case(memory, "memory-zero", json!({"memory": {"limit": 0, "swap": 0}}), limit).runc(),
