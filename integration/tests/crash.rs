@@ -199,6 +199,42 @@ fn a_pid_that_came_round_again_is_not_the_container() {
     other.wait().unwrap();
 }
 
+/// The disk fills up later: what needs no room works, an update that cannot be kept is none, and delete gives all back.
+#[test]
+fn a_disk_that_fills_up_under_a_container_is_survived() {
+    let container = container("disk-fills");
+    let root = container.bundle.dir.join("small");
+    std::fs::create_dir(&root).unwrap();
+    let script = format!(
+        "set -e; mount -t tmpfs -o size=512k,mode=700 none {root}; g() {{ \"$0\" --root {root} --level hardened \"$@\"; }}; \
+         g create --bundle {bundle} {id} </dev/null >/dev/null; \
+         dd if=/dev/zero of={root}/.fill bs=1k 2>/dev/null || true; \
+         g start {id}; \
+         cp {root}/{id}/state.json {dir}/before; \
+         if g update --pids-limit 55 {id}; then echo updated; exit 1; fi; \
+         cmp {root}/{id}/state.json {dir}/before; \
+         g state {id} | grep -q running; echo; echo pids $(cat /sys/fs/cgroup/pids/{id}/pids.max || cat /sys/fs/cgroup/{id}/pids.max); \
+         g kill {id} KILL; g delete --force {id}; ! test -e {root}/{id}",
+        root = root.display(),
+        bundle = container.path(),
+        dir = container.bundle.dir.display(),
+        id = container.id()
+    );
+    let done = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", &script])
+        .arg(&container.runtime.program)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(done.status.success(), "{out}{err}");
+    assert!(err.contains("gabion: ") && out.contains("pids 4096"), "{out}{err}");
+    assert!(until(limit(20), || leaks::of(&container.bundle).is_empty()));
+}
+
 #[test]
 fn no_room_for_the_state_is_an_error_and_nothing_stays() {
     for size in ["4k", "8k", "16k"] {

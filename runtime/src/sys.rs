@@ -570,6 +570,15 @@ pub fn seccomp_set_filter(program: &[u8], flags: u32) -> Result<Option<OwnedFd>>
     if result == 0 { Ok(None) } else { Err(Errno::ESRCH) }
 }
 
+/// Whether the running kernel knows these `SECCOMP_FILTER_FLAG_*`: it judges them before it looks at the program, and there is
+/// none (seccomp(2)).
+pub fn seccomp_knows_flags(flags: u32) -> bool {
+    let program = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: a null program is never read; the call fails with EFAULT where the flags are known, and installs nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, program) };
+    Errno::result(result) == Err(Errno::EFAULT)
+}
+
 /// openat(2) with an owner for what it opens, which nix 0.29 does not give.
 ///
 /// # Errors

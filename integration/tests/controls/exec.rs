@@ -122,6 +122,28 @@ fn another_user_than_the_containers() {
     }
 }
 
+/// A container stays at its level: another one on a later command line changes nothing, in either direction.
+#[test]
+fn another_level_on_a_later_call_changes_nothing() {
+    if !hardens() {
+        return;
+    }
+    let container = running("exec-level").global(&["--level", "permissive"]);
+    all_shut(&container, &container.exec_acts(&SHUT));
+    let before = container.cgroup("pids", "pids.max");
+    let update = container.op(&["update", "--pids-limit", "-1", container.id()]);
+    update.fails_with(1).says(&["refused", "cgroup.pids-unlimited"]);
+    assert_eq!(container.cgroup("pids", "pids.max"), before);
+
+    let loose = Container::new(Bundle::new("exec-level-loose")).policy(&Policy::permissive());
+    loose.run_detached().ok();
+    let status = |container: &Container| container.exec(&["/usr/bin/probe", "caps", "nnp", "seccomp"]).out;
+    let told = status(&loose);
+    let loose = loose.global(&["--level", "restricted"]);
+    assert_eq!(status(&loose), told);
+    loose.op(&["update", "--pids-limit", "-1", loose.id()]).ok();
+}
+
 #[test]
 fn flags_that_widen_are_refused() {
     if !hardens() {

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod console;
+mod events;
 mod exec;
 mod life;
 mod run;

@@ -69,6 +69,12 @@ pub(super) struct Args {
     /// Weight of block I/O, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
+    /// Intel RDT is not used
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    l3_cache_schema: Option<String>,
+    /// Intel RDT is not used
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    mem_bw_schema: Option<String>,
     /// The container's id
     #[arg(value_name = "ID")]
     id: String,
@@ -91,6 +97,12 @@ impl Args {
     }
 
     fn flags(&self) -> Result<LinuxResources> {
+        if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
+            return Err(Error::Unsupported {
+                field: "linux.intelRdt".to_owned(),
+                why: "gabion does not use resctrl".to_owned(),
+            });
+        }
         let mut resources = LinuxResources::default();
         resources
             .set_devices(None)
@@ -186,5 +198,11 @@ mod tests {
         assert_eq!(resources.pids().unwrap().limit(), -1);
         assert!(resources.block_io().is_none() && resources.devices().is_none());
         assert!(Args::default().flags().is_err());
+        let cache = Args {
+            l3_cache_schema: Some("L3:0=f".to_owned()),
+            memory: Some(1),
+            ..Args::default()
+        };
+        assert_eq!(cache.flags().unwrap_err().code(), "bundle.unsupported");
     }
 }

@@ -5,7 +5,7 @@ use integration::Container;
 use serde_json::{Value, json};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [limits(), placed(), memory_policy(), updates()].concat()
+    [limits(), placed(), memory_policy(), updates(), told()].concat()
 }
 
 type Files = &'static [(&'static str, &'static str)];
@@ -229,6 +229,60 @@ fn updates() -> Vec<Case> {
             )
         })
         .shows("30000"),
+        case("update-cpu-burst", |c| {
+            update(
+                c,
+                &[&["--cpu-quota", "30000", "--cpu-period", "60000", "--cpu-burst", "10000"]],
+                &[("cpu", "cpu.cfs_burst_us")],
+            )
+        })
+        .alone()
+        .shows("10000"),
+        case("update-cpu-idle", |c| {
+            update(c, &[&["--cpu-idle", "1"]], &[("cpu", "cpu.idle")])
+        })
+        .alone()
+        .shows("cpu.idle: 1"),
+        case("update-cpu-quota-alone", |c| {
+            update(
+                c,
+                &[&["--cpu-quota", "30000"], &["--cpu-quota", "-1"]],
+                &[("cpu", "cpu.cfs_quota_us")],
+            )
+        })
+        .runc()
+        .shows("-1"),
+        case("update-kernel-memory", |c| {
+            update(
+                c,
+                &[&["--kernel-memory", "64m"], &["--kernel-memory-tcp", "64m"]],
+                &[("memory", "memory.kmem.tcp.limit_in_bytes")],
+            )
+        })
+        .alone()
+        .shows("exit 0"),
+        case("update-reservation", |c| {
+            update(
+                c,
+                &[&["--memory-reservation", "32m"]],
+                &[("memory", "memory.soft_limit_in_bytes")],
+            )
+        })
+        .runc()
+        .shows("33554432"),
+        case("update-cache-schema", |c| {
+            update(c, &[&["--l3-cache-schema", "L3:0=f"]], &[])
+        })
+        .runc()
+        .shows("exit 1"),
+        case("update-stopped", |c| {
+            c.run_detached().ok();
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            c.op(&["update", "--pids-limit", "44", c.id()]).code.to_string()
+        })
+        .runc()
+        .shows("1"),
         case("update-cpuset", |c| {
             update(
                 c,
@@ -272,5 +326,56 @@ fn updates() -> Vec<Case> {
         case("update-too-small", |c| update(c, &[&["--memory", "4096"]], &[]))
             .runc()
             .shows("exit 1"),
+    ]
+}
+
+/// Where every number stands, without the numbers.
+fn shape(prefix: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(key, inner)| shape(&format!("{prefix}/{key}"), inner, found)),
+        Value::Array(list) => found.push(format!("{prefix}[{}]", if list.is_empty() { "" } else { "…" })),
+        _ => found.push(prefix.to_owned()),
+    }
+}
+
+fn told() -> Vec<Case> {
+    let case = |name: &'static str, drive: fn(&Container) -> String| {
+        Case::new(
+            "runc events",
+            name,
+            json!({"linux": {"resources": {"pids": {"limit": 77}, "memory": {"limit": 67_108_864}}}}),
+            "sleep 60",
+        )
+        .drive(drive)
+        .runc()
+    };
+    vec![
+        case("events-stats", |c| {
+            c.run_detached().ok();
+            let event: Value = serde_json::from_str(&c.op(&["events", "--stats", c.id()]).out).unwrap();
+            let data = &event["data"];
+            format!(
+                "{} {} {} {}",
+                event["type"], event["id"], data["pids"]["limit"], data["memory"]["usage"]["limit"]
+            )
+        })
+        .shows("77 67108864"),
+        case("events-stats-of-nothing", |c| {
+            c.op(&["events", "--stats", c.id()]).code.to_string()
+        })
+        .shows("1"),
+        case("events-stats-shape", |c| {
+            c.run_detached().ok();
+            let event: Value = serde_json::from_str(&c.op(&["events", "--stats", c.id()]).out).unwrap();
+            let mut found = Vec::new();
+            for part in ["cpu/usage", "cpu/throttling", "memory/usage", "memory/swap", "pids"] {
+                shape(part, event["data"].pointer(&format!("/{part}")).unwrap(), &mut found);
+            }
+            found.sort();
+            found.join("\n")
+        })
+        .shows("memory/usage/max"),
     ]
 }
