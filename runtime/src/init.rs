@@ -110,7 +110,7 @@ pub struct Create<'a> {
     pub rootfs_tree: Option<OwnedFd>,
     pub rootfs: PathBuf,
     /// Detached clones of bind sources, by index in the spec's mounts; the vetted descriptors stand behind them.
-    pub trees: std::collections::BTreeMap<usize, mounts::Tree>,
+    pub trees: mounts::Trees,
     pub leave: Leave,
     /// `start` connects here.
     pub listener: OwnedFd,

@@ -1,10 +1,9 @@
 //! The container's file system tree: root, holes, the spec's mounts, devices, in that order.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use libcontainer::rootfs::utils::{MountOptionConfig, is_bind, parse_mount};
+use libcontainer::rootfs::utils::{is_bind, parse_mount};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
@@ -15,40 +14,12 @@ use crate::faults;
 use crate::init::target::{self, Point};
 use crate::init::{Create, Setup, cgroup_mount, devices, fsmount, holes};
 use crate::request::normalize;
-use crate::sys::{
-    self, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MountAttr, Reach,
-};
+use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
-/// Where a bind mount comes from.
-#[derive(Debug)]
-pub enum Tree {
-    /// A detached clone, made by the runtime from the descriptor that was vetted.
-    Detached { fd: OwnedFd, point: PointKind },
-    /// The runtime may not clone mounts (an ordinary user): opened again in our own namespace, and the same file it must be.
-    Reopen {
-        path: PathBuf,
-        dev: u64,
-        ino: u64,
-        point: PointKind,
-    },
-}
+mod attributes;
+mod bind;
 
-/// Whether a source is a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PointKind {
-    Directory,
-    File,
-}
-
-impl From<PointKind> for Point {
-    fn from(kind: PointKind) -> Self {
-        match kind {
-            PointKind::Directory => Self::Directory,
-            PointKind::File => Self::File,
-        }
-    }
-}
+pub use bind::{PointKind, Tree, Trees, reach};
 
 /// Builds the tree and gives its root.
 pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
@@ -137,7 +108,7 @@ fn mount_one(
 ) -> Result<Option<OwnedFd>> {
     let options = parse_mount(mount).map_err(|e| Error::failed(Step::Mounts, e.to_string()))?;
     if is_bind(mount) {
-        bind(setup, create, root, index, mount, &options)?;
+        bind::bind(setup, create, root, index, mount, &options)?;
         return Ok(None);
     }
     let typ = mount.typ().as_deref().unwrap_or("none");
@@ -149,7 +120,7 @@ fn mount_one(
         });
     }
     let place = place(setup, root, index, mount, Point::Directory)?;
-    let mut attributes = attributes(setup, options.flags) | no_symlinks(mount);
+    let mut attributes = attributes::of(setup, options.flags) | attributes::no_symlinks(mount);
     let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;
@@ -173,7 +144,7 @@ fn mount_one(
     if copy_up {
         holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
     }
-    set_recursive(&made, &options)?;
+    attributes::set_recursive(&made, &options)?;
     sys::move_mount(made.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
     Ok(late.then_some(made))
@@ -216,162 +187,3 @@ fn with_label(setup: &Setup<'_>, typ: &str, mut data: Vec<String>) -> Vec<String
     }
     data
 }
-
-fn bind(
-    setup: &Setup<'_>,
-    create: &Create<'_>,
-    root: &OwnedFd,
-    index: usize,
-    mount: &Mount,
-    options: &MountOptionConfig,
-) -> Result<()> {
-    let reach = reach(mount);
-    let source = create
-        .trees
-        .get(&index)
-        .ok_or_else(|| Error::failed(Step::Mounts, "a bind mount has no source"))?;
-    let (tree, point) = match source {
-        Tree::Detached { fd, point } => (
-            fd.try_clone().map_err(|e| Error::failed(Step::Mounts, e.to_string()))?,
-            *point,
-        ),
-        Tree::Reopen { path, dev, ino, point } => (reopen(path, *dev, *ino, reach)?, *point),
-    };
-    let place = place(setup, root, index, mount, point.into())?;
-    let failed = |e| Error::step(Step::Mounts, "set the attributes of a bind mount", e);
-    let propagation = MountAttr {
-        propagation: propagation(setup, mount).bits(),
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
-    clear_attributes(&tree, mount)?;
-    let set = MountAttr {
-        set: attributes(setup, options.flags) | no_symlinks(mount),
-        clear: atime_clear(options.flags),
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree.as_fd(), Reach::One, &set).map_err(failed)?;
-    set_recursive(&tree, options)?;
-    sys::move_mount(tree.as_fd(), place.as_fd()).map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))
-}
-
-/// What the spec says may be (`rw`, `exec`, `dev`, `suid`) is taken off the clone; what a user namespace locks stays on.
-fn clear_attributes(tree: &OwnedFd, mount: &Mount) -> Result<()> {
-    let options = mount.options().as_deref().unwrap_or_default();
-    let clear = [
-        ("rw", MOUNT_ATTR_RDONLY),
-        ("exec", MOUNT_ATTR_NOEXEC),
-        ("dev", MOUNT_ATTR_NODEV),
-        ("suid", MOUNT_ATTR_NOSUID),
-    ]
-    .into_iter()
-    .filter(|(name, _)| options.iter().any(|o| o == name))
-    .fold(0, |bits, (_, bit)| bits | bit);
-    if clear == 0 {
-        return Ok(());
-    }
-    match sys::mount_setattr(
-        tree.as_fd(),
-        Reach::One,
-        &MountAttr {
-            clear,
-            ..MountAttr::default()
-        },
-    ) {
-        // Locked by a user namespace (mount_namespaces(7)): it stays tighter than asked, as with runc.
-        Ok(()) | Err(Errno::EPERM) => Ok(()),
-        Err(e) => Err(Error::step(Step::Mounts, "clear the attributes of a bind mount", e)),
-    }
-}
-
-/// How far a bind reaches.
-pub fn reach(mount: &Mount) -> Reach {
-    let recursive = mount.options().iter().flatten().any(|o| o == "rbind");
-    if recursive { Reach::Tree } else { Reach::One }
-}
-
-fn reopen(path: &Path, dev: u64, ino: u64, reach: Reach) -> Result<OwnedFd> {
-    let failed = |e: Errno| Error::step(Step::Mounts, format!("open the source {}", path.display()), e);
-    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-        .and_then(sys::adopt)
-        .map_err(failed)?;
-    let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(failed)?;
-    if (stat.st_dev, stat.st_ino) != (dev, ino) {
-        let why = format!(
-            "the source {} is not the file it was when it was checked",
-            path.display()
-        );
-        return Err(Error::failed(Step::Mounts, why));
-    }
-    sys::open_tree_clone(fd.as_fd(), reach).map_err(failed)
-}
-
-/// A bind's own propagation option, else the root's: private at hardened, slave as runc has it.
-fn propagation(setup: &Setup<'_>, mount: &Mount) -> MsFlags {
-    let named = mount.options().iter().flatten().rev().find_map(|o| match o.as_str() {
-        "private" | "rprivate" => Some(MsFlags::MS_PRIVATE),
-        "slave" | "rslave" => Some(MsFlags::MS_SLAVE),
-        "shared" | "rshared" => Some(MsFlags::MS_SHARED),
-        "unbindable" | "runbindable" => Some(MsFlags::MS_UNBINDABLE),
-        _ => None,
-    });
-    named.unwrap_or(match root_propagation(setup) {
-        Some("private" | "rprivate") => MsFlags::MS_PRIVATE,
-        _ => MsFlags::MS_SLAVE,
-    })
-}
-
-/// mount(2) flags as mount_setattr(2) bits.
-fn attributes(setup: &Setup<'_>, flags: MsFlags) -> u64 {
-    if !setup.applies(ControlId::Mounts) {
-        return 0;
-    }
-    [
-        (MsFlags::MS_RDONLY, MOUNT_ATTR_RDONLY),
-        (MsFlags::MS_NOSUID, MOUNT_ATTR_NOSUID),
-        (MsFlags::MS_NODEV, MOUNT_ATTR_NODEV),
-        (MsFlags::MS_NOEXEC, MOUNT_ATTR_NOEXEC),
-        (MsFlags::MS_NOATIME, MOUNT_ATTR_NOATIME),
-        (MsFlags::MS_NODIRATIME, MOUNT_ATTR_NODIRATIME),
-        (MsFlags::MS_STRICTATIME, MOUNT_ATTR_STRICTATIME),
-    ]
-    .into_iter()
-    .filter(|(ms, _)| flags.contains(*ms))
-    .fold(0, |bits, (_, bit)| bits | bit)
-}
-
-/// `nosymfollow`, which libcontainer knows only in its recursive form.
-fn no_symlinks(mount: &Mount) -> u64 {
-    let last = mount
-        .options()
-        .iter()
-        .flatten()
-        .rfind(|o| matches!(o.as_str(), "symfollow" | "nosymfollow"));
-    if last.is_some_and(|o| o == "nosymfollow") {
-        MOUNT_ATTR_NOSYMFOLLOW
-    } else {
-        0
-    }
-}
-
-/// The access-time field is an enumeration: to set it, it must be cleared in the same call.
-fn atime_clear(flags: MsFlags) -> u64 {
-    let any = MsFlags::MS_NOATIME | MsFlags::MS_STRICTATIME | MsFlags::MS_RELATIME;
-    if flags.intersects(any) { MOUNT_ATTR_ATIME } else { 0 }
-}
-
-/// `rro`, `rnosuid`, … (runtime-spec, config.md, Linux mount options).
-fn set_recursive(tree: &OwnedFd, options: &MountOptionConfig) -> Result<()> {
-    let Some(attr) = &options.rec_attr else { return Ok(()) };
-    let attr = MountAttr {
-        set: attr.attr_set,
-        clear: attr.attr_clr,
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree.as_fd(), Reach::Tree, &attr)
-        .map_err(|e| Error::step(Step::Mounts, "set recursive mount attributes", e))
-}
-
-/// Sources of all binds, for the runtime to open before the clone.
-pub type Trees = BTreeMap<usize, Tree>;
