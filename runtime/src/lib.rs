@@ -19,6 +19,7 @@ pub mod harden;
 pub mod hardened;
 pub mod host;
 pub mod init;
+pub mod netlink;
 pub mod observed;
 pub mod policy;
 pub mod request;

@@ -99,7 +99,7 @@ fn linux() -> Built<LinuxFeature> {
                 .idmap(IDMapBuilder::default().enabled(true).build()?)
                 .build()?,
         )
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()
 }
 
@@ -304,9 +304,8 @@ mod tests {
     #[test]
     fn what_is_refused_is_not_claimed() {
         let value = told();
-        for refused in ["intelRdt", "netDevices"] {
-            assert_eq!(value["linux"][refused]["enabled"], false, "{refused}");
-        }
+        assert_eq!(value["linux"]["intelRdt"]["enabled"], false);
+        assert_eq!(value["linux"]["netDevices"]["enabled"], true);
         assert_eq!(value["linux"]["cgroup"]["rdma"], false);
         assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         let options = list(&value["mountOptions"]);

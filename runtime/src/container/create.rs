@@ -30,6 +30,7 @@ use crate::time::rfc3339_nanos;
 mod filters;
 mod handover;
 mod idmap;
+mod net_devices;
 
 pub use filters::{filters, notify_target};
 pub use handover::console_socket;
@@ -154,6 +155,9 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         .map_err(Error::file("make", dir.path.join(UNREADY_SOCKET)))?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&record.hardened, handles)?;
+    let joined_net = joins.iter().find(|(typ, _)| *typ == NsType::Network);
+    let joined_net = joined_net.map(|(_, fd)| fd.try_clone()).transpose();
+    let joined_net = joined_net.map_err(Error::file("keep", "the network namespace"))?;
     let create = Create {
         rootfs_tree: clone_tree(&handles.rootfs, sys::Reach::Tree)?,
         rootfs: record.rootfs.clone(),
@@ -186,6 +190,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     if new_user {
         id_maps::write(record.hardened.spec(), pid)?;
     }
+    net_devices::hand_over(record, pid, joined_net.as_ref())?;
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
     dir.ready()?;

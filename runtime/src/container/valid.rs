@@ -273,8 +273,38 @@ fn fields(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(wrong("linux.intelRdt", "gabion does not use resctrl"));
     }
-    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return Err(wrong("linux.netDevices", "gabion moves no network devices"));
+    net_devices(linux, namespaces)
+}
+
+/// Devices that go from the host into a network of the container's own, each under one name (net/core/dev.c, dev_valid_name; a
+/// `%` would be a pattern).
+fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    let Some(devices) = linux.net_devices().as_ref().filter(|d| !d.is_empty()) else {
+        return Ok(());
+    };
+    if !namespaces.own(NsType::Network) {
+        let why = "they need a network namespace of the container's own in linux.namespaces";
+        return Err(wrong("linux.netDevices", why));
+    }
+    let mut taken = BTreeSet::new();
+    for (name, device) in devices {
+        let new_name = device.name().as_deref().filter(|n| !n.is_empty()).unwrap_or(name);
+        for name in [name, new_name] {
+            let odd = |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c == '\0';
+            if name.is_empty()
+                || name.len() >= libc::IFNAMSIZ
+                || [".", "..", "lo"].contains(&name)
+                || name.contains(odd)
+            {
+                return Err(wrong("linux.netDevices", format!("{name:?} is no name for a device")));
+            }
+        }
+        if !taken.insert(new_name) {
+            return Err(wrong(
+                "linux.netDevices",
+                format!("two devices are to be called {new_name:?}"),
+            ));
+        }
     }
     Ok(())
 }
@@ -342,6 +372,25 @@ mod tests {
             assert!(
                 judged(serde_json::json!({half: map, "options": ["idmap"]}), &[NsType::User]).is_err(),
                 "{half}"
+            );
+        }
+    }
+
+    #[test]
+    fn net_devices_have_names_and_a_place() {
+        let judged = |devices: serde_json::Value, types: &[NsType]| {
+            let linux: Linux = serde_json::from_value(serde_json::json!({"netDevices": devices})).unwrap();
+            net_devices(&linux, &own(types))
+        };
+        let net = [NsType::Network];
+        assert!(judged(serde_json::json!({"eth1": {}, "eth2": {"name": "net0"}}), &net).is_ok());
+        assert!(judged(serde_json::json!({"eth1": {}}), &[]).is_err());
+        assert!(judged(serde_json::json!({"eth1": {"name": "a"}, "eth2": {"name": "a"}}), &net).is_err());
+        for bad in ["lo", "..", "a/b", "eth%d", "a b", "sixteen-letters-"] {
+            assert!(judged(serde_json::json!({bad: {}}), &net).is_err(), "{bad}");
+            assert!(
+                judged(serde_json::json!({"eth1": {"name": bad}}), &net).is_err(),
+                "{bad}"
             );
         }
     }

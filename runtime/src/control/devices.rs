@@ -15,6 +15,7 @@ use crate::host::FileKind;
 use crate::observed::Observed;
 use crate::request::normalize;
 
+mod network;
 mod rule;
 
 use rule::{Kind, Rule};
@@ -67,6 +68,7 @@ impl Control for Devices {
         let asked = draft.linux().devices().clone().unwrap_or_default();
         let nodes: Vec<Node> = asked.iter().map(|device| Node::new(device, cx)).collect();
         refuse_nodes(&nodes, cx, findings);
+        network::judge(draft, cx, findings);
         let resources = draft.linux().resources().clone();
         let before = resources.as_ref().and_then(|r| r.devices().clone()).unwrap_or_default();
         let rules = decide_rules(&before, &nodes, cx, findings);

@@ -100,6 +100,12 @@ pub(super) static REFUSALS: &[Entry] = &[
         "correct path, type or number",
     ),
     entry(
+        "devices.net-device",
+        "A network device of the host is to be moved into the container: the host would lose it.",
+        "`ip link` on the host",
+        "remove it from linux.netDevices; else [devices] allow = [\"/sys/class/net/eth1\"]",
+    ),
+    entry(
         "devices.not-allowed",
         "A device is asked for that is not one of null, zero, full, random, urandom, tty, ptmx, pts.",
         "",

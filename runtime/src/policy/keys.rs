@@ -99,7 +99,7 @@ pub static KEYS: [Key; 37] = [
         "devices.allow",
         "paths",
         "[]",
-        "device nodes beyond the usual ones: `/dev/fuse`",
+        "device nodes beyond the usual ones: `/dev/fuse`; network devices that a spec may take: `/sys/class/net/eth1`",
     ),
     key("cgroup.pids", "number", "4096", "tasks, where the spec sets no limit"),
     key(

@@ -10,7 +10,7 @@ const DEVICES: &str = "config-linux.md#devices";
 const IDS: &str = "config-linux.md#user-namespace-mappings";
 
 pub(crate) fn cases() -> Vec<Case> {
-    [made(), joined(), users(), devices(), sysctls()].concat()
+    [made(), joined(), users(), devices(), net_devices(), sysctls()].concat()
 }
 
 /// The host's namespaces as the workload can compare them, in its environment.
@@ -52,7 +52,6 @@ fn made() -> Vec<Case> {
         Case::new(NAMESPACES, "namespace-unknown", json!({"linux": {"namespaces+": [{"type": "dream"}]}}), "echo ran").shows("exit 1"),
         Case::new(NAMESPACES, "namespace-path-missing", json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/no/such"}]}}), "echo ran").shows("exit 1"),
         Case::new(NAMESPACES, "namespace-path-wrong-kind", json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/ipc"}]}}), "echo ran").shows("exit 1"),
-        Case::new("config-linux.md#network-devices", "net-devices", json!({"linux": {"netDevices": {"eth0": {}}}}), "true").alone().shows("exit 1"),
         Case::new("config-linux.md#intelrdt", "intel-rdt", json!({"linux": {"intelRdt": {"closID": "x"}}}), "true").alone().shows("exit 1"),
         Case::new("config-linux.md#time-offsets", "time-offsets-without-namespace", json!({"linux": {"timeOffsets": {"boottime": {"secs": 5}}}}), "true").alone().shows("exit 1"),
         Case::new(NAMESPACES, "loopback-is-up", json!({}), "cat /sys/class/net/lo/operstate /sys/class/net/lo/flags"),
@@ -181,6 +180,71 @@ fn devices() -> Vec<Case> {
         Case::new(DEVICES, "device-outside-dev", device(json!({"path": "/opt/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438})), "stat -c '%F %a' /opt/x").shows("666"),
         Case::new(DEVICES, "device-replaces-default", device(json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384})), "stat -c '%a' /dev/null").alone(),
         Case::new(DEVICES, "device-bad-type", device(json!({"path": "/dev/x", "type": "z", "major": 1, "minor": 3})), "echo ran").runc().shows("exit 1"),
+    ]
+}
+
+/// A device of this case alone; IFNAMSIZ leaves 15 letters.
+fn net_device(name: &str) -> String {
+    let mut parts = name.rsplit('-').map(|n| n.parse::<u32>().unwrap_or(0));
+    let (serial, pid) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    format!("g{pid:x}x{serial:x}")
+}
+
+fn ip(words: &str) -> bool {
+    let run = Command::new("ip").args(words.split(' ')).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
+}
+
+/// Has a pair of devices, one end of which the spec names, as long as the container runs.
+fn with_a_device(container: &Container) -> String {
+    let name = net_device(container.id());
+    assert!(ip(&format!("link add {name} type veth peer name p{name}")));
+    assert!(ip(&format!("addr add 10.99.7.1/24 dev {name}")));
+    let done = container.run();
+    // Gone with the namespace that the other end is in, sooner or later.
+    ip(&format!("link del p{name}"));
+    format!("{}exit {}", done.out, done.code)
+}
+
+/// The same where the network is another's: a pod's.
+fn with_a_device_for_another(container: &Container) -> String {
+    let owner = Owner::new("--net");
+    let mut config = container.bundle.config.clone();
+    config.namespace_path("network", &format!("/proc/{}/ns/net", owner.inside()));
+    let text = serde_json::to_vec(&config.0).unwrap();
+    std::fs::write(container.bundle.bundle().join("config.json"), text).unwrap();
+    with_a_device(container)
+}
+
+/// Newer than the runtimes compared with.
+fn net_devices() -> Vec<Case> {
+    let section = "config-linux.md#network-devices";
+    let show =
+        "ls /sys/class/net; busybox ip -o -4 addr show dev net0 | awk '{print $2, $4}'; cat /sys/class/net/net0/flags";
+    let case = |name: &'static str| {
+        Case::new(section, name, json!({}), show)
+            .alone()
+            .setup(|b| {
+                let device = json!({ net_device(&b.name): { "name": "net0" } });
+                b.config.set("/linux/netDevices", device);
+            })
+            .field("/linux/netDevices")
+            .shows("lo\nnet0\nnet0 10.99.7.1/24\n0x1003\n")
+    };
+    let wrong = |name: &'static str, linux: Value| {
+        Case::new(section, name, json!({"linux": linux}), "true")
+            .alone()
+            .shows("exit 1")
+    };
+    vec![
+        case("net-devices").drive(with_a_device),
+        case("net-devices-of-a-pod").drive(with_a_device_for_another),
+        wrong("net-devices-no-such", json!({"netDevices": {"nosuchdevice": {}}})),
+        wrong("net-devices-loopback", json!({"netDevices": {"lo": {"name": "net0"}}})),
+        wrong(
+            "net-devices-host-network",
+            json!({"netDevices": {"nosuchdevice": {}}, "namespaces": [{"type": "mount"}, {"type": "uts"}]}),
+        ),
     ]
 }
 

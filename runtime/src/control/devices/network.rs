@@ -1,0 +1,29 @@
+//! `linux.netDevices`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::control::Context;
+use crate::decision::Findings;
+use crate::hardened::Draft;
+
+/// A network device is the host's until it is given away: only what the policy names by its place in sysfs.
+pub(super) fn judge(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+    let asked = draft.linux().net_devices().clone().unwrap_or_default();
+    let names: BTreeSet<String> = asked.into_keys().collect();
+    for name in names {
+        let at = Path::new("/sys/class/net").join(&name);
+        let place = format!("linux.netDevices.{name}");
+        let allowed = |a: &PathBuf| a.is_absolute() && at.starts_with(a);
+        if cx.policy.policy.devices.allow.iter().any(allowed) {
+            findings.warned(place, "a network device of the host, allowed by the policy");
+            continue;
+        }
+        let what = format!("the network device {name} is the host's, and would be the container's alone");
+        let remedy = format!(
+            "remove it from `linux.netDevices`, or allow it in /etc/gabion/policy.toml: [devices] allow = [\"{}\"]",
+            at.display()
+        );
+        findings.refused("net-device", place, what, remedy);
+    }
+}
