@@ -154,6 +154,16 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
+        code: "devices.net-device",
+        ask: |a| {
+            let device = json!({ "eth-not-there": { "name": "net0" } });
+            a.bundle.config.set("/linux/netDevices", device);
+        },
+        remedy: |a| {
+            a.bundle.config.remove("/linux/netDevices");
+        },
+    },
+    Row {
         code: "devices.not-allowed",
         ask: kmsg,
         remedy: |a| policy(a, "[devices]\nallow = [\"/dev/kmsg\"]\n"),
