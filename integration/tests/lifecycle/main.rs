@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod life;
 mod run;
+mod systemd;
 mod tell;
 
 use integration::{Bundle, Container, Policy, Runtime};

@@ -166,7 +166,7 @@ impl Cgroup {
             Files::None => Ok(()),
             Files::V1(v1) => v1.add(pid),
             Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
-            Files::V2(v2) => v2.add(pid),
+            Files::V2(v2) => v2.add_inside(pid),
         }
     }
 

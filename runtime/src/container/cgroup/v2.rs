@@ -61,6 +61,13 @@ impl Directory {
         self.join(pid)
     }
 
+    /// The same for a directory inside a container's, which has processes: a controller that it passed on would take the
+    /// directory below it out of use (cgroup-v2.rst, «domain invalid»). The container's limits hold there as well.
+    pub(super) fn add_inside(&self, pid: Pid) -> Result<()> {
+        fs::create_dir_all(self.path()).map_err(Error::file("make", self.path()))?;
+        self.join(pid)
+    }
+
     fn join(&self, pid: Pid) -> Result<()> {
         put(&self.file("cgroup.procs"), &pid.to_string())
     }
