@@ -213,6 +213,8 @@ fn a_root_that_was_remounted_and_a_mask_that_was_taken_off() {
     assert_eq!(container.differs(), []);
     container.in_mounts(&["/bin/umount", "/proc/timer_list"]);
     container.differs_in("masked_paths", "/proc/timer_list");
+    container.in_mounts(&["/bin/umount", "/proc/sys"]);
+    container.differs_in("masked_paths", "/proc/sys rw");
     container.in_mounts(&["/bin/mount", "-o", "remount,bind,exec", "/dev/shm"]);
     container.differs_in("mounts", "/dev/shm");
 }

@@ -25,11 +25,12 @@ pub(super) fn open(proc: &Proc, who: &str) -> Result<OwnedFd, Errno> {
     sys::openat(proc.as_fd(), format!("{who}/root").as_str(), flags, Mode::empty())
 }
 
-/// How each masked path looks from in there.
+/// How each masked path looks from in there, and each read-only one: a mount that was taken off it leaves no other trace.
 pub(super) fn masked(root: &OwnedFd, hardened: &Hardened) -> BTreeMap<PathBuf, Masked> {
     let linux = hardened.spec().linux().as_ref();
-    let paths = linux.and_then(|l| l.masked_paths().as_ref()).into_iter().flatten();
-    paths
+    let lists = linux.into_iter().flat_map(|l| [l.masked_paths(), l.readonly_paths()]);
+    lists
+        .flat_map(|list| list.iter().flatten())
         .map(|path| (PathBuf::from(path), one(root, Path::new(path))))
         .collect()
 }

@@ -76,10 +76,13 @@ fn table(report: &Report) -> String {
         Holds::Unknown => "could not be looked at in full",
     };
     format!(
-        "{}{}: {heading} ({} processes; {} facts hold, {} differ, {} unknown)\n",
+        "{}{}: {heading} ({}; {} facts hold, {} differ, {} unknown)\n",
         output::columns(&rows),
         report.id,
-        report.processes.len(),
+        match report.processes.len() {
+            1 => "1 process".to_owned(),
+            many => format!("{many} processes"),
+        },
         report.count(Holds::Yes),
         report.count(Holds::No),
         report.count(Holds::Unknown),

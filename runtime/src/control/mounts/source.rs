@@ -86,6 +86,9 @@ fn ordinary(source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
     .collect();
     let sensitive = SENSITIVE.iter().map(Path::new).chain(own);
     for tree in sensitive.filter(|t| t.is_absolute()) {
+        if real == tree {
+            return host_path(source, "is the host's own", cx);
+        }
         if real.starts_with(tree) {
             return host_path(
                 source,
