@@ -10,7 +10,7 @@
 use integration::binaries;
 use integration::command::{Done, Running, limit, run, until};
 use integration::{Bundle, Runtime};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +47,7 @@ impl Place {
         }
         // Of podman's storage, what works on every file system.
         command.args(args).env("STORAGE_DRIVER", "vfs");
-        Running::start(command, &self.bundle.dir).wait(limit(120))
+        Running::start(command, &self.bundle.dir).wait(limit(300))
     }
 
     /// Below the root.
@@ -64,6 +64,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Only a machine of its own has it, and this thread is still in there.
+        umount2(&self.bundle.dir.join("layers"), MntFlags::MNT_DETACH).ok();
         fs::remove_dir_all(&self.root).ok();
     }
 }
@@ -234,8 +236,12 @@ fn own_machine(dir: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    // In memory: where /tmp is an overlay itself, nothing can be written on top of it.
+    let layers = dir.join("layers");
+    fs::create_dir(&layers).unwrap();
+    mount(Some("tmpfs"), &layers, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     for name in ["etc", "usr/local", "var"] {
-        let (upper, work) = (dir.join("upper").join(name), dir.join("work").join(name));
+        let (upper, work) = (layers.join("upper").join(name), layers.join("work").join(name));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
         let data = format!(
@@ -275,7 +281,7 @@ impl Containerd {
         };
         let this = Self(child);
         assert!(
-            until(limit(30), answers),
+            until(limit(60), answers),
             "containerd does not answer: {}",
             fs::read_to_string(dir.join("containerd.log")).unwrap()
         );
