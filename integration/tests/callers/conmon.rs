@@ -150,6 +150,22 @@ fn a_terminal_of_its_own() {
     assert!(conmon.log().contains("/dev/pts/0"), "{}", conmon.log());
 }
 
+/// podman and CRI-O resize by a line in conmon's `ctl`.
+#[test]
+fn a_terminal_is_resized() {
+    let script = "while test \"$(stty size)\" != '50 120'; do sleep 0.1; done; exit 5";
+    let mut conmon = Conmon::new("conmon-resize", script);
+    conmon.container.bundle.config.set("/process/terminal", json!(true));
+    conmon.container.bundle.write_config();
+    conmon.call(&["--terminal"]).ok();
+    assert!(conmon.told(0)["data"].as_i64().unwrap() > 0);
+    conmon.container.start().ok();
+    let fifo = conmon.container.bundle.bundle().join("ctl");
+    let mut ctl = fs::OpenOptions::new().write(true).open(fifo).unwrap();
+    std::io::Write::write_all(&mut ctl, b"1 50 120\n").unwrap();
+    assert_eq!(conmon.exit(), "5");
+}
+
 /// conmon hands on what the runtime said on stderr: podman and the kubelet show it.
 #[test]
 fn a_refusal_is_told_as_it_is() {

@@ -35,6 +35,26 @@ fn create_sends_the_terminal_to_the_socket() {
 }
 
 #[test]
+fn it_has_the_size_that_is_asked_for_and_dev_console_is_it() {
+    let script = "stty size; echo by the console >/dev/console; test -c /dev/console && echo done; sleep 60";
+    let mut container = with_terminal("con-size", script);
+    let size = serde_json::json!({ "height": 44, "width": 99 });
+    container.bundle.config.set("/process/consoleSize", size);
+    container.bundle.write_config();
+    let path = container.bundle.dir.join("con");
+    let listener = Listener::bind(&path);
+    let socket = path.to_str().unwrap();
+    let (bundle, id) = (container.path(), container.id().to_owned());
+    container
+        .op(&["create", "--console-socket", socket, "--bundle", &bundle, &id])
+        .ok();
+    let console = listener.receive();
+    container.start().ok();
+    let text = console.read_until("done");
+    assert!(text.contains("44 99") && text.contains("by the console"), "{text}");
+}
+
+#[test]
 fn exec_sends_its_own() {
     let container = Container::new(Bundle::with_busybox("con-exec")).policy(&Policy::hardened());
     container.run_detached().ok();

@@ -7,3 +7,4 @@
 )]
 
 mod direct;
+mod podman;
