@@ -1,0 +1,86 @@
+//! Writes `runtime/layout.ld`: which functions a container's life runs through, so that the linker puts them side by side.
+//! `layout MAP GABION OUT`, where MAP is the linker's map of that GABION; `hack/layout` calls it. Needs root.
+//!
+//! The kernel maps a binary's pages in blocks around the one that is touched. Strewn over the binary, a quarter of its code makes all
+//! of it resident.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a tool for developers: a panic tells enough"
+)]
+
+mod map;
+mod script;
+mod trace;
+
+use integration::Bundle;
+use map::Map;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use trace::Tracer;
+
+fn main() {
+    let [map, gabion, out] = arguments();
+    let map = Map::read(&map);
+    let mut tracer = Tracer::new(&map);
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/data/podman-seccomp.json");
+    for seccomp in [None, Some(profile)] {
+        life(&mut tracer, &gabion, seccomp);
+    }
+    let mut seen = BTreeSet::new();
+    let sections: Vec<&str> = tracer
+        .hits()
+        .iter()
+        .map(|at| map.section_of(*at))
+        .filter(|section| seen.insert(*section))
+        .collect();
+    assert!(
+        sections.len() > 500,
+        "only {} functions were seen to run",
+        sections.len()
+    );
+    std::fs::write(&out, script::linker(&sections)).expect("the linker script");
+    println!("{}: {} functions", out.display(), sections.len());
+}
+
+fn arguments() -> [PathBuf; 3] {
+    let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    words.try_into().expect("layout MAP GABION OUT")
+}
+
+/// What engines call. Not watched is the first container of a profile, which is compiled for it; the next get it out of the cache.
+fn life(tracer: &mut Tracer, gabion: &std::path::Path, seccomp: Option<&str>) {
+    let mut bundle = Bundle::new("layout");
+    if let Some(path) = seccomp {
+        let text = std::fs::read_to_string(path).expect("the seccomp profile");
+        bundle
+            .config
+            .set("/linux/seccomp", serde_json::from_str(&text).expect("JSON"));
+        bundle.config.set("/process/noNewPrivileges", true.into());
+    }
+    let dir = bundle.bundle().display().to_string();
+    let (name, state) = (bundle.name.clone(), bundle.state());
+    let words = |words: &[&str]| {
+        let own = [gabion.into(), "--root".into(), state.clone().into()];
+        own.into_iter()
+            .chain(words.iter().map(OsString::from))
+            .collect::<Vec<OsString>>()
+    };
+    let run = words(&["run", "--bundle", &dir, &name]);
+    bundle.config.acts(&["exit=0"]);
+    bundle.write_config();
+    let status = Command::new(&run[0]).args(&run[1..]).status().expect("gabion");
+    assert!(status.success(), "{run:?}");
+    tracer.run(&run);
+    bundle.config.acts(&["sleep"]);
+    bundle.write_config();
+    tracer.run(&words(&["create", "--bundle", &dir, &name]));
+    tracer.run(&words(&["state", &name]));
+    tracer.run(&words(&["start", &name]));
+    tracer.run(&words(&["exec", &name, "/usr/bin/probe", "exit=0"]));
+    tracer.run(&words(&["kill", &name, "KILL"]));
+    tracer.run(&words(&["delete", "--force", &name]));
+}
