@@ -138,6 +138,7 @@ enum Command {
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    protect_early(&args);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -167,6 +168,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             log::report(&error, &target);
             failed
         }
+    }
+}
+
+/// Runs again from where nobody can write before the arguments are parsed, not after: that would be done twice. A word that only looks
+/// like one of these commands costs another start and nothing else.
+fn protect_early(args: &[OsString]) {
+    let protected = |word: &OsString| word == "create" || word == "run" || word == "exec";
+    if args.iter().skip(1).any(protected)
+        && let Err(error) = selfprotect::ensure()
+    {
+        // `Cli::run` meets it again, knows where it is to be told, and ends there.
+        tracing::debug!(%error, "protecting our own binary");
     }
 }
 

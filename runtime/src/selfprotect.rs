@@ -35,6 +35,8 @@ pub fn ensure() -> Result<()> {
         // An ordinary user: open_tree needs CAP_SYS_ADMIN. The kernel's own file permissions protect a binary that is not
         // the caller's to write.
         Err(Errno::EPERM) if !writable_by_us(&exe)? => Ok(()),
+        // A sealed copy is its own proof on the second run: it is the only file we run from that nobody can write.
+        Err(Errno::EPERM) if is_sealed_self()? => Ok(()),
         Err(Errno::EPERM) => run_again(&sealed_copy(&exe)?),
         Err(errno) => Err(failed("clone the mount of our own binary", errno)),
     }
@@ -90,11 +92,7 @@ fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
     Ok(to.into())
 }
 
-/// A sealed copy is its own proof on the second run: it is the only file we run from that nobody can write.
 fn run_again(program: &OwnedFd) -> Result<()> {
-    if is_sealed_self()? {
-        return Ok(());
-    }
     let args: Vec<CString> = std::env::args_os()
         .filter_map(|a| CString::new(a.as_bytes()).ok())
         .collect();

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -246,8 +247,21 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(hierarchies(root)?.into_iter().map(|top| top.join(relative)).collect())
 }
 
-/// Where v1's hierarchies are mounted, and v2's beside them. A directory below the root that is no mount is none of them.
+/// Where v1's hierarchies are mounted, and v2's beside them. They stay where they are while a command runs: listed once.
 fn hierarchies(root: &Path) -> Result<Vec<PathBuf>> {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    if root != Path::new(ROOT) {
+        return list(root);
+    }
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    let found = list(root)?;
+    Ok(FOUND.get_or_init(|| found).clone())
+}
+
+/// A directory below the root that is no mount is none of them.
+fn list(root: &Path) -> Result<Vec<PathBuf>> {
     let failed = || Error::file("list", root);
     let own = fs::metadata(root).map_err(failed())?.dev();
     let mut found = Vec::new();

@@ -73,7 +73,10 @@ fn in_root(doing: &'static str) -> impl Fn(pathrs::error::Error) -> Error {
 fn node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let inside = RootRef::from_fd(root.as_fd());
     let path = device.path();
-    if let Some(parent) = path.parent() {
+    if let Some(parent) = path.parent()
+        // mkdir_all makes itself a procfs first; most parents are there: /dev itself.
+        && target::resolve(root.as_fd(), parent).is_err()
+    {
         inside
             .mkdir_all(parent, &Permissions::from_mode(0o755))
             .map_err(in_root("make the directory of"))?;

@@ -39,14 +39,14 @@ pub fn unoccupied(path: &Path, directories: &[PathBuf]) -> Result<()> {
 }
 
 fn anybody(directory: &Path) -> nix::Result<Option<i32>> {
-    if let Some(pid) = pids(directory)?.first() {
-        return Ok(Some(*pid));
-    }
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(errno(&e)),
     };
+    if let Some(pid) = pids(directory)?.first() {
+        return Ok(Some(*pid));
+    }
     for entry in entries {
         let entry = entry.map_err(|e| errno(&e))?;
         if entry.file_type().map_err(|e| errno(&e))?.is_dir()
