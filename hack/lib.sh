@@ -5,6 +5,10 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=$repo/target
 host=$(uname -m)-unknown-linux-gnu
 
+# How what is shipped is linked. Relocations packed: they are a twelfth of the file otherwise, and every start reads and touches them.
+# shellcheck disable=SC2034  # for those who source this
+static="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -66,4 +70,40 @@ with_hugetlb() {
     done
     rmdir "$at"
     return "$code"
+}
+
+# crun of Debian sid beside its libraries, in target/bench: the path of a program that needs nothing of this machine's, in $crun_sid.
+# Not reachable: the function says so and fails.
+fetch_crun_sid() {
+    local dir=$target/bench/sid apt
+    crun_sid=$dir/crun-sid
+    [[ ! -x $crun_sid ]] || return 0
+    need patchelf dpkg debian-archive-keyring
+    rm -rf "$dir"
+    mkdir -p "$dir"/{lists/partial,archives/partial,root}
+    : >"$dir/status"
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian sid main\n' >"$dir/sources.list"
+    # A private apt: nothing of it touches this machine's own. A mirror's index of sid may be a few days old.
+    apt=(apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$dir/lists"
+        -o Dir::Cache::archives="$dir/archives" -o Dir::State::status="$dir/status" -o Acquire::Check-Valid-Until=false
+        -o APT::Sandbox::User=root -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    if ! timeout 120 "${apt[@]}" update >&2 || ! timeout 120 "${apt[@]}" -y --no-install-recommends --download-only install crun >&2; then
+        echo "crun of Debian sid cannot be fetched from here" >&2
+        return 1
+    fi
+    local package
+    for package in "$dir"/archives/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+    local libraries=$dir/root/usr/lib/x86_64-linux-gnu
+    cp "$dir/root/usr/bin/crun" "$crun_sid.new"
+    # The kernel loads its own loader, and that its own libraries: no wrapper to be timed.
+    patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$libraries" "$crun_sid.new"
+    mv "$crun_sid.new" "$crun_sid"
+}
+
+# The static program that does the kernel's share of a start, in $floor.
+build_floor() {
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --manifest-path "$repo/Cargo.toml" \
+        --profile dist --target "$host" --target-dir "$target/probe" -p floor
+    # shellcheck disable=SC2034  # for those who source this
+    floor=$target/probe/$host/dist/floor
 }

@@ -22,13 +22,11 @@ const PASS_RET: u32 = 0x7ff0_6762;
 const LAYOUT: &str = "layout.ld";
 const RET_ALLOW: u32 = 0x7fff_0000;
 
-/// How the shipped, static binary is linked. Its relocations are packed (a twentieth of the size; glibc 2.36 and later read them), and
-/// the code that a container's life runs through lies side by side (`hack/layout`).
+/// In the shipped, static binary the code that a container's life runs through lies side by side (`hack/layout`).
 fn link() {
     println!("cargo::rerun-if-changed={LAYOUT}");
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     if features.split(',').any(|feature| feature == "crt-static") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
         println!(
             "cargo::rustc-link-arg-bins=-Wl,-T,{}/{LAYOUT}",
             env!("CARGO_MANIFEST_DIR")

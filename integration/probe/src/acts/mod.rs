@@ -7,6 +7,7 @@ mod kernel;
 mod life;
 mod net;
 mod privilege;
+mod time;
 
 use crate::sys::Fail;
 
@@ -119,6 +120,7 @@ const ACTS: &[Act] = &[
     with("wait-term", life::wait_term),
     with("exit", life::exit),
     with("serve", life::serve),
+    act("time-calls", time::calls),
 ];
 
 pub(crate) fn find(name: &str) -> Option<&'static Act> {

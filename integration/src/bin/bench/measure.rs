@@ -1,6 +1,7 @@
 //! One round of one runtime. CPU is what the kernel accounts to every process of an operation: the command, what it
 //! forks and waits for, orphans (this program is their reaper), and the container's first process by its own clock.
 
+use crate::cases::Cache;
 use integration::Bundle;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -8,11 +9,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-pub(crate) const OPS: [&str; 4] = ["run", "create", "start", "delete"];
+pub(crate) const OPS: [&str; 5] = ["run", "create", "start", "exec", "delete"];
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,20 +22,59 @@ pub(crate) struct Cost {
     pub wall: f64,
 }
 
-/// In the order of `OPS`.
-pub(crate) type Round = [Cost; 4];
+/// In the order of `OPS`; the kernel's floor has a `run` only.
+pub(crate) type Round = [Option<Cost>; 5];
 
-pub(crate) fn round(runtime: &Path, bundle: &Bundle) -> Round {
-    let run = run(runtime, bundle);
-    let [create, start, delete] = create_start_delete(runtime, bundle);
-    [run, create, start, delete]
+/// A container's life. Caches lie below the root directory that a runtime is given: a new one is a cold one.
+pub(crate) fn round(subject: &Subject, bundle: &Bundle, cache: Cache) -> Round {
+    let Subject::Runtime(runtime) = subject else {
+        return [Some(timed(&mut subject.floor(bundle), true)), None, None, None, None];
+    };
+    let root = |op: &str| match cache {
+        Cache::Warm => bundle.state(),
+        Cache::Cold => bundle.state().join(format!("cold-{op}")),
+    };
+    let run = run(runtime, bundle, &root("run"));
+    let [create, start, exec, delete] = life(runtime, bundle, &root("life"));
+    if cache == Cache::Cold {
+        for op in ["run", "life"] {
+            std::fs::remove_dir_all(root(op)).expect("a runtime's root directory");
+        }
+    }
+    [run, create, start, exec, delete].map(Some)
 }
 
-pub(crate) fn command(runtime: &Path, bundle: &Bundle, words: &[&str]) -> Command {
+/// What is timed.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    Runtime(PathBuf),
+    /// The program that does the same kernel work and nothing else.
+    Floor(PathBuf),
+}
+
+impl Subject {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Runtime(path) | Self::Floor(path) => path,
+        }
+    }
+
+    fn floor(&self, bundle: &Bundle) -> Command {
+        let mut command = Command::new(self.path());
+        command
+            .arg(bundle.rootfs())
+            .arg(&bundle.name)
+            .args(["/usr/bin/probe", "exit=0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+}
+
+pub(crate) fn command(runtime: &Path, root: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(runtime);
     command
         .arg("--root")
-        .arg(bundle.state())
+        .arg(root)
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
@@ -49,46 +89,48 @@ pub(crate) fn with_acts(bundle: &Bundle, acts: &[&str]) -> String {
     dir.display().to_string()
 }
 
-fn run(runtime: &Path, bundle: &Bundle) -> Cost {
+fn run(runtime: &Path, bundle: &Bundle, root: &Path) -> Cost {
     let path = with_acts(bundle, &["exit=0"]);
     timed(
-        &mut command(runtime, bundle, &["run", "--bundle", &path, &bundle.name]),
+        &mut command(runtime, root, &["run", "--bundle", &path, &bundle.name]),
         true,
     )
 }
 
 /// The workload says when it runs; only then is `start` complete.
-fn create_start_delete(runtime: &Path, bundle: &Bundle) -> [Cost; 3] {
+fn life(runtime: &Path, bundle: &Bundle, root: &Path) -> [Cost; 4] {
     let path = with_acts(bundle, &["sleep"]);
     let (said, says) = std::io::pipe().expect("pipe");
     let pid_file = bundle.dir.join("pid");
     let pid_text = pid_file.display().to_string();
     let words = ["create", "--bundle", &path, "--pid-file", &pid_text, &bundle.name];
-    let mut create_command = command(runtime, bundle, &words);
+    let mut create_command = command(runtime, root, &words);
     let mut create = timed(create_command.stdout(says), false);
     // The command still holds the writing end.
     drop(create_command);
-    let init: i32 = std::fs::read_to_string(&pid_file)
-        .expect("pid file")
-        .trim()
-        .parse()
-        .expect("pid");
-    let init = Pid::from_raw(init);
+    let init = pid_of(&pid_file);
     let at_create = clock_of(init);
     create.cpu += at_create;
-    let mut start = timed(&mut command(runtime, bundle, &["start", &bundle.name]), false);
+    let mut start = timed(&mut command(runtime, root, &["start", &bundle.name]), false);
     let mut line = String::new();
     BufReader::new(said).read_line(&mut line).expect("the workload's line");
     assert_eq!(line, "sleeping\n", "{}", runtime.display());
     start.cpu += clock_of(init) - at_create;
-    timed(&mut command(runtime, bundle, &["kill", &bundle.name, "KILL"]), false);
+    let words = ["exec", &bundle.name, "/usr/bin/probe", "exit=0"];
+    let exec = timed(&mut command(runtime, root, &words), false);
+    timed(&mut command(runtime, root, &["kill", &bundle.name, "KILL"]), false);
     reap_all();
-    let delete = timed(&mut command(runtime, bundle, &["delete", &bundle.name]), true);
-    [create, start, delete]
+    let delete = timed(&mut command(runtime, root, &["delete", &bundle.name]), true);
+    [create, start, exec, delete]
+}
+
+pub(crate) fn pid_of(pid_file: &Path) -> Pid {
+    let text = std::fs::read_to_string(pid_file).expect("pid file");
+    Pid::from_raw(text.trim().parse().expect("pid"))
 }
 
 /// Runs a command to its end; with `all`, also waits for the orphans that it leaves.
-fn timed(command: &mut Command, all: bool) -> Cost {
+pub(crate) fn timed(command: &mut Command, all: bool) -> Cost {
     let (cpu, begin) = (children(), Instant::now());
     let status = command.status().expect("the runtime");
     let wall = begin.elapsed().as_secs_f64() * 1e3;
@@ -105,7 +147,7 @@ fn timed(command: &mut Command, all: bool) -> Cost {
 }
 
 /// Until there is no child any more: the container is dead and its orphans end by themselves.
-fn reap_all() {
+pub(crate) fn reap_all() {
     while waitpid(None, None).is_ok() {}
 }
 

@@ -8,9 +8,9 @@ use std::process::Command;
 const GNU_TIME: &str = "/usr/bin/time";
 
 /// KiB in the order of `OPS`, the largest of five; None without GNU time.
-pub(crate) fn peaks(runtime: &Path, bundle: &Bundle) -> Option<[u64; 4]> {
+pub(crate) fn peaks(runtime: &Path, bundle: &Bundle) -> Option<[u64; 5]> {
     Path::new(GNU_TIME).exists().then(|| {
-        let mut most = [0; 4];
+        let mut most = [0; 5];
         for _ in 0..5 {
             for (peak, now) in most.iter_mut().zip(once(runtime, bundle)) {
                 *peak = now.max(*peak);
@@ -20,23 +20,25 @@ pub(crate) fn peaks(runtime: &Path, bundle: &Bundle) -> Option<[u64; 4]> {
     })
 }
 
-fn once(runtime: &Path, bundle: &Bundle) -> [u64; 4] {
+fn once(runtime: &Path, bundle: &Bundle) -> [u64; 5] {
     let path = with_acts(bundle, &["exit=0"]);
     let run = peak(runtime, bundle, &["run", "--bundle", &path, &bundle.name]);
     let path = with_acts(bundle, &["sleep"]);
     let create = peak(runtime, bundle, &["create", "--bundle", &path, &bundle.name]);
     let start = peak(runtime, bundle, &["start", &bundle.name]);
-    let kill = command(runtime, bundle, &["kill", &bundle.name, "KILL"])
+    let exec = peak(runtime, bundle, &["exec", &bundle.name, "/usr/bin/probe", "exit=0"]);
+    let kill = command(runtime, &bundle.state(), &["kill", &bundle.name, "KILL"])
         .status()
         .expect("kill");
     assert!(kill.success());
     while nix::sys::wait::waitpid(None, None).is_ok() {}
-    [run, create, start, peak(runtime, bundle, &["delete", &bundle.name])]
+    let delete = peak(runtime, bundle, &["delete", &bundle.name]);
+    [run, create, start, exec, delete]
 }
 
 fn peak(runtime: &Path, bundle: &Bundle, words: &[&str]) -> u64 {
     let out = bundle.dir.join("peak");
-    let inner = command(runtime, bundle, words);
+    let inner = command(runtime, &bundle.state(), words);
     let mut time = Command::new(GNU_TIME);
     time.args(["-f", "%M", "-o"])
         .arg(&out)

@@ -4,7 +4,7 @@
 mod accounting;
 mod node;
 
-use crate::Dice;
+use crate::dice::Dice;
 use crate::table::{median, range};
 use accounting::{Cgroup, Memory};
 use node::{Node, Shim};

@@ -1,36 +1,50 @@
 //! Medians with their range, and ratios of pairs: two figures of one round share what the machine did meanwhile.
 
-use crate::measure::{Cost, Round};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use crate::measure::{Cost, OPS, Round, Subject};
+use std::path::Path;
 
-type Rounds = BTreeMap<usize, Vec<Round>>;
+pub(crate) type Peaks = Option<[u64; 5]>;
 
-pub(crate) fn print(op: &str, index: usize, runtimes: &[PathBuf], rounds: &Rounds, peaks: &[Option<[u64; 4]>]) {
-    let first = name(&runtimes[0]);
-    println!(
-        "\n{op:<10} {:>24} {:>24} {:>10}   {first} / this: CPU, wall",
-        "CPU", "wall", "peak"
-    );
-    for (which, runtime) in runtimes.iter().enumerate() {
-        let column =
-            |of: fn(&Cost) -> f64| -> Vec<f64> { rounds[&which].iter().map(|round| of(&round[index])).collect() };
-        let base = |of: fn(&Cost) -> f64| -> Vec<f64> { rounds[&0].iter().map(|round| of(&round[index])).collect() };
-        let ratio = |of: fn(&Cost) -> f64| median(base(of).iter().zip(column(of)).map(|(a, b)| a / b).collect());
-        let peak = peaks[which].map_or("?".to_owned(), |peaks| format!("{} KiB", peaks[index]));
+/// One case: a block for each operation, a line for each subject that has it. `first` is set against the others.
+pub(crate) fn print(title: &str, subjects: &[Subject], rounds: &[Vec<Round>], peaks: &[Peaks]) {
+    println!("\n== {title}");
+    let first = name(subjects[0].path());
+    for (op, label) in OPS.iter().enumerate() {
         println!(
-            "{:<10} {:>24} {:>24} {peak:>10}   {:.2}, {:.2}",
-            name(runtime),
-            range(column(|cost| cost.cpu)),
-            range(column(|cost| cost.wall)),
-            ratio(|cost| cost.cpu),
-            ratio(|cost| cost.wall),
+            "\n{label:<10} {:>24} {:>24} {:>10}   {first} / this: CPU, wall",
+            "CPU", "wall", "peak"
         );
+        for (which, subject) in subjects.iter().enumerate() {
+            let Some(costs) = costs(&rounds[which], op) else {
+                continue;
+            };
+            let peak = peaks[which].map_or("-".to_owned(), |peaks| format!("{} KiB", peaks[op]));
+            let (cpu, wall) = ratios(rounds, which, op);
+            println!(
+                "{:<10} {:>24} {:>24} {peak:>10}   {cpu:.2}, {wall:.2}",
+                name(subject.path()),
+                range(costs.iter().map(|cost| cost.cpu).collect()),
+                range(costs.iter().map(|cost| cost.wall).collect()),
+            );
+        }
     }
 }
 
-fn name(runtime: &Path) -> String {
-    runtime.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// The first subject's figure by this one's, CPU and wall: the median over the rounds.
+pub(crate) fn ratios(rounds: &[Vec<Round>], which: usize, op: usize) -> (f64, f64) {
+    let (Some(base), Some(this)) = (costs(&rounds[0], op), costs(&rounds[which], op)) else {
+        return (f64::NAN, f64::NAN);
+    };
+    let ratio = |of: fn(&Cost) -> f64| median(base.iter().zip(&this).map(|(a, b)| of(a) / of(b)).collect());
+    (ratio(|cost| cost.cpu), ratio(|cost| cost.wall))
+}
+
+fn costs(rounds: &[Round], op: usize) -> Option<Vec<Cost>> {
+    rounds.iter().map(|round| round[op]).collect()
+}
+
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 pub(crate) fn range(values: Vec<f64>) -> String {
@@ -43,9 +57,9 @@ pub(crate) fn range(values: Vec<f64>) -> String {
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
     }
 }

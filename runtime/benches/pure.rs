@@ -1,0 +1,93 @@
+//! What gabion computes before it does anything: parse and harden, the policy. `cargo bench -p gabion`.
+//!
+//! Budgets (docs/BUDGETS.md): parse and harden of a 60 kB config.json 300 µs, a policy 100 µs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a tool for developers: a panic tells enough"
+)]
+
+use std::path::Path;
+
+use gabion::harden::harden;
+use gabion::host::Host;
+use gabion::policy::Policy;
+use gabion::policy::load;
+use gabion::request::Request;
+use golden::host::HostFile;
+use serde_json::{Value, json};
+
+fn main() {
+    divan::main();
+}
+
+/// A container of Kubernetes in a namespace with a hundred services: each puts seven variables into every environment.
+fn config() -> Vec<u8> {
+    let home = golden::home();
+    let mut config =
+        golden::json::read(&home.join("inputs/containerd-cri-container.json")).expect("an engine's config");
+    let profile =
+        golden::json::read(&home.join("../integration/data/containerd-seccomp.json")).expect("RuntimeDefault");
+    config["linux"]["seccomp"] = profile;
+    let env = config["process"]["env"].as_array_mut().expect("an environment");
+    for number in 0..100 {
+        let (name, address) = (format!("BACKEND_{number}"), format!("10.96.{number}.7"));
+        env.extend(
+            [
+                format!("{name}_SERVICE_HOST={address}"),
+                format!("{name}_SERVICE_PORT=8080"),
+                format!("{name}_PORT=tcp://{address}:8080"),
+                format!("{name}_PORT_8080_TCP=tcp://{address}:8080"),
+                format!("{name}_PORT_8080_TCP_PROTO=tcp"),
+                format!("{name}_PORT_8080_TCP_PORT=8080"),
+                format!("{name}_PORT_8080_TCP_ADDR={address}"),
+            ]
+            .map(Value::from),
+        );
+    }
+    // What people and controllers write beside it: a last-applied-configuration is the object once more.
+    config["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!("x".repeat(20 << 10));
+    let text = serde_json::to_vec(&config).expect("JSON");
+    assert!(
+        (58 << 10..64 << 10).contains(&text.len()),
+        "{} bytes are not 60 kB",
+        text.len()
+    );
+    text
+}
+
+fn parse(text: &[u8]) -> Request {
+    let id = "bench".parse().expect("an id");
+    Request::from_reader(id, Path::new("/bundle"), text, Path::new("config.json")).expect("a request")
+}
+
+#[divan::bench]
+fn parse_60_kb(bencher: divan::Bencher) {
+    let text = config();
+    bencher.bench(|| parse(divan::black_box(&text)));
+}
+
+#[divan::bench]
+fn parse_and_harden_60_kb(bencher: divan::Bencher) {
+    let text = config();
+    let host: Host = HostFile::default().build(&parse(&text));
+    let policy = Policy::default();
+    bencher.bench(|| {
+        let request = parse(divan::black_box(&text));
+        let effective = policy.effective(&request, "bench");
+        harden(&request, &effective, &host).expect("nothing of it is refused")
+    });
+}
+
+#[divan::bench]
+fn policy_built_in(bencher: divan::Bencher) {
+    let reader = gabion::host::collect::reader();
+    bencher.bench(|| load::load(None, None, reader).expect("the policy"));
+}
+
+#[divan::bench(args = ["default.toml", "kubeadm.toml"])]
+fn policy_file(bencher: divan::Bencher, name: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy").join(name);
+    let reader = gabion::host::collect::reader();
+    bencher.bench(|| load::load(Some(divan::black_box(&file)), None, reader).expect("the policy"));
+}
