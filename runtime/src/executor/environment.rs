@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -82,10 +83,14 @@ pub fn find_program(setup: &Setup<'_>, env: &[CString]) -> Result<CString> {
     if name.is_empty() {
         return Err(Error::failed(Step::Execve, "the first argument is empty"));
     }
+    let own = setup
+        .proc
+        .own_program()
+        .map_err(|e| Error::step(Step::Execve, "look at our own binary", e))?;
     if name.contains('/') {
-        return match usable(Path::new(name)) {
+        return match usable(Path::new(name), own) {
             Ok(()) => c_string("the program's path", name),
-            Err(errno) => Err(not_runnable(name, errno)),
+            Err(unusable) => Err(not_runnable(name, unusable)),
         };
     }
     let path = env
@@ -100,12 +105,12 @@ pub fn find_program(setup: &Setup<'_>, env: &[CString]) -> Result<CString> {
             directory
         };
         let candidate = PathBuf::from(std::ffi::OsStr::from_bytes(directory)).join(name);
-        match usable(&candidate) {
+        match usable(&candidate, own) {
             Ok(()) => {
                 return CString::new(candidate.as_os_str().as_bytes())
                     .map_err(|_| Error::failed(Step::Execve, "PATH holds a NUL byte"));
             }
-            Err(Errno::EACCES) => found_unusable = Some(Errno::EACCES),
+            Err(unusable @ (Unusable::Ours | Unusable::Kernel(Errno::EACCES))) => found_unusable = Some(unusable),
             Err(_) => {}
         }
     }
@@ -114,15 +119,24 @@ pub fn find_program(setup: &Setup<'_>, env: &[CString]) -> Result<CString> {
             name: name.clone(),
             why: "executable file not found in $PATH",
         },
-        |errno| not_runnable(name, errno),
+        |unusable| not_runnable(name, unusable),
     ))
 }
 
-fn not_runnable(name: &str, errno: Errno) -> Error {
-    let why = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => "no such file or directory",
-        Errno::EISDIR => "is a directory",
-        _ => "permission denied",
+/// Why a file cannot be the workload's program.
+enum Unusable {
+    Kernel(Errno),
+    /// It is our own binary: an image's `/proc/self/exe` would start the runtime inside (CVE-2019-5736 began so), and a
+    /// static one runs anywhere.
+    Ours,
+}
+
+fn not_runnable(name: &str, unusable: Unusable) -> Error {
+    let why = match unusable {
+        Unusable::Ours => "it is the runtime itself",
+        Unusable::Kernel(Errno::ENOENT | Errno::ENOTDIR) => "no such file or directory",
+        Unusable::Kernel(Errno::EISDIR) => "is a directory",
+        Unusable::Kernel(_) => "permission denied",
     };
     Error::NoProgram {
         name: name.to_owned(),
@@ -130,8 +144,16 @@ fn not_runnable(name: &str, errno: Errno) -> Error {
     }
 }
 
-fn usable(path: &Path) -> std::result::Result<(), Errno> {
-    nix::unistd::eaccess(path, AccessFlags::X_OK)?;
-    let meta = std::fs::metadata(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-    if meta.is_dir() { Err(Errno::EISDIR) } else { Ok(()) }
+/// `own` is the device and inode of our own binary.
+fn usable(path: &Path, own: (u64, u64)) -> std::result::Result<(), Unusable> {
+    nix::unistd::eaccess(path, AccessFlags::X_OK).map_err(Unusable::Kernel)?;
+    let failed = |e: std::io::Error| Unusable::Kernel(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)));
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if meta.is_dir() {
+        return Err(Unusable::Kernel(Errno::EISDIR));
+    }
+    if (meta.dev(), meta.ino()) == own {
+        return Err(Unusable::Ours);
+    }
+    Ok(())
 }

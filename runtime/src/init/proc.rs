@@ -55,6 +55,14 @@ impl Proc {
         Ok(text)
     }
 
+    /// The device and inode of the program that this process runs.
+    pub fn own_program(&self) -> nix::Result<(u64, u64)> {
+        use std::os::fd::AsRawFd;
+        let follow = nix::fcntl::AtFlags::empty();
+        let stat = nix::sys::stat::fstatat(Some(self.dir.as_raw_fd()), c"self/exe", follow)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     pub fn write(&self, path: &str, content: &str) -> nix::Result<()> {
         let mut file = self.open_file(path, libc::O_WRONLY)?;
         file.write_all(content.as_bytes())
