@@ -23,7 +23,7 @@ use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number,
 
 pub use host::{SOON, until};
 pub use image::IMAGE;
-pub use settings::{Setup, runtime};
+pub use settings::{Setup, engine, runtime};
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
 
@@ -96,7 +96,7 @@ impl Node {
             .open(self.dir.join("containerd.log"))
             .unwrap();
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display());
-        let child = Command::new("containerd")
+        let child = Command::new(engine("containerd"))
             .arg("-c")
             .arg(self.dir.join("config.toml"))
             .env("PATH", path)
@@ -123,7 +123,7 @@ impl Node {
     }
 
     pub fn ctr_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("ctr");
+        let mut command = Command::new(engine("ctr"));
         command.arg("--address").arg(self.socket());
         command.args(["--namespace", self.namespace]).args(arguments);
         command

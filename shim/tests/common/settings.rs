@@ -15,6 +15,12 @@ pub struct Setup<'a> {
     pub policy: &'a dyn Fn(&Path) -> String,
 }
 
+/// A program of containerd: the machine's, or those of another version in `GABION_CONTAINERD`.
+pub fn engine(program: &str) -> PathBuf {
+    let directory = std::env::var_os("GABION_CONTAINERD").unwrap_or_else(|| "/usr/bin".into());
+    PathBuf::from(directory).join(program)
+}
+
 /// The runtime under test: `GABION_BIN`, else the one beside the shim.
 pub fn runtime() -> PathBuf {
     let beside = Path::new(SHIM).with_file_name("gabion");
