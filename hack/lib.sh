@@ -72,32 +72,61 @@ with_hugetlb() {
     return "$code"
 }
 
+# Fills $apt with an apt-get of its own for a Debian suite, which keeps everything below a new directory.
+private_apt() {
+    local suite=$1 dir=$2
+    need dpkg debian-archive-keyring
+    rm -rf "$dir"
+    mkdir -p "$dir"/{lists/partial,archives/partial,root}
+    : >"$dir/status"
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n' "$suite" \
+        >"$dir/sources.list"
+    # A mirror's index of sid may be a few days old.
+    apt=(apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$dir/lists"
+        -o Dir::Cache::archives="$dir/archives" -o Dir::State::status="$dir/status" -o Acquire::Check-Valid-Until=false
+        -o APT::Sandbox::User=root -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+}
+
+# Unpacks what was fetched into the directory's root.
+unpack() {
+    local dir=$1 package
+    for package in "$dir"/archives/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+}
+
 # crun of Debian sid beside its libraries, in target/bench: the path of a program that needs nothing of this machine's, in $crun_sid.
 # Not reachable: the function says so and fails.
 fetch_crun_sid() {
     local dir=$target/bench/sid apt
     crun_sid=$dir/crun-sid
     [[ ! -x $crun_sid ]] || return 0
-    need patchelf dpkg debian-archive-keyring
-    rm -rf "$dir"
-    mkdir -p "$dir"/{lists/partial,archives/partial,root}
-    : >"$dir/status"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian sid main\n' >"$dir/sources.list"
-    # A private apt: nothing of it touches this machine's own. A mirror's index of sid may be a few days old.
-    apt=(apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$dir/lists"
-        -o Dir::Cache::archives="$dir/archives" -o Dir::State::status="$dir/status" -o Acquire::Check-Valid-Until=false
-        -o APT::Sandbox::User=root -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    need patchelf
+    private_apt sid "$dir"
     if ! timeout 120 "${apt[@]}" update >&2 || ! timeout 120 "${apt[@]}" -y --no-install-recommends --download-only install crun >&2; then
         echo "crun of Debian sid cannot be fetched from here" >&2
         return 1
     fi
-    local package
-    for package in "$dir"/archives/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+    unpack "$dir"
     local libraries=$dir/root/usr/lib/x86_64-linux-gnu
     cp "$dir/root/usr/bin/crun" "$crun_sid.new"
     # The kernel loads its own loader, and that its own libraries: no wrapper to be timed.
     patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$libraries" "$crun_sid.new"
     mv "$crun_sid.new" "$crun_sid"
+}
+
+# containerd of another Debian suite, in target/containerd: its programs' directory in $containerd_bin.
+# Not reachable, or not for this machine's libc: the function says so and fails.
+fetch_containerd() {
+    local suite=$1 dir=$target/containerd/$1 apt
+    containerd_bin=$dir/root/usr/bin
+    if [[ ! -x $containerd_bin/containerd ]]; then
+        private_apt "$suite" "$dir"
+        if ! timeout 120 "${apt[@]}" update >&2 || ! (cd "$dir/archives" && timeout 120 "${apt[@]}" download containerd >&2); then
+            echo "containerd of Debian $suite cannot be fetched from here" >&2
+            return 1
+        fi
+        unpack "$dir"
+    fi
+    "$containerd_bin/containerd" --version
 }
 
 # The static program that does the kernel's share of a start, in $floor.
