@@ -188,9 +188,7 @@ impl Container {
         let _turn = self.lock.lock().await;
         // containerd 1.7 and later ask when they start again, take a shim without a process for one that never had a task, and
         // clean it away, with the exit code that nobody has asked for.
-        if self.init.has_ended(self.exits())
-            && self.init.pid().is_some()
-        {
+        if self.init.has_ended(self.exits()) && self.init.pid().is_some() {
             return Ok(vec![(self.init.raw_pid(), None)]);
         }
         let pids = self.runtime.ps(self.exits(), &self.id).await?;
