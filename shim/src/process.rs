@@ -33,6 +33,8 @@ pub struct Process {
     copying: RefCell<Option<Rc<Copying>>>,
     /// A size that was set before there was a terminal.
     size: Cell<Option<(u16, u16)>>,
+    /// A client that is quick closes stdin before the process is started.
+    stdin_closed: Cell<bool>,
 }
 
 impl Process {
@@ -47,6 +49,7 @@ impl Process {
             exited: Once::default(),
             copying: RefCell::default(),
             size: Cell::new(None),
+            stdin_closed: Cell::new(false),
         }
     }
 
@@ -88,6 +91,9 @@ impl Process {
         self.reaped.replace(reaped);
         if let Some((width, height)) = self.size.take() {
             copying.resize(width, height)?;
+        }
+        if self.stdin_closed.get() {
+            copying.close_stdin();
         }
         self.copying.replace(Some(copying));
         Ok(())
@@ -145,6 +151,7 @@ impl Process {
 
     /// Ends its stdin.
     pub fn close_stdin(&self) {
+        self.stdin_closed.set(true);
         if let Some(copying) = self.copying.borrow().as_ref() {
             copying.close_stdin();
         }

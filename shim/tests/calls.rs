@@ -13,8 +13,8 @@ use common::{Node, SOON, until};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim::shim::{
-    DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest, ResizePtyRequest, StartRequest, StateRequest,
-    StateResponse, WaitRequest, WaitResponse,
+    CloseIORequest, DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest, ResizePtyRequest, StartRequest,
+    StateRequest, StateResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::ttrpc::proto::Code;
 use containerd_shim_protos::types::task::Status;
@@ -178,6 +178,28 @@ fn a_slow_reader_gets_everything() {
     assert_eq!(WaitResponse::parse_from_bytes(&answer).unwrap().exit_status, 0);
     client.call(V2, "Delete", &of!(DeleteRequest, id, "e")).unwrap();
     drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
+
+/// A client whose input is short closes it while its process is still being started.
+#[test]
+fn stdin_that_was_closed_before_the_start_ends() {
+    let node = Node::start("closed");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let stdin = node.dir.join("stdin");
+    nix::unistd::mkfifo(&stdin, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut request = exec_request(&id, "e", &["cat"]);
+    request.stdin = stdin.to_str().unwrap().into();
+    client.call(V2, "Exec", &request).unwrap();
+    let mut close = of!(CloseIORequest, id, "e");
+    close.stdin = true;
+    client.call(V2, "CloseIO", &close).unwrap();
+    client.call(V2, "Start", &of!(StartRequest, id, "e")).unwrap();
+    let answer = client.call(V2, "Wait", &of!(WaitRequest, id, "e")).unwrap();
+    assert_eq!(WaitResponse::parse_from_bytes(&answer).unwrap().exit_status, 0);
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "e")).unwrap();
     node.remove(&id);
     node.assert_clean();
 }
