@@ -9,7 +9,7 @@ host=$(uname -m)-unknown-linux-gnu
 # shellcheck disable=SC2034  # for those who source this
 static="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+say() { printf '\n\033[1m== %(%T)T %s\033[0m\n' -1 "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
 as_root() { [[ $EUID -eq 0 ]] || die "$0: needs root (containers with their own cgroups and mounts)"; }
@@ -48,6 +48,17 @@ build_probe() {
         --profile dist --target "$host" --target-dir "$target/probe" -p probe
     # shellcheck disable=SC2034  # for those who source this
     probe=$target/probe/$host/dist/probe
+}
+
+# gabion, its build with faults to inject, and the shim, for tests. The second stands beside the first's libraries, which both share,
+# and is put away before the first takes its place again.
+build_for_tests() {
+    cargo build -q -p gabion --features gabion/faults
+    mkdir -p "$target/faults/debug"
+    cp "$target/debug/gabion" "$target/faults/debug/.gabion.new"
+    mv "$target/faults/debug/.gabion.new" "$target/faults/debug/gabion"
+    cargo build -q -p gabion
+    cargo build -q -p containerd-shim-gabion
 }
 
 # crun refuses a hybrid machine whose hugetlb controller is only on cgroup v2. Runs a command with that controller mounted
