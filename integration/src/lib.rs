@@ -25,6 +25,7 @@ pub mod fdpass;
 pub mod host;
 pub mod leaks;
 pub mod outcome;
+pub mod podman;
 pub mod policy;
 pub mod user;
 
@@ -36,5 +37,6 @@ pub use config::Config;
 pub use container::Container;
 pub use host::{apparmor, unified};
 pub use outcome::Outcome;
+pub use podman::Podman;
 pub use policy::Policy;
 pub use user::User;

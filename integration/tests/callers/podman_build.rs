@@ -1,6 +1,6 @@
 //! `podman build`: refused, where a `RUN` would lose what it writes; done at level permissive.
 
-use super::podman::Podman;
+use integration::Podman;
 use std::fs;
 
 fn build(podman: &Podman, run: &str) -> integration::Done {
