@@ -1,4 +1,5 @@
 //! The only unsafe code of the shim, one operation a block.
+#![expect(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,5 @@
 //! The floor's only unsafe code: system calls that nix does not have.
+#![expect(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

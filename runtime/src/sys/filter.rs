@@ -1,0 +1,156 @@
+//! What confines: seccomp, device programs, Landlock, and the calls by which a filter is tried.
+
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::Result;
+use nix::errno::Errno;
+
+use super::{done, owned};
+
+/// The part of `union bpf_attr` for BPF_PROG_LOAD that every kernel with device programs has.
+#[repr(C)]
+#[derive(Default)]
+struct BpfLoad {
+    prog_type: u32,
+    insn_count: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+/// The same for BPF_PROG_ATTACH.
+#[repr(C)]
+struct BpfAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// Loads a program that judges device accesses of a cgroup (bpf(2) BPF_PROG_TYPE_CGROUP_DEVICE): instructions of 8 bytes.
+pub fn bpf_load_device(program: &[u8]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: c_int = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    let attr = BpfLoad {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_count: u32::try_from(program.len() / 8).map_err(|_| Errno::E2BIG)?,
+        insns: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        ..BpfLoad::default()
+    };
+    let size = size_of::<BpfLoad>();
+    // SAFETY: attr is of the size given; the program and the license outlive the call, which copies them.
+    owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_ref(&attr), size) })
+}
+
+/// Attaches it to a cgroup v2 directory, beside programs that others attach: all of them must allow.
+pub fn bpf_attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    const BPF_PROG_ATTACH: c_int = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let attr = BpfAttach {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI,
+    };
+    let size = size_of::<BpfAttach>();
+    // SAFETY: attr is of the size given and only read.
+    done(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, std::ptr::from_ref(&attr), size) })
+}
+
+/// seccomp(2) `SECCOMP_SET_MODE_FILTER`.
+///
+/// `program` is a sequence of `struct sock_filter` in native order, `flags` are `SECCOMP_FILTER_FLAG_*`. Returns the listener where
+/// the flags ask for one.
+///
+/// # Errors
+/// EINVAL for bytes that are no whole instructions or more than 65535 of them; ESRCH where TSYNC met a thread that could not
+/// follow (nothing is installed then); else the call's own (seccomp(2)).
+pub fn seccomp_set_filter(program: &[u8], flags: u32) -> Result<Option<OwnedFd>> {
+    const INSN: usize = size_of::<libc::sock_filter>();
+    const NEW_LISTENER: u32 = 1 << 3;
+    if program.is_empty() || !program.len().is_multiple_of(INSN) {
+        return Err(Errno::EINVAL);
+    }
+    let len = u16::try_from(program.len() / INSN).map_err(|_| Errno::EINVAL)?;
+    // The kernel copies from any address: `program` need not be aligned for sock_filter, and is only read.
+    let fprog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: `fprog` and the `len` instructions it points to outlive the call, which copies them and writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const fprog,
+        )
+    };
+    let result = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    if flags & NEW_LISTENER != 0 {
+        // SAFETY: with NEW_LISTENER a successful call returns a descriptor that it made, and nobody else knows it yet.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(result) }));
+    }
+    if result == 0 { Ok(None) } else { Err(Errno::ESRCH) }
+}
+
+/// Whether the running kernel knows these `SECCOMP_FILTER_FLAG_*`: it judges them before it looks at the program, and there is
+/// none (seccomp(2)).
+pub fn seccomp_knows_flags(flags: u32) -> bool {
+    let program = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: a null program is never read; the call fails with EFAULT where the flags are known, and installs nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, program) };
+    Errno::result(result) == Err(Errno::EFAULT)
+}
+
+/// Calls that fail, root or not, before they look at memory or change anything, in a kernel that answers them itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// A number that no kernel knows, from 2^22 on (below lie all tables, and ARM's private calls): ENOSYS.
+    Unknown(u32),
+    /// setns on no descriptor: EBADF (`kernel/nsproxy.c`).
+    Setns,
+    /// `PTRACE_ATTACH` to no process: ESRCH (`kernel/ptrace.c`).
+    Attach,
+    /// umount2 of nothing with a flag that it does not take: EINVAL (`fs/namespace.c`).
+    Umount,
+    /// unshare of a user name space with a bit that it does not take: EINVAL (`kernel/fork.c`).
+    Unshare,
+}
+
+/// Make the call and give its errno; `None` is success.
+pub fn probe(call: Probe) -> Option<Errno> {
+    let (number, a, b): (libc::c_long, libc::c_long, libc::c_long) = match call {
+        Probe::Unknown(number) if number >= 1 << 22 => (number.into(), 0, 0),
+        Probe::Unknown(_) => return Some(Errno::EINVAL),
+        Probe::Setns => (libc::SYS_setns, -1, 0),
+        Probe::Attach => (libc::SYS_ptrace, 0x10, -1),
+        Probe::Umount => (libc::SYS_umount2, 0, 0x4000_0000),
+        Probe::Unshare => (libc::SYS_unshare, libc::c_long::from(libc::CLONE_NEWUSER) | 1, 0),
+    };
+    // SAFETY: the five calls above take numbers and a null pointer; none of them touches memory of this process.
+    let result = unsafe { libc::syscall(number, a, b, 0, 0) };
+    Errno::result(result).err()
+}
+
+/// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> u32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_long = 1;
+    // SAFETY: with the VERSION flag, a null attribute and size 0 the call only returns a number.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(result).unwrap_or(0)
+}

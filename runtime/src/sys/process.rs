@@ -1,0 +1,219 @@
+//! Processes: clone, execveat, pidfds, keyrings, prctl, scheduling and memory policy.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::Result;
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::{AT_EMPTY_PATH, EMPTY, done, owned};
+
+/// Every signal back to its default (signal(2)): ignored ones would stay ignored in the next program. std ignores SIGPIPE.
+pub fn default_signals() -> Result<()> {
+    // 32 and 33 are the C library's own, and it does not let anybody touch them: EINVAL.
+    let ours = |n: &c_int| !matches!(*n, libc::SIGKILL | libc::SIGSTOP | 32 | 33);
+    for number in (1..=64).filter(ours) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+        if before == libc::SIG_ERR && Errno::last() != Errno::EINVAL {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the process by the program open at `fd` (execveat(2) AT_EMPTY_PATH). Returns only on failure.
+pub fn execveat(fd: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> Errno {
+    let argv = pointers(args);
+    let envp = pointers(env);
+    // SAFETY: both arrays are null-terminated and point to C strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            EMPTY.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+fn pointers(strings: &[&CStr]) -> Vec<*const c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain(std::iter::once(std::ptr::null()))
+        .collect()
+}
+
+/// Which side of a clone this is.
+#[derive(Debug)]
+pub enum Cloned {
+    Child,
+    Parent(Pid),
+}
+
+/// `struct clone_args` (clone3(2)), version 2.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A fork with clone flags (clone3(2)), into the cgroup v2 directory given, if any. gabion has one thread, so the child may do
+/// all that the parent may.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // With CLONE_PARENT the exit signal must be unset: it is the parent's (clone3(2)).
+    let parents = flags & u64::from(libc::CLONE_PARENT.cast_unsigned()) != 0;
+    let exit_signal = if parents {
+        0
+    } else {
+        u64::from(libc::SIGCHLD.cast_unsigned())
+    };
+    let mut args = CloneArgs {
+        flags,
+        exit_signal,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    let size = size_of::<CloneArgs>();
+    // SAFETY: args is a clone_args of the size given; no stack is passed, so the child runs on a copy of ours (no CLONE_VM).
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size) };
+    match Errno::result(pid)? {
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent(Pid::from_raw(
+            i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
+        ))),
+    }
+}
+
+/// Ends the process without running destructors or exit handlers (_exit(2)): for a cloned child.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// A descriptor of a process (pidfd_open(2)).
+pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: takes two integers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
+}
+
+/// Sends a signal to the process behind a descriptor: never to another one with its number (pidfd_send_signal(2)).
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> Result<()> {
+    let info = std::ptr::null::<c_void>();
+    // SAFETY: a null siginfo is allowed.
+    done(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) })
+}
+
+/// Joins a new, anonymous session keyring (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING). A name could find somebody else's.
+pub fn new_session_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    })
+}
+
+/// The serial number of this process's session keyring (keyctl(2) KEYCTL_GET_KEYRING_ID); none is made.
+pub fn session_keyring() -> Result<c_long> {
+    const KEYCTL_GET_KEYRING_ID: c_int = 0;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    // SAFETY: takes integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) })
+}
+
+/// The raw four-argument prctl(2), for options that take integers only.
+pub fn prctl(option: c_int, arg: libc::c_ulong) -> Result<c_int> {
+    // SAFETY: the options used here take integers, no pointers.
+    Errno::result(unsafe { libc::prctl(option, arg, 0 as libc::c_ulong, 0 as libc::c_ulong, 0 as libc::c_ulong) })
+}
+
+/// An I/O priority for this process (ioprio_set(2)): class and level.
+pub fn ioprio_set(class: u32, level: u32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: c_int = 1;
+    let value = (class << 13) | level;
+    // SAFETY: takes integers.
+    done(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) })
+}
+
+/// `struct sched_attr` (sched_setattr(2)), first published size.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedAttr {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// Sets the scheduling policy of this process (sched_setattr(2)).
+pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
+    // SAFETY: attr points to a sched_attr that carries its own size.
+    done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attr), 0) })
+}
+
+/// A set of NUMA nodes; more than any kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMask([libc::c_ulong; Self::WORDS]);
+
+impl NodeMask {
+    pub const BITS: usize = 1024;
+    const WORDS: usize = Self::BITS / libc::c_ulong::BITS as usize;
+
+    /// Adds a node; those that no kernel has are left out.
+    pub fn set(&mut self, node: usize) {
+        let bits = libc::c_ulong::BITS as usize;
+        if let Some(word) = self.0.get_mut(node / bits) {
+            *word |= 1 << (node % bits);
+        }
+    }
+}
+
+/// Where this process's memory is to come from (set_mempolicy(2)): a mode with its flags.
+pub fn set_mempolicy(mode: c_int, nodes: Option<&NodeMask>) -> Result<()> {
+    let (mask, bits) = match nodes {
+        // The kernel takes one bit off the length that it is given.
+        Some(nodes) => (nodes.0.as_ptr(), NodeMask::BITS + 1),
+        None => (std::ptr::null(), 0),
+    };
+    // SAFETY: mask is null, or points to BITS bits that are alive for the call and only read; of the bit beyond none is used.
+    done(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
+/// Empties the ambient capability set (prctl(2) PR_CAP_AMBIENT_CLEAR_ALL).
+pub fn prctl_ambient_clear() -> Result<()> {
+    prctl_two(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL)
+}
+
+fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
+    // SAFETY: the option takes integers, no pointers.
+    done(c_long::from(unsafe {
+        libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
+    }))
+}
