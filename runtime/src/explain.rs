@@ -35,7 +35,7 @@ impl Entry {
 
 /// Everything that can be explained.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    refusals::REFUSALS.iter().chain(running::RUNNING.iter())
+    refusals::all().chain(running::RUNNING.iter())
 }
 
 /// The entry of a code: as it stands in a message, an errno (`EROFS`), or a pattern (`step.mounts`, `rootfs.not-enforced`).
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_is_explained_that_is_not_emitted() {
-        for entry in refusals::REFUSALS {
+        for entry in refusals::all() {
             let Some((control, reason)) = entry
                 .code
                 .split_once('.')

@@ -157,3 +157,19 @@ impl Row {
         assert!(done.code == 0, "{}: the remedy does not help: {done}", self.code);
     }
 }
+
+pub(crate) fn set(attempt: &mut Attempt, pointer: &str, value: serde_json::Value) {
+    attempt.bundle.config.set(pointer, value);
+}
+
+pub(crate) fn push(attempt: &mut Attempt, pointer: &str, value: serde_json::Value) {
+    attempt.bundle.config.push(pointer, value);
+}
+
+pub(crate) fn remove(attempt: &mut Attempt, pointer: &str) {
+    attempt.bundle.config.remove(pointer);
+}
+
+pub(crate) fn policy(attempt: &mut Attempt, text: &str) {
+    attempt.policy.push_str(text);
+}

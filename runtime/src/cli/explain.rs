@@ -21,7 +21,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<u8> {
         let Some(code) = self.code else {
-            let list: Vec<&str> = explain::all().map(|e| e.code).collect();
+            let mut list: Vec<&str> = explain::all().map(|e| e.code).collect();
+            list.sort_unstable();
             output::print(&(list.join("\n") + "\n"))?;
             return Ok(0);
         };

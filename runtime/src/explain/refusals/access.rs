@@ -1,0 +1,198 @@
+//! What a process may: its start, its credentials, what confines it, and the record of it.
+
+use crate::explain::{Entry, entry};
+
+pub(super) static TABLE: &[Entry] = &[
+    entry(
+        "audit.unwritable",
+        "The audit log cannot be written, and the policy (or level restricted) starts nothing without its record.",
+        "the message names the file and the kernel's answer; `gabion audit verify`",
+        "make room, correct owner and mode of the file and its directory; [audit] file elsewhere; at last [audit] on_failure = \"warn\"",
+    ),
+    entry(
+        "capabilities.not-allowed",
+        "A capability is asked for that only administrators of a host need (SYS_ADMIN, NET_ADMIN, SYS_PTRACE, …), or at level restricted any but NET_BIND_SERVICE.",
+        "",
+        "remove it from securityContext.capabilities.add, --cap-add, process.capabilities; else [capabilities] allow = [\"CAP_…\"], or an exception that loosens capabilities for this pod",
+    ),
+    entry(
+        "exec.cwd",
+        "The working directory of exec is relative, or leads through /proc to other processes' files.",
+        "the message",
+        "give an absolute path inside the image",
+    ),
+    entry(
+        "exec.denied",
+        "The policy that the container was created under closes exec.",
+        "`gabion policy show`, exec",
+        "debug a copy of the workload (kubectl debug); else exec = \"allow\" and create the container again",
+    ),
+    entry(
+        "exec.no-args",
+        "exec names no program.",
+        "the message",
+        "give the program to run",
+    ),
+    entry(
+        "exec.nul",
+        "An argument or variable of exec contains a NUL byte: it would end there.",
+        "the message",
+        "remove the byte",
+    ),
+    entry(
+        "exec.other-label",
+        "exec asks for another AppArmor profile or SELinux label than the container's.",
+        "the audit log's refusal",
+        "leave the label out: the process gets the container's",
+    ),
+    entry(
+        "exec.root",
+        "At level restricted exec may not run as root.",
+        "the audit log's refusal",
+        "exec --user 1000",
+    ),
+    entry(
+        "exec.widen",
+        "A flag of exec asks for more than the container has: --cap, --privileged, --no-new-privs=false.",
+        "the audit log's refusal",
+        "leave the flag out, or create the container with what it needs",
+    ),
+    entry(
+        "fds.cwd",
+        "The working directory is relative or leads through /proc, where a leaked descriptor would be the host's directory (CVE-2024-21626).",
+        "",
+        "give an absolute path inside the image: workingDir, --workdir, process.cwd",
+    ),
+    entry(
+        "hooks.environment",
+        "A hook of the host is to run with a variable that makes programs run other code: LD_PRELOAD, PYTHONPATH, a PATH of one's own.",
+        "",
+        "remove the variable from the hook's env",
+    ),
+    entry(
+        "hooks.missing",
+        "A hook's program is not on the host.",
+        "",
+        "install it, or remove the hook",
+    ),
+    entry(
+        "hooks.not-allowed",
+        "A program of the host is to run as a hook, with arguments of the spec's choice, and the policy does not name it.",
+        "who writes it: --hooks-dir of podman, the CRI's hooks directory, an NRI plugin, the config.json itself",
+        "remove the hook; else [hooks] allow in the policy, for a program that does one thing",
+    ),
+    entry(
+        "hooks.not-a-file",
+        "A hook names a directory or something else that is no program.",
+        "",
+        "name the program itself",
+    ),
+    entry(
+        "hooks.not-absolute",
+        "A hook's path is relative: what it names would depend on the working directory.",
+        "",
+        "give its absolute path",
+    ),
+    entry(
+        "hooks.restricted",
+        "A hook is asked for; at level restricted nothing runs beside the workload.",
+        "",
+        "remove it from --hooks-dir, the CRI's hooks directory or the spec; or level hardened for this pod by an exception",
+    ),
+    entry(
+        "hooks.writable-by-others",
+        "Others than its owner can write to a hook's program, which runs as root on the host.",
+        "`ls -l` of the program",
+        "chmod go-w",
+    ),
+    entry(
+        "hooks.wrong-owner",
+        "A hook's program, which runs as root on the host, belongs to somebody else.",
+        "`ls -l` of the program",
+        "chown root",
+    ),
+    entry(
+        "landlock.bad-port",
+        "An annotation for TCP ports holds what is no port.",
+        "",
+        "write numbers from 0 to 65535, joined by commas",
+    ),
+    entry(
+        "landlock.kernel",
+        "The policy requires Landlock and this kernel has none, or an older one than min_abi.",
+        "/sys/kernel/security/lsm",
+        "boot a newer kernel, with landlock in lsm=; else [landlock] need = \"best_effort\"",
+    ),
+    entry(
+        "landlock.tcp-unsupported",
+        "An annotation asks for TCP rules, which need Landlock ABI 4 (kernel 6.7).",
+        "",
+        "remove the annotation, use a NetworkPolicy, or boot a newer kernel",
+    ),
+    entry(
+        "lsm.all-categories",
+        "The SELinux label has every category: it may read what belongs to any other container.",
+        "",
+        "leave the label out to get categories of the container's own",
+    ),
+    entry(
+        "lsm.apparmor-absent",
+        "An AppArmor profile is asked for and this kernel has no AppArmor.",
+        "/sys/kernel/security/lsm",
+        "remove the profile, or boot with AppArmor",
+    ),
+    entry(
+        "lsm.bad-label",
+        "The SELinux label is not user:role:type:level.",
+        "",
+        "correct it, or leave it out to get container_t",
+    ),
+    entry(
+        "lsm.none",
+        "The policy requires AppArmor or SELinux and this host has neither.",
+        "/sys/kernel/security/lsm",
+        "boot with one; else [lsm] need = \"best_effort\"",
+    ),
+    entry(
+        "lsm.profile-not-loaded",
+        "The named AppArmor profile is not loaded: nothing would confine the container.",
+        "/sys/kernel/security/apparmor/profiles",
+        "apparmor_parser -r FILE; or name none to get gabion-default",
+    ),
+    entry(
+        "lsm.selinux-absent",
+        "A SELinux label is asked for and this kernel has no SELinux.",
+        "/sys/kernel/security/lsm",
+        "remove seLinuxOptions, --security-opt label=…; or boot with SELinux",
+    ),
+    entry(
+        "lsm.unconfined-label",
+        "The SELinux type confines nothing (spc_t, unconfined_t).",
+        "",
+        "leave the label out to get container_t, or name a type that confines",
+    ),
+    entry(
+        "seccomp.listener-path",
+        "A seccomp listener's path is relative.",
+        "",
+        "give an absolute path",
+    ),
+    entry(
+        "seccomp.no-listener",
+        "A profile asks a listener and names none: such a call would wait for ever.",
+        "",
+        "set listenerPath, or another action than SCMP_ACT_NOTIFY",
+    ),
+    entry(
+        "seccomp.notify-default",
+        "A profile sends every call to a listener, also those that hand the listener over.",
+        "",
+        "name the calls that the listener answers",
+    ),
+    entry(
+        "user.root",
+        "At level restricted root of the host may not run, although without capabilities.",
+        "",
+        "runAsNonRoot: true and runAsUser, --user UID, process.user.uid; or a user namespace: hostUsers: false, --userns auto",
+    ),
+];

@@ -1,0 +1,198 @@
+//! What it sees and may open: root, mounts, holes, devices.
+
+use crate::explain::{Entry, entry};
+
+pub(super) static TABLE: &[Entry] = &[
+    entry(
+        "devices.allow-all",
+        "All devices are asked for: with a disk's number the host's files are read past every mount.",
+        "",
+        "remove privileged: true or --privileged and name the devices; for a trusted pod an exception with level = \"permissive\"",
+    ),
+    entry(
+        "devices.mismatch",
+        "An entry names one device by its path and means another by its number.",
+        "`ls -l` of the path on the host",
+        "correct path, type or number",
+    ),
+    entry(
+        "devices.net-device",
+        "A network device of the host is to be moved into the container: the host would lose it.",
+        "`ip link` on the host",
+        "remove it from linux.netDevices; else [devices] allow = [\"/sys/class/net/eth1\"]",
+    ),
+    entry(
+        "devices.not-allowed",
+        "A device is asked for that is not one of null, zero, full, random, urandom, tty, ptmx, pts.",
+        "",
+        "remove --device, the device plugin's request or the entry; else [devices] allow = [\"/dev/fuse\"]",
+    ),
+    entry(
+        "devices.rule",
+        "A device cgroup rule allows more than the devices that were named.",
+        "",
+        "remove --device-cgroup-rule; name the device by its path in [devices] allow",
+    ),
+    entry(
+        "holes.annotation",
+        "The annotation dev.gabion.holes is not understood.",
+        "",
+        "write PATH, PATH:size=16m or PATH:size=16m:mode=0755, joined by commas",
+    ),
+    entry(
+        "holes.forbidden",
+        "A hole is asked for over programs, libraries, configuration or kernel files: it would hide them, or be executed.",
+        "",
+        "declare the directory that the service writes to, not a parent of it",
+    ),
+    entry(
+        "holes.hidden",
+        "A hole is asked for inside a mount of the spec: it would hide a part of that.",
+        "",
+        "leave it out: a writable volume needs none",
+    ),
+    entry(
+        "holes.image-content-too-large",
+        "What the image has at the path of a hole does not fit into it: it is copied up, to be there.",
+        "`du -s` of the path in the image",
+        "declare the hole with a size: dev.gabion.holes = \"/var/lib/app:size=512m\"",
+    ),
+    entry(
+        "holes.not-a-directory",
+        "A hole is asked for where the image has a file.",
+        "",
+        "declare the directory that it lies in, or mount a file there",
+    ),
+    entry(
+        "holes.too-large",
+        "A hole larger than the policy's bound is asked for. Holes are memory.",
+        "",
+        "ask for less, or mount a volume; else raise [holes] max_size",
+    ),
+    entry(
+        "holes.too-many",
+        "More holes are asked for than the policy allows.",
+        "",
+        "ask for fewer, for a directory above several; else raise [holes] max_count",
+    ),
+    entry(
+        "mounts.destination",
+        "A mount's destination is relative, climbs with .., or is / itself.",
+        "",
+        "give an absolute path below /",
+    ),
+    entry(
+        "mounts.device",
+        "A block device, or a device that is not one of the harmless ones, is to be bound.",
+        "",
+        "use a volume of the storage driver; else name the device in [devices] allow",
+    ),
+    entry(
+        "mounts.entrypoint-noexec",
+        "The program to be run lies on a mount from which nothing can be executed.",
+        "",
+        "keep the program in the image; mount it read-only (--volume …:ro) or with `exec`; else [mounts] exec_paths",
+    ),
+    entry(
+        "mounts.exec",
+        "At level restricted a mount asks to be writable and executable.",
+        "",
+        "mount it read-only, or noexec; else level hardened for this pod by an exception",
+    ),
+    entry(
+        "mounts.filesystem",
+        "A file system of a block device is to be mounted from within the spec: its parser is the kernel's, its content the caller's.",
+        "",
+        "let the host mount it and bind a directory; podman: no :O",
+    ),
+    entry(
+        "mounts.host-path",
+        "A directory or file of the host is to be bound that is sensitive, or, under CRI, does not belong to this pod.",
+        "",
+        "use a volume; remove hostPath or --volume; else [mounts] allow = [\"/path\"]. On a Kubernetes node set cri = \"containerd\": without it a pod's own files cannot be told from others",
+    ),
+    entry(
+        "mounts.idmap",
+        "At level restricted a mount maps ids (uidMappings) in a container without a user namespace: its ordinary users could write files as root of the host.",
+        "",
+        "hostUsers: false, --userns=auto, or a user namespace in linux.namespaces; else leave the mapping out",
+    ),
+    entry(
+        "mounts.kernel-filesystem",
+        "A kernel file system (proc, sysfs, cgroup, securityfs, …) is to be mounted at an unusual place, where no mask covers it.",
+        "",
+        "mount it at its usual place, or leave it out",
+    ),
+    entry(
+        "mounts.kernel-source",
+        "The host's /proc, /sys or another kernel file system is to be bound.",
+        "",
+        "leave it out: the container has its own; node exporters: [mounts] allow and an exception",
+    ),
+    entry(
+        "mounts.led-elsewhere",
+        "A mount's destination was looked up in the image, and a symlink in a volume that was mounted meanwhile leads away from there.",
+        "`ls -l` of each part of the destination, in the image and in the volumes above it",
+        "name the place itself, without symlinks, as the mount's destination",
+    ),
+    entry(
+        "mounts.over-kernel",
+        "Something is to be mounted over the container's /proc or /sys, which would hide it from masks and from programs that trust it.",
+        "",
+        "hide files with linux.maskedPaths; lxcfs is known and allowed at its places",
+    ),
+    entry(
+        "mounts.propagation",
+        "A mount asks to be shared or remounted: it would change or spread mounts of others.",
+        "",
+        "remove mountPropagation: Bidirectional, :rshared; storage drivers need an exception that loosens mounts",
+    ),
+    entry(
+        "mounts.runtime-socket",
+        "The socket of a container engine is to be bound: whoever talks to it is root of the host.",
+        "",
+        "build images without it (rootless buildah, kaniko); else [mounts] allow, for a trusted pod by an exception",
+    ),
+    entry(
+        "mounts.source",
+        "What is to be bound does not exist, or cannot be opened by this caller.",
+        "`ls -ld` of the path on the host",
+        "create it, or correct the path",
+    ),
+    entry(
+        "mounts.system-writable",
+        "A directory of the host's system (/usr, /lib, …) is to be bound writable.",
+        "",
+        "mount it read-only",
+    ),
+    entry(
+        "rootfs.build",
+        "A RUN of an image build (podman build, buildah), which writes to its root: here it could not, and what it writes to /tmp, /var/tmp or /run would silently be missing in the image.",
+        "",
+        "build with another runtime: podman build --runtime runc, or without one: --isolation chroot",
+    ),
+    entry(
+        "rootfs.host",
+        "The root file system is a directory of the host's own system.",
+        "",
+        "name an image's root file system, or a directory of its own",
+    ),
+    entry(
+        "rootfs.missing",
+        "The spec names no root file system.",
+        "",
+        "set root.path",
+    ),
+    entry(
+        "rootfs.no-pivot",
+        "The caller asks to have the root moved to / and not pivoted: the host's root then stays mounted below the container's.",
+        "the caller's configuration: NoPivotRoot of containerd's runtime options, no_pivot_root of podman's containers.conf",
+        "leave it out; on a host whose own root is a ramdisk, where pivot_root(2) cannot work: [controls] rootfs = \"observe\"",
+    ),
+    entry(
+        "rootfs.shared",
+        "The root's mounts are to spread to the host.",
+        "",
+        "remove mountPropagation: Bidirectional, :rshared, rootfsPropagation",
+    ),
+];
