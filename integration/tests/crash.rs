@@ -199,6 +199,18 @@ fn a_pid_that_came_round_again_is_not_the_container() {
     other.wait().unwrap();
 }
 
+/// A shell in a mount namespace of its own, for a file system that only it sees; `$0` is the runtime. Its code and what it said.
+fn in_own_mounts(container: &Container, script: &str) -> (Option<i32>, String, String) {
+    let done = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", script])
+        .arg(&container.runtime.program)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
+}
+
 /// The disk fills up later: what needs no room works, an update that cannot be kept is none, and delete gives all back.
 #[test]
 fn a_disk_that_fills_up_under_a_container_is_survived() {
@@ -220,17 +232,8 @@ fn a_disk_that_fills_up_under_a_container_is_survived() {
         dir = container.bundle.dir.display(),
         id = container.id()
     );
-    let done = Command::new("unshare")
-        .args(["-m", "--propagation", "private", "sh", "-c", &script])
-        .arg(&container.runtime.program)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-    );
-    assert!(done.status.success(), "{out}{err}");
+    let (code, out, err) = in_own_mounts(&container, &script);
+    assert_eq!(code, Some(0), "{out}{err}");
     assert!(err.contains("gabion: ") && out.contains("pids 4096"), "{out}{err}");
     assert!(until(limit(20), || leaks::of(&container.bundle).is_empty()));
 }
@@ -241,7 +244,6 @@ fn no_room_for_the_state_is_an_error_and_nothing_stays() {
         let container = container("full-disk");
         let root = container.bundle.dir.join("tiny");
         std::fs::create_dir(&root).unwrap();
-        // A file system of its own, in a mount namespace of its own.
         let script = format!(
             "mount -t tmpfs -o size={size},mode=700 none {root} && \"$0\" --root {root} --level permissive create --bundle {bundle} {id}; \
              code=$?; \"$0\" --root {root} delete --force {id} || exit 99; exit $code",
@@ -249,14 +251,8 @@ fn no_room_for_the_state_is_an_error_and_nothing_stays() {
             bundle = container.path(),
             id = container.id()
         );
-        let done = Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", &script])
-            .arg(&container.runtime.program)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_ne!(done.status.code(), Some(99), "{size}: {said}");
+        let (code, _, said) = in_own_mounts(&container, &script);
+        assert_ne!(code, Some(99), "{size}: {said}");
         assert!(
             until(limit(3), || leaks::of(&container.bundle).is_empty()),
             "{size}: {:?}",

@@ -39,23 +39,32 @@ pub fn unoccupied(path: &Path, directories: &[PathBuf]) -> Result<()> {
 }
 
 fn anybody(directory: &Path) -> nix::Result<Option<i32>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(errno(&e)),
-    };
     if let Some(pid) = pids(directory)?.first() {
         return Ok(Some(*pid));
     }
-    for entry in entries {
-        let entry = entry.map_err(|e| errno(&e))?;
-        if entry.file_type().map_err(|e| errno(&e))?.is_dir()
-            && let Some(pid) = anybody(&entry.path())?
-        {
+    for child in below(directory)? {
+        if let Some(pid) = anybody(&child)? {
             return Ok(Some(pid));
         }
     }
     Ok(None)
+}
+
+/// The cgroups right below this one. One that is not there has none.
+fn below(directory: &Path) -> nix::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(errno(&e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| errno(&e))?;
+        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// The processes of this one directory. One that is not there has none; 0 stands for those of other pid namespaces.
@@ -78,16 +87,8 @@ fn pids(directory: &Path) -> nix::Result<BTreeSet<i32>> {
 /// The processes of a directory and of all below it.
 pub fn tree(directory: &Path, found: &mut BTreeSet<i32>) -> nix::Result<()> {
     found.extend(pids(directory)?.into_iter().filter(|pid| *pid > 0));
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(errno(&e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| errno(&e))?;
-        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
-            tree(&entry.path(), found)?;
-        }
+    for child in below(directory)? {
+        tree(&child, found)?;
     }
     Ok(())
 }
@@ -125,16 +126,8 @@ pub fn signal_those(members: impl Fn() -> nix::Result<BTreeSet<i32>>, number: i3
 /// The same for a directory and all below it.
 pub fn signal_tree(directory: &Path, number: i32) -> nix::Result<()> {
     signal(directory, number)?;
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(errno(&e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| errno(&e))?;
-        if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
-            signal_tree(&entry.path(), number)?;
-        }
+    for child in below(directory)? {
+        signal_tree(&child, number)?;
     }
     Ok(())
 }
