@@ -10,7 +10,7 @@ const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 /// Rows of the table of fields: field, verdict, tests.
 fn rows(text: &str) -> Vec<(String, String, Vec<String>)> {
     text.lines()
-        .take_while(|line| !line.starts_with("## Commands"))
+        .take_while(|line| !line.starts_with("## "))
         .filter(|line| line.starts_with("| `"))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();

@@ -109,7 +109,7 @@ fn cgroup() -> Built<Cgroup> {
         .v2(true)
         .systemd(true)
         .systemd_user(true)
-        .rdma(false)
+        .rdma(true)
         .build()
 }
 
@@ -306,7 +306,7 @@ mod tests {
         let value = told();
         assert_eq!(value["linux"]["intelRdt"]["enabled"], false);
         assert_eq!(value["linux"]["netDevices"]["enabled"], true);
-        assert_eq!(value["linux"]["cgroup"]["rdma"], false);
+        assert_eq!(value["linux"]["cgroup"]["rdma"], true);
         assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         let options = list(&value["mountOptions"]);
         for option in ["rro", "idmap", "ridmap", "tmpcopyup"] {

@@ -1,7 +1,9 @@
 //! Setting limits, and reading them back.
 
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources, LinuxWeightDevice};
+use oci_spec::runtime::{
+    LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNetwork, LinuxPids, LinuxResources, LinuxWeightDevice,
+};
 
 use super::{Cgroup, Files, members, program, unified, v1};
 use crate::container::options::CgroupDriver;
@@ -17,7 +19,6 @@ impl Cgroup {
     /// Sets limits. Devices are create's alone: see `limit`.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
         plain_names(resources)?;
-        unsupported(resources)?;
         match self.files() {
             Files::None => without_a_cgroup(resources),
             Files::V1(v1) => v1.write(resources),
@@ -192,46 +193,81 @@ fn plain_names(resources: &LinuxResources) -> Result<()> {
     Ok(())
 }
 
-fn said(section: &str, is_said: bool, why: &str) -> Result<()> {
-    if !is_said {
-        return Ok(());
-    }
-    Err(Error::Unsupported {
-        field: format!("linux.resources.{section}"),
-        why: why.to_owned(),
+/// Whether a limit is asked for.
+type Asked = fn(&LinuxResources) -> bool;
+
+/// What cgroup v2 has no file for: refused, since a limit that is left out binds nobody. Zero says nothing. docs/RUNC-COMPAT.md
+/// has the same list.
+const UNKNOWN_TO_V2: [(&str, Asked); 8] = [
+    ("memory.kernelTCP", |r| {
+        r.memory().and_then(|m| m.kernel_tcp()).is_some_and(|n| n != 0)
+    }),
+    ("memory.swappiness", |r| {
+        r.memory().is_some_and(|m| m.swappiness().is_some())
+    }),
+    ("memory.disableOOMKiller", |r| {
+        r.memory().and_then(|m| m.disable_oom_killer()) == Some(true)
+    }),
+    ("cpu.realtimePeriod", |r| {
+        r.cpu()
+            .as_ref()
+            .and_then(LinuxCpu::realtime_period)
+            .is_some_and(|n| n != 0)
+    }),
+    ("cpu.realtimeRuntime", |r| {
+        r.cpu()
+            .as_ref()
+            .and_then(LinuxCpu::realtime_runtime)
+            .is_some_and(|n| n != 0)
+    }),
+    ("blockIO.weightDevice[].leafWeight", |r| {
+        let devices = r.block_io().iter().flat_map(|io| io.weight_device().iter().flatten());
+        devices.filter_map(LinuxWeightDevice::leaf_weight).any(|w| w > 0)
+    }),
+    ("network.classID", |r| {
+        r.network()
+            .as_ref()
+            .and_then(LinuxNetwork::class_id)
+            .is_some_and(|n| n != 0)
+    }),
+    ("network.priorities", |r| {
+        let priorities = r.network().as_ref().and_then(|n| n.priorities().as_ref());
+        priorities.is_some_and(|p| !p.is_empty())
+    }),
+];
+
+fn unknown_to_v2(resources: &LinuxResources) -> Result<()> {
+    let found = UNKNOWN_TO_V2.iter().find(|(_, is_asked)| is_asked(resources));
+    found.map_or(Ok(()), |(field, _)| {
+        Err(Error::Unsupported {
+            field: format!("linux.resources.{field}"),
+            why: "this host has cgroup v2, which has no such limit".to_owned(),
+        })
     })
 }
 
-/// What gabion does not do, whatever the host has.
-fn unsupported(resources: &LinuxResources) -> Result<()> {
-    let rdma = resources.rdma().as_ref().is_some_and(|r| !r.is_empty());
-    said("rdma", rdma, "gabion sets no limits of RDMA devices")
-}
-
-/// What cgroup v2 has no file for, and libcontainer would leave out in silence. Zero says nothing.
-fn unknown_to_v2(resources: &LinuxResources) -> Result<()> {
-    const NONE: &str = "this host has cgroup v2, which has no such limit";
-    let memory = resources.memory().unwrap_or_default();
-    let network = resources.network().clone().unwrap_or_default();
-    let leaves = resources
-        .block_io()
-        .iter()
-        .flat_map(|io| io.weight_device().iter().flatten());
-    let leaf = leaves.filter_map(LinuxWeightDevice::leaf_weight).any(|w| w > 0);
-    said("memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n != 0), NONE)?;
-    said("memory.swappiness", memory.swappiness().is_some(), NONE)?;
-    said(
-        "memory.disableOOMKiller",
-        memory.disable_oom_killer() == Some(true),
-        NONE,
-    )?;
-    said("network.classID", network.class_id().is_some_and(|n| n != 0), NONE)?;
-    said(
-        "network.priorities",
-        network.priorities().as_ref().is_some_and(|p| !p.is_empty()),
-        NONE,
-    )?;
-    said("blockIO.weightDevice.leafWeight", leaf, NONE)
+/// A line of `rdma.max` for each device (rdma.rst). One that says nothing of a device changes nothing.
+pub(super) fn rdma_lines(resources: &LinuxResources) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (device, limits) in resources.rdma().iter().flatten() {
+        if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let why = format!("{device:?} is not the name of a device");
+            return Err(Error::failed(Step::Cgroup, why));
+        }
+        let said = [
+            ("hca_handle", limits.hca_handles()),
+            ("hca_object", limits.hca_objects()),
+        ];
+        let said: String = said
+            .iter()
+            .filter_map(|(key, limit)| Some(format!(" {key}={}", (*limit)?)))
+            .collect();
+        if !said.is_empty() {
+            lines.push(format!("{device}{said}"));
+        }
+    }
+    lines.sort();
+    Ok(lines)
 }
 
 /// A controller that something was decided for, and the files that one of must show it.
@@ -273,34 +309,68 @@ fn decided(hardened: &Hardened) -> Vec<Decided> {
 mod tests {
     use super::*;
 
+    fn with(json: serde_json::Value) -> LinuxResources {
+        serde_json::from_value(json).unwrap()
+    }
+
+    /// The document's table, the code's, and one spec for each.
     #[test]
     fn nothing_is_left_out_in_silence() {
-        let with = |json: serde_json::Value| -> LinuxResources { serde_json::from_value(json).unwrap() };
-        let rdma = with(serde_json::json!({"rdma": {"mlx": {"hcaHandles": 1}}}));
-        assert_eq!(unsupported(&rdma).unwrap_err().code(), "bundle.unsupported");
-        for (known, json) in [
+        use serde_json::json;
+        let asked = [
+            ("memory.kernelTCP", json!({"memory": {"kernelTCP": 5}})),
+            ("memory.swappiness", json!({"memory": {"swappiness": 0}})),
+            ("memory.disableOOMKiller", json!({"memory": {"disableOOMKiller": true}})),
+            ("cpu.realtimePeriod", json!({"cpu": {"realtimePeriod": 5}})),
+            ("cpu.realtimeRuntime", json!({"cpu": {"realtimeRuntime": 5}})),
             (
-                true,
-                serde_json::json!({"memory": {"limit": 1, "swap": 2, "reservation": 3, "kernelTCP": 0, "disableOOMKiller": false}}),
+                "blockIO.weightDevice[].leafWeight",
+                json!({"blockIO": {"weightDevice": [{"major": 1, "minor": 2, "leafWeight": 4}]}}),
             ),
+            ("network.classID", json!({"network": {"classID": 5}})),
             (
-                true,
-                serde_json::json!({"network": {}, "blockIO": {"weight": 5, "weightDevice": [{"major": 1, "minor": 2, "weight": 3, "leafWeight": 0}]}}),
+                "network.priorities",
+                json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
             ),
-            (false, serde_json::json!({"memory": {"kernelTCP": 5}})),
-            (false, serde_json::json!({"memory": {"swappiness": 5}})),
-            (false, serde_json::json!({"memory": {"disableOOMKiller": true}})),
-            (false, serde_json::json!({"network": {"classID": 5}})),
-            (
-                false,
-                serde_json::json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
-            ),
-            (
-                false,
-                serde_json::json!({"blockIO": {"weightDevice": [{"major": 1, "minor": 2, "leafWeight": 4}]}}),
-            ),
-        ] {
-            assert_eq!(unknown_to_v2(&with(json.clone())).is_ok(), known, "{json}");
+        ];
+        for (field, spec) in &asked {
+            let error = unknown_to_v2(&with(spec.clone())).unwrap_err();
+            assert!(
+                matches!(&error, Error::Unsupported { field: f, .. } if *f == format!("linux.resources.{field}")),
+                "{error}"
+            );
+        }
+        let known = json!({
+            "memory": {"limit": 1, "swap": 2, "reservation": 3, "kernelTCP": 0, "disableOOMKiller": false},
+            "cpu": {"shares": 2, "realtimePeriod": 0},
+            "network": {},
+            "blockIO": {"weight": 5, "weightDevice": [{"major": 1, "minor": 2, "weight": 3, "leafWeight": 0}]}
+        });
+        assert!(unknown_to_v2(&with(known)).is_ok());
+        let document = include_str!("../../../../docs/RUNC-COMPAT.md");
+        let section = document.split("\n## On cgroup v2\n").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `linux.resources.")?.split('`').next());
+        let (mut told, mut code): (Vec<_>, Vec<_>) = (rows.collect(), UNKNOWN_TO_V2.map(|(field, _)| field).to_vec());
+        let mut tried: Vec<_> = asked.iter().map(|(field, _)| *field).collect();
+        for list in [&mut told, &mut code, &mut tried] {
+            list.sort_unstable();
+        }
+        assert_eq!((&told, &tried), (&code, &code));
+    }
+
+    #[test]
+    fn rdma_is_a_line_for_each_device() {
+        let lines = |json| rdma_lines(&with(serde_json::json!({"rdma": json})));
+        let both = serde_json::json!({"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "ocrdma1": {"hcaObjects": 2}, "silent": {}});
+        assert_eq!(
+            lines(both).unwrap(),
+            ["mlx5_1 hca_handle=3 hca_object=10000", "ocrdma1 hca_object=2"]
+        );
+        for bad in ["", "a b", "a\nb"] {
+            assert!(lines(serde_json::json!({bad: {"hcaHandles": 1}})).is_err(), "{bad:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
+use super::limits::rdma_lines;
 use super::members::place_of;
 use super::{put, relative};
 use crate::error::{Error, Result, Step};
@@ -137,6 +138,9 @@ impl Directory {
         for limit in resources.hugepage_limits().iter().flatten() {
             self.huge_pages(limit)?;
         }
+        for line in rdma_lines(resources)? {
+            put(&self.need("rdma", "rdma.max")?, &line)?;
+        }
         let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
         unified.sort();
         for (file, value) in unified {
@@ -167,10 +171,6 @@ impl Directory {
     }
 
     fn cpu(&self, cpu: &LinuxCpu) -> Result<()> {
-        if cpu.realtime_period().is_some_and(|n| n != 0) || cpu.realtime_runtime().is_some_and(|n| n != 0) {
-            let why = "cpu.realtimeRuntime and realtimePeriod are asked for, and this host has cgroup v2, which has no such limit";
-            return Err(Error::failed(Step::Cgroup, why));
-        }
         // An idle group has no weight of its own: the kernel takes none (cgroup-v2.rst, cpu.idle).
         if cpu.idle() == Some(0) {
             put(&self.need("cpu", "cpu.idle")?, "0")?;
@@ -365,6 +365,7 @@ mod tests {
             "pids": {"limit": 7},
             "memory": {"limit": 4096, "swap": 4096, "reservation": 1024},
             "cpu": {"shares": 1024, "quota": 20000, "cpus": "0"},
+            "rdma": {"mlx4_0": {"hcaHandles": 3}},
             "unified": {"memory.high": "2048"}
         }))
         .unwrap();
@@ -377,6 +378,7 @@ mod tests {
             ("cpu.weight", "100", "100"),
             ("cpu.max", "max 50000", "20000 50000"),
             ("cpuset.cpus", "", "0"),
+            ("rdma.max", "", "mlx4_0 hca_handle=3"),
             ("memory.high", "max", "2048"),
         ];
         for (file, before, _) in files {

@@ -1,0 +1,71 @@
+//! The device list.
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use super::Directories;
+use crate::container::cgroup::put;
+use crate::error::Result;
+
+/// What runc lets every container have: nodes of any number, the devices of config-linux.md, pseudo-terminals, /dev/net/tun.
+const NEEDED: [&str; 11] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:8 rwm",
+    "c 1:7 rwm",
+    "c 5:0 rwm",
+    "c 1:5 rwm",
+    "c 1:9 rwm",
+    "c 136:* rwm",
+    "c 5:2 rwm",
+    "c 10:200 rwm",
+];
+
+/// The same as rules, for v2's program.
+pub(in crate::container::cgroup) fn needed() -> Vec<LinuxDeviceCgroup> {
+    let parsed = NEEDED.iter().map(|line| {
+        let mut fields = line.split([' ', ':']);
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
+        let typ = if fields.next() == Some("b") {
+            LinuxDeviceType::B
+        } else {
+            LinuxDeviceType::C
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(typ))
+            .set_major(number(fields.next()))
+            .set_minor(number(fields.next()));
+        rule.set_access(fields.next().map(str::to_owned));
+        rule
+    });
+    parsed.collect()
+}
+
+impl Directories {
+    /// The device list: the spec's rules, and behind them what every container needs, as runc has it.
+    pub(in crate::container::cgroup) fn devices_as_asked(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        // Rules that every engine writes, and that a user can have nowhere (runc does the same).
+        if !self.delegation.has("devices") {
+            return Ok(());
+        }
+        rules.iter().try_for_each(|rule| self.device(rule))?;
+        let file = self.need("devices")?.join("devices.allow");
+        NEEDED.iter().try_for_each(|rule| put(&file, rule))
+    }
+
+    /// The device list from nothing: the vetted rules and no others.
+    pub(in crate::container::cgroup) fn devices_as_vetted(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        if rules.is_empty() && !self.delegation.has("devices") {
+            return Ok(());
+        }
+        put(&self.need("devices")?.join("devices.deny"), "a")?;
+        // In their order, denials too: what the spec takes out of what is allowed.
+        rules.iter().try_for_each(|rule| self.device(rule))
+    }
+
+    fn device(&self, rule: &LinuxDeviceCgroup) -> Result<()> {
+        let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
+        put(&self.need("devices")?.join(file), &rule.to_string())
+    }
+}
