@@ -25,7 +25,7 @@ pub mod update;
 pub mod valid;
 
 pub use create::create;
-pub use delete::delete;
+pub use delete::{Deleted, Left, delete};
 pub use exec::exec;
 pub use foreground::run;
 pub use kill::kill;

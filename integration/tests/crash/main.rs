@@ -7,6 +7,8 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+mod damaged;
+
 use integration::command::{limit, until};
 use integration::{Bundle, Container, Policy, leaks};
 use nix::sys::signal::{Signal, kill};

@@ -1,9 +1,9 @@
 //! `delete`.
 
-use super::Global;
+use super::{Global, log};
 use crate::audit::record::How;
 use crate::audit::{Event, Trail};
-use crate::container::{self, Force};
+use crate::container::{self, Deleted, Force, Left};
 use crate::error::Result;
 
 /// Delete a stopped container and what it held
@@ -26,7 +26,16 @@ impl Args {
         let (settings, id) = (global.settings(), super::id(&self.id)?);
         // It goes with the state. Deleting never depends on a log.
         let trail = Trail::load(&settings.root, &id);
-        container::delete(&settings, &id, force)?;
+        if let Deleted::Unread { damage, left } = container::delete(&settings, &id, force)? {
+            log::warn(&match left {
+                Left::Nothing => format!(
+                    "{damage}; container {id} was found by its pid file: nothing of it is left, but its poststop hooks did not run"
+                ),
+                Left::Unknown => format!(
+                    "{damage}; the directory was removed, and what may still run of container {id} was let be: look for a cgroup with its id"
+                ),
+            });
+        }
         if let Ok(Some(trail)) = trail {
             let how = if force == Force::Kill {
                 How::Forced

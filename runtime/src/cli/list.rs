@@ -1,6 +1,6 @@
 //! `list`.
 
-use super::{Global, output};
+use super::{Global, log, output};
 use crate::container::{self, ListEntry, roots};
 use crate::error::Result;
 
@@ -27,7 +27,14 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let settings = global.settings();
         let all = match &global.root {
-            Some(_) => container::list(&settings)?,
+            Some(_) => {
+                // One that is damaged does not hide the others (runc says the same, and 0).
+                let (entries, damaged) = container::list(&settings)?;
+                for error in &damaged {
+                    log::warn(&error.to_string());
+                }
+                entries
+            }
             None => container::list_all(&roots::all(&settings.root), &settings),
         };
         match self.format {

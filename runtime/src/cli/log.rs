@@ -75,6 +75,11 @@ pub(super) fn report(error: &Error, target: &Target) {
     say(&line);
 }
 
+/// What a person should know of a command that did what it was asked. Not for the log: there is one record for each failure.
+pub(super) fn warn(text: &str) {
+    say(&format!("gabion: {}", one_line(text)));
+}
+
 /// stderr may be closed: there is nobody else to tell then.
 fn say(line: &str) {
     drop(writeln!(io::stderr().lock(), "{line}"));

@@ -185,7 +185,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     let new_user = entry.new.contains(&NsType::User);
     let pid = spawn::spawn(entry, setup, &ours)?;
     let init = Init::now(pid.as_raw())?;
-    dir.write_init(init)?;
+    dir.write_init(init, &record.cgroup)?;
     into_cgroup(record, pid)?;
     if new_user {
         id_maps::write(record.hardened.spec(), pid)?;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::options::{Force, Settings};
-use crate::container::state::{Init, Record, StateDir, Status};
+use crate::container::state::{self, Init, Record, StateDir, Status};
 use crate::container::{hooks, kill, query};
 use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
@@ -14,35 +14,101 @@ use crate::request::ContainerId;
 /// How long a killed process may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Deletes a stopped container; with `force`, ends a running one first.
+/// How a container went.
+#[must_use]
+#[derive(Debug)]
+pub enum Deleted {
+    /// Nothing of it is left.
+    Whole,
+    /// Its state could not be read, and is gone too.
+    Unread { damage: Error, left: Left },
+}
+
+/// What may be left of a container whose state could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Its processes and its cgroup were found without the state. Its poststop hooks did not run.
+    Nothing,
+    /// Nothing that can be trusted tells which processes and which cgroup were its own: they were let be.
+    Unknown,
+}
+
+/// Deletes a stopped container; with `force`, ends a running one first, and removes one whose state is damaged.
 ///
 /// # Errors
 /// It runs and `force` is not given; something of it cannot be removed (its state then stays, to try again).
-pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<()> {
-    let dir = match StateDir::open(&settings.root, id) {
+pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Deleted> {
+    let dir = match (StateDir::open(&settings.root, id), force) {
         // runc: what is to be gone is gone.
-        Err(Error::NotFound { .. }) if force == Force::Kill => return Ok(()),
-        other => other?,
-    };
-    let status = query::status(&dir)?;
-    match (status, force) {
-        (Status::Stopped, _) | (_, Force::Kill) => {}
-        // runc lets a container go that was created and never started.
-        (Status::Created, Force::Refuse) => {}
-        (status, Force::Refuse) => {
-            return Err(Error::WrongState {
-                id: id.to_string(),
-                status: status.as_str(),
-                wanted: "stopped",
-            });
+        (Err(Error::NotFound { .. }), Force::Kill) => return Ok(Deleted::Whole),
+        // Others could write there: nothing in it may name what is to be killed.
+        (Err(damage @ Error::State { .. }), Force::Kill) => {
+            state::remove(&settings.root.join(id.as_str()))?;
+            let left = Left::Unknown;
+            return Ok(Deleted::Unread { damage, left });
         }
+        (other, _) => other?,
+    };
+    if force == Force::Refuse {
+        has_ended(&dir, id).map_err(with_remedy)?;
     }
-    let record = dir.record();
-    clear(&dir)?;
-    if let Ok(record) = record {
-        poststop(&record);
+    match dir.record() {
+        Ok(record) => {
+            clear(&dir)?;
+            poststop(&record);
+            Ok(Deleted::Whole)
+        }
+        Err(damage) if force == Force::Kill && !never_written(&damage) => {
+            let left = salvage(&dir)?;
+            Ok(Deleted::Unread { damage, left })
+        }
+        Err(_) => clear(&dir).map_err(with_remedy).map(|()| Deleted::Whole),
     }
-    Ok(())
+}
+
+fn with_remedy(error: Error) -> Error {
+    match error {
+        Error::State { path, why } => {
+            let why = format!("{why}; remedy: `delete --force`, which clears away what can be found of it");
+            Error::State { path, why }
+        }
+        other => other,
+    }
+}
+
+/// runc lets a container go, too, that was created and never started.
+fn has_ended(dir: &StateDir, id: &ContainerId) -> Result<()> {
+    match query::status(dir)? {
+        Status::Stopped | Status::Created => Ok(()),
+        status => Err(Error::WrongState {
+            id: id.to_string(),
+            status: status.as_str(),
+            wanted: "stopped",
+        }),
+    }
+}
+
+/// Its maker died before it was written: nothing but the directory was made.
+fn never_written(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Without its state: by the first process, and by the cgroup that is written down beside its pid.
+fn salvage(dir: &StateDir) -> Result<Left> {
+    let left = match dir.traces() {
+        Ok(Some((init, cgroup))) => {
+            end(dir, init, Some(&cgroup))?;
+            Cgroup::open(&cgroup).remove()?;
+            Left::Nothing
+        }
+        Ok(None) => Left::Unknown,
+        Err(error) => {
+            tracing::debug!(%error, "the pid file");
+            Left::Unknown
+        }
+    };
+    dir.remove()?;
+    Ok(left)
 }
 
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
@@ -54,24 +120,17 @@ pub fn clear(dir: &StateDir) -> Result<()> {
 /// Ends every process and removes the cgroup; the state stays.
 pub fn empty(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
-        end(dir, init)?;
+        end(dir, init, None)?;
     }
     match dir.record() {
-        Ok(record) => remove_cgroup(&record)?,
-        // Died before it was written: nothing but the directory was made.
-        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Ok(record) => Cgroup::open(&record.cgroup).remove(),
+        Err(error) if never_written(&error) => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
-fn remove_cgroup(record: &Record) -> Result<()> {
-    let cgroup = Cgroup::open(&record.cgroup);
-    // Frozen processes cannot die.
-    cgroup.remove()
-}
-
-fn end(dir: &StateDir, init: Init) -> Result<()> {
+/// `cgroup` where it is known already: most often nobody has to look.
+fn end(dir: &StateDir, init: Init, cgroup: Option<&CgroupRecord>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
@@ -83,9 +142,9 @@ fn end(dir: &StateDir, init: Init) -> Result<()> {
         // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
         if pause > Duration::from_millis(2) && !looked {
             looked = true;
-            let record = dir.record()?;
-            if query::frozen(&record)? {
-                Cgroup::open(&record.cgroup).thaw()?;
+            let cgroup = cgroup.map_or_else(|| dir.record().map(|r| r.cgroup), |known| Ok(known.clone()))?;
+            if query::frozen(&cgroup)? {
+                Cgroup::open(&cgroup).thaw()?;
             }
         }
         if Instant::now() > deadline {

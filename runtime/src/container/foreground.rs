@@ -17,7 +17,7 @@ use oci_spec::runtime::Process;
 
 use crate::container::create::{console_socket, create_on};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
-use crate::container::{create, delete, start};
+use crate::container::{Deleted, create, delete, start};
 use crate::error::{Error, Result, Step};
 use crate::hardened::Hardened;
 use crate::host::collect::Handles;
@@ -52,7 +52,10 @@ pub fn run(
     started(settings, options)?;
     let code = wait(Pid::from_raw(pid), terminal);
     if keep == Keep::Remove {
-        delete(settings, &options.id, Force::Kill)?;
+        match delete(settings, &options.id, Force::Kill)? {
+            Deleted::Whole => {}
+            Deleted::Unread { damage, .. } => return Err(damage),
+        }
     }
     code
 }

@@ -25,7 +25,7 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
         return Err(Error::failed(Step::Cgroup, why));
     }
     cgroup.freeze()?;
-    if query::frozen(&record)? {
+    if query::frozen(&record.cgroup)? {
         Ok(())
     } else {
         Err(Error::failed(
@@ -47,7 +47,7 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
     let record = dir.record()?;
     Cgroup::open(&record.cgroup).thaw()?;
-    if query::frozen(&record)? {
+    if query::frozen(&record.cgroup)? {
         return Err(Error::failed(
             Step::Cgroup,
             "the kernel still shows the container as frozen",

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::namespace;
 use crate::container::options::{ListEntry, Settings};
-use crate::container::state::{self, Record, StateDir, Status};
+use crate::container::state::{self, StateDir, Status};
 use crate::error::{Error, Result};
 use crate::request::ContainerId;
 
@@ -31,14 +31,14 @@ pub fn status(dir: &StateDir) -> Result<Status> {
         return Ok(Status::Creating);
     }
     // Before «created»: one that waits for `start` can be frozen, too, and would not hear it.
-    if frozen(&dir.record()?)? {
+    if frozen(&dir.record()?.cgroup)? {
         return Ok(Status::Paused);
     }
     Ok(if waits { Status::Created } else { Status::Running })
 }
 
 /// Whether the freezer holds the container's processes.
-pub fn frozen(record: &Record) -> Result<bool> {
+pub fn frozen(cgroup: &CgroupRecord) -> Result<bool> {
     let read = |path: &Path| match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -48,7 +48,7 @@ pub fn frozen(record: &Record) -> Result<bool> {
             source: e,
         }),
     };
-    for file in record.cgroup.freezer_files() {
+    for file in cgroup.freezer_files() {
         // v1 shows a word (freezer-subsystem.rst), v2 a digit.
         if let Some(state) = read(&file)? {
             return Ok(!matches!(state.trim(), "THAWED" | "0"));
@@ -117,17 +117,17 @@ fn user_name(uid: u32) -> String {
     found.unwrap_or_else(|| uid.to_string())
 }
 
-/// Every container below the root. One that is deleted meanwhile is left out.
-pub fn list(settings: &Settings) -> Result<Vec<ListEntry>> {
-    let mut entries = Vec::new();
+/// Every container below the root, and why others cannot be told of. One that is deleted meanwhile is left out.
+pub fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     for id in state::ids(&settings.root)? {
         match entry(settings, &id) {
             Ok(entry) => entries.push(entry),
             Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+            Err(error) => damaged.push(error),
         }
     }
-    Ok(entries)
+    Ok((entries, damaged))
 }
 
 /// Every container below these roots. They may be other runtimes' too: what is not ours is left out.

@@ -1,10 +1,10 @@
 //! What gabion keeps of a container, in its own root-only directory, and what it can say of it.
 //!
 //! `state.json` is written once, before anything of the container exists, so that a crash at any later point leaves enough to
-//! clean up by. The first process's pid follows in its own small file. Status is never stored: it is read off the kernel.
+//! clean up by. The first process's pid follows in its own small file, with the cgroup once more: either file is enough to clear
+//! up by. Status is never stored: it is read off the kernel.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::request::ContainerId;
 
+mod files;
 mod init;
 mod record;
 mod root;
@@ -32,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const PID: &str = "pid";
+/// The largest file that is read. A config.json has at most 8 MiB, and the state has it once.
+const LARGEST: u64 = 64 << 20;
 /// Locked by whoever changes `state.json` of a container that is there.
 const TURN: &str = "update.lock";
 /// The socket on which the created process waits for `start`; its absence means that it was started.
@@ -111,76 +114,25 @@ impl StateDir {
 
     /// Writes `state.json`.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record).map_err(|e| Error::State {
-            path: self.path.join(STATE),
-            why: e.to_string(),
-        })?;
+        let text = serde_json::to_vec(record).map_err(|e| self.damaged(STATE, e.to_string()))?;
         self.write_file(STATE, &text)
-    }
-
-    /// Writes the first process's pid.
-    pub fn write_init(&self, init: Init) -> Result<()> {
-        self.write_file(PID, format!("{} {}\n", init.pid, init.start).as_bytes())
-    }
-
-    /// Whole or not at all: a temporary file, then rename(2).
-    fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.new"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)
-            .map_err(Error::file("write", &temporary))?;
-        file.write_all(content).map_err(Error::file("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(Error::file("write", path))
     }
 
     /// Reads `state.json`.
     pub fn record(&self) -> Result<Record> {
-        let path = self.path.join(STATE);
-        let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::State {
-            path: path.clone(),
-            why: e.to_string(),
-        })?;
+        let text = self.read_file(STATE)?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| self.damaged(STATE, e.to_string()))?;
         if record.version != VERSION {
             let why = format!(
                 "written by another version of gabion (format {}, ours is {VERSION})",
                 record.version
             );
-            return Err(Error::State { path, why });
+            return Err(self.damaged(STATE, why));
+        }
+        if !self.is_of(record.id.as_str()) {
+            return Err(self.damaged(STATE, format!("it is of another container, {}", record.id)));
         }
         Ok(record)
-    }
-
-    /// The first process, if one was made.
-    pub fn init(&self) -> Result<Option<Init>> {
-        let path = self.path.join(PID);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => {
-                return Err(Error::File {
-                    doing: "read",
-                    path,
-                    source: e,
-                });
-            }
-        };
-        let parsed = text.split_once(' ').and_then(|(pid, start)| {
-            Some(Init {
-                pid: pid.parse().ok()?,
-                start: start.trim_end().parse().ok()?,
-            })
-        });
-        parsed.map(Some).ok_or_else(|| Error::State {
-            path,
-            why: "not a pid and a start time".to_owned(),
-        })
     }
 
     /// Whether somebody is making this container right now.
@@ -261,13 +213,14 @@ impl StateDir {
     }
 
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File {
-                doing: "remove",
-                path: self.path.clone(),
-                source: e,
-            }),
-            _ => Ok(()),
-        }
+        remove(&self.path)
+    }
+}
+
+/// Removes a container's directory; no symlink in it is followed.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+        _ => Ok(()),
     }
 }
