@@ -54,8 +54,10 @@ pub struct Hole {
     pub target: PathBuf,
     /// Bytes.
     pub size: u64,
-    /// Permission bits for a mount point that the image does not have; an existing one keeps its own.
+    /// Permission bits, of the hole itself and nothing in it.
     pub mode: u32,
+    /// Whether they were asked for. Otherwise a directory that the image has there keeps its own.
+    pub mode_asked: bool,
 }
 
 /// A namespace that is joined by path.

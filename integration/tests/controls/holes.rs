@@ -89,6 +89,23 @@ fn a_declared_hole_keeps_the_images_content_and_owner() {
     outcome.denied("exec-file=/var/lib/app/p", "EACCES at exec");
 }
 
+/// What was asked for holds over what the image has there: its owner is root, and the service is not.
+#[test]
+fn a_mode_that_is_asked_for_replaces_the_images() {
+    if !hardens() {
+        return;
+    }
+    let outcome = |hole: &str| {
+        let mut bundle = Bundle::new("holes-mode");
+        let dir = bundle.rootfs().join("var/lib/app");
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        bundle.config.user(1000).capabilities(&[]).annotation(ANNOTATION, hole);
+        hardened(bundle, &["create-file=/var/lib/app/new"])
+    };
+    outcome("/var/lib/app").denied("create-file=/var/lib/app/new", "EACCES");
+    outcome("/var/lib/app:mode=1777").ok("create-file=/var/lib/app/new");
+}
+
 #[test]
 fn content_that_does_not_fit_is_a_refusal_that_names_the_size() {
     if !hardens() {

@@ -83,6 +83,7 @@ impl Control for Holes {
                 target,
                 size,
                 mode,
+                mode_asked: false,
             });
         }
         // A hole within another has to be mounted after it.
@@ -188,12 +189,19 @@ fn vet(asked: Asked, cx: &Context<'_>, findings: &mut Findings) -> Option<Hole> 
             None
         }
         None => Some(Hole {
+            mode: asked.mode.unwrap_or_else(|| usual_mode(&target)),
             path: asked.path,
             target,
             size: size.0,
-            mode: asked.mode.unwrap_or(0o755),
+            mode_asked: asked.mode.is_some(),
         }),
     }
+}
+
+/// A default hole that is declared for its size is still everybody's.
+fn usual_mode(target: &Path) -> u32 {
+    let default = DEFAULTS.iter().find(|(path, ..)| target == Path::new(path));
+    default.map_or(0o755, |(_, _, mode)| *mode)
 }
 
 fn forbidden(path: &Path) -> bool {

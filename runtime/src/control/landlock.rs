@@ -299,6 +299,7 @@ mod tests {
             target: "/var/tmp".into(),
             size: 1,
             mode: 0o1777,
+            mode_asked: false,
         });
         let cx = Context {
             request: &request,

@@ -52,6 +52,12 @@ fn dig_one(root: BorrowedFd<'_>, hole: &Hole) -> Result<()> {
         fsmount::create("tmpfs", "hole", &options, attributes).map_err(failed("make a tmpfs for", &hole.path))?;
     if existed {
         copy_up(place.as_fd(), made.as_fd(), &hole.path).map_err(|e| no_room(e, hole))?;
+        if hole.mode_asked {
+            let bits = Mode::from_bits_truncate(hole.mode);
+            // By its name: what fsmount gives is no descriptor to change things by.
+            nix::sys::stat::fchmodat(Some(made.as_raw_fd()), ".", bits, FchmodatFlags::FollowSymlink)
+                .map_err(failed("set the mode of", &hole.path))?;
+        }
     }
     sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach the hole at", &hole.path))
 }
