@@ -15,6 +15,7 @@
 mod acts;
 mod errno;
 mod sys;
+mod without;
 
 use acts::{Act, Answer, find};
 
@@ -23,6 +24,9 @@ fn main() {
     if words.is_empty() {
         acts::print_all();
         std::process::exit(2);
+    }
+    if words[0] == "--without" {
+        without::become_program(&words[1..]);
     }
     match parse(&words) {
         Ok(calls) => calls.iter().for_each(|(act, arg)| run(act, arg.as_deref())),

@@ -1,8 +1,11 @@
 //! `landlock`: what is not a hole is neither written nor are files executed from a hole.
 
 use crate::{check, errno, hardens};
-use integration::{Bundle, Case, Container, Policy};
+use integration::outcome::answers;
+use integration::{Bundle, Case, Container, Policy, binaries};
+use serde_json::Value;
 use std::fs;
+use std::process::Command;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -72,6 +75,70 @@ fn stdio_can_be_opened_again() {
     let answer = format!("{outcome:?}");
     assert!(answer.contains("write-file=/dev/stdout"), "{answer}");
     assert!(!answer.contains("EACCES") && !answer.contains("EPERM"), "{answer}");
+}
+
+/// The level that the kernel itself names, asked without gabion.
+fn level_of_the_kernel() -> u32 {
+    let done = Command::new(binaries::probe()).arg("landlock-abi").output().unwrap();
+    let said = answers(&String::from_utf8(done.stdout).unwrap());
+    let level = said["landlock-abi"].strip_prefix("ok ");
+    level
+        .unwrap_or_else(|| panic!("no Landlock here: {said:?}"))
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn the_level_reached_is_recorded_and_is_the_kernels() {
+    if !hardens() {
+        return;
+    }
+    let level = level_of_the_kernel();
+    eprintln!("Landlock ABI {level}");
+    let container = Container::new(Bundle::new("landlock-level")).policy(&Policy::hardened());
+    container.run_detached().ok();
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+
+    let state = json(&fs::read_to_string(container.bundle.state().join(container.id()).join("state.json")).unwrap());
+    assert_eq!(state["hardened"]["plan"]["landlock"]["abi"], level, "{state}");
+
+    let attest = json(&container.op(&["attest", "--format", "json", container.id()]).ok().out);
+    let facts = attest["facts"].as_array().unwrap();
+    let domain = facts.iter().find(|fact| fact["control"] == "landlock").unwrap();
+    assert_eq!(domain["expected"], format!("domain of ABI {level}"), "{attest}");
+
+    let audit = fs::read_to_string(container.bundle.dir.join("audit.jsonl")).unwrap();
+    let created = audit
+        .lines()
+        .map(json)
+        .find(|record| record["event"] == "create")
+        .unwrap();
+    let changes = created["changes"].as_array().unwrap();
+    let recorded = changes.iter().find(|change| change["control"] == "landlock").unwrap();
+    let text = recorded["to"].as_str().unwrap();
+    assert!(text.starts_with(&format!("ABI {level}, ")), "{created}");
+}
+
+/// What a level brings is in force, not only written down.
+#[test]
+fn what_the_level_brings_is_in_force() {
+    if !hardens() {
+        return;
+    }
+    let act = "truncate=/etc/hostname";
+    let run = |policy: &Policy| {
+        Container::new(Bundle::new("landlock-truncate"))
+            .policy(policy)
+            .acts(&[act])
+    };
+    run(&Policy::permissive()).ok(act);
+    let alone = run(&Policy::permissive().enforce("landlock"));
+    // ABI 3 of Linux 6.2.
+    if level_of_the_kernel() >= 3 {
+        alone.denied(act, "EACCES");
+    } else {
+        alone.ok(act);
+    }
 }
 
 /// The kernel is new enough here for this to be a fact and not a hope.

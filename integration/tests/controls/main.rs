@@ -13,6 +13,7 @@ mod exec;
 mod fds;
 mod holes;
 mod hooks;
+mod kernel;
 mod landlock;
 mod lsm;
 mod masked_paths;

@@ -105,6 +105,12 @@ pub(super) fn mmap_exec(_: &str) -> Answer {
     sys::map(4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, true).map(|_| String::new())
 }
 
+/// By its path: no descriptor was opened for writing before.
+pub(super) fn truncate(arg: &str) -> Answer {
+    let file = path(arg);
+    done(call("truncate", libc::SYS_truncate, &[file.as_ptr() as usize, 1]))
+}
+
 /// `chown=PATH,UID`
 pub(super) fn chown(arg: &str) -> Answer {
     let (file, uid) = arg.split_once(',').unwrap_or((arg, "1"));

@@ -129,6 +129,24 @@ pub(super) fn keyctl(_: &str) -> Answer {
     call("keyctl", libc::SYS_keyctl, &[0, session, 0]).map(|id| format!("session={id}"))
 }
 
+/// What SELinux labels the session keyring.
+pub(super) fn key_label(_: &str) -> Answer {
+    const GET_SECURITY: usize = 17;
+    let session = (-3isize).cast_unsigned();
+    let mut label = [0u8; 512];
+    let words = [GET_SECURITY, session, label.as_mut_ptr() as usize, label.len()];
+    let length = call("keyctl", libc::SYS_keyctl, &words)?.min(label.len());
+    let label = String::from_utf8_lossy(&label[..length]);
+    Ok(label.trim_end_matches('\0').to_owned())
+}
+
+/// The level that the kernel itself names (landlock_create_ruleset(2), VERSION).
+pub(super) fn landlock_abi(_: &str) -> Answer {
+    const VERSION: usize = 1;
+    let abi = call("landlock", libc::SYS_landlock_create_ruleset, &[0, 0, VERSION])?;
+    Ok(abi.to_string())
+}
+
 pub(super) fn add_key(_: &str) -> Answer {
     let (kind, name, payload) = (c"user", c"probe", c"x");
     let process = (-2isize).cast_unsigned();
