@@ -55,11 +55,13 @@ impl Podman {
         self
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// `before` is for the shell that podman takes the place of.
+    fn command(&self, before: &str, args: &[&str]) -> Command {
         let below = |name: &str| self.bundle.dir.join(name).display().to_string();
         // Without CAP_SYS_RESOURCE podman could not give containers its usual limits.
         let mut command = Command::new("bash");
-        command.args(["-c", "ulimit -n 4096; ulimit -u 10000; exec podman \"$@\"", "podman"]);
+        let shell = format!("ulimit -n 4096; ulimit -u 10000; {before} exec podman \"$@\"");
+        command.args(["-c", &shell, "podman"]);
         command.args([
             "--root",
             &below("p"),
@@ -81,7 +83,13 @@ impl Podman {
 
     #[track_caller]
     pub fn call(&self, args: &[&str]) -> Done {
-        Running::start(self.command(args), &self.bundle.dir).wait(limit(60))
+        self.call_after("", args)
+    }
+
+    /// With descriptors or variables of the caller's.
+    #[track_caller]
+    pub fn call_after(&self, before: &str, args: &[&str]) -> Done {
+        Running::start(self.command(before, args), &self.bundle.dir).wait(limit(60))
     }
 
     /// A name that nobody else on this machine uses.

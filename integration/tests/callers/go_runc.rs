@@ -1,6 +1,6 @@
 //! containerd's go-runc.
 
-use integration::command::run;
+use integration::command::{limit, run, until};
 use integration::{Bundle, Container, Done, Runtime};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -29,10 +29,17 @@ impl GoRunc {
     }
 
     fn call(&self, args: &[&str]) -> Done {
+        self.call_with("", args)
+    }
+
+    /// `redirect` opens descriptors of the caller's.
+    fn call_with(&self, redirect: &str, args: &[&str]) -> Done {
         // go-runc's children die with the thread that started them, and only they: this parent ends with each call.
         let mut command = Command::new("bash");
         command
-            .args(["-c", r#"setpriv --pdeathsig KILL "$@"; exit $?"#, "go-runc"])
+            .arg("-c")
+            .arg(format!(r#"{redirect} setpriv --pdeathsig KILL "$@"; exit $?"#))
+            .arg("go-runc")
             .arg(&self.container.runtime.program)
             .args(["--root"])
             .arg(self.container.bundle.state());
@@ -119,6 +126,56 @@ fn go_runc_s_calls_from_create_to_delete() {
     runc.container.wait_status("stopped");
     runc.call(&["delete", &id]).ok();
     assert!(runc.errors().is_empty(), "{:?}", runc.errors());
+}
+
+/// `CreateOpts.ExtraFiles`: descriptors from 3 on, and their number.
+#[test]
+fn extra_files_are_the_workload_s() {
+    let mut runc = GoRunc::new("gorunc-files");
+    let script =
+        "cat <&3 >&4; for n in 5 6 7 8 9; do test -e /proc/self/fd/$n && echo stray $n >&4; done; echo end >&4";
+    runc.container.bundle.config.args(&["/bin/sh", "-c", script]);
+    runc.container.bundle.write_config();
+    let (id, bundle) = (runc.container.id().to_owned(), runc.container.path());
+    let (given, written) = (
+        runc.container.bundle.dir.join("given"),
+        runc.container.bundle.dir.join("written"),
+    );
+    std::fs::write(&given, "from the caller\n").unwrap();
+    let redirect = format!("exec 3<{} 4>{} 5</dev/null;", given.display(), written.display());
+    runc.call_with(&redirect, &["create", "--bundle", &bundle, "--preserve-fds", "2", &id])
+        .ok();
+    runc.call(&["start", &id]).ok();
+    let text = || std::fs::read_to_string(&written).unwrap();
+    assert!(until(limit(20), || text().ends_with("end\n")), "{}", text());
+    assert_eq!(text(), "from the caller\nend\n");
+    runc.container.wait_status("stopped");
+    // More than are open: another one must not stand in.
+    runc.call(&["delete", &id]).ok();
+    let done = runc
+        .call(&["create", "--bundle", &bundle, "--preserve-fds", "1", &id])
+        .fails_with(1);
+    assert!(done.err.contains("--preserve-fds"), "{done}");
+}
+
+/// Socket activation (sd_listen_fds(3)): what is meant for this very process goes on to the workload, anything else does not.
+#[test]
+fn a_socket_that_is_meant_for_the_runtime_is_the_workload_s() {
+    for (meant_for, told) in [("$$", "1 1 from the caller"), ("1", "none")] {
+        let mut bundle = Bundle::with_busybox("listen-fds");
+        let script = "test -n \"$LISTEN_FDS\" || test -e /proc/self/fd/3 || exec echo none; echo $LISTEN_FDS $LISTEN_PID $(cat <&3)";
+        bundle.config.args(&["/bin/sh", "-c", script]);
+        let container = Container::of(Runtime::gabion(), bundle);
+        let given = container.bundle.dir.join("given");
+        std::fs::write(&given, "from the caller\n").unwrap();
+        let inner = container.command(&["run", "--bundle", &container.path(), container.id()]);
+        let mut command = Command::new("bash");
+        let shell = format!(r#"exec 3<"$0"; LISTEN_FDS=1 LISTEN_PID={meant_for} exec "$@""#);
+        command.arg("-c").arg(shell).arg(&given);
+        command.arg(inner.get_program()).args(inner.get_args());
+        let done = run(command, &container.bundle.dir).ok();
+        assert_eq!(done.out.trim(), told, "LISTEN_PID={meant_for}: {done}");
+    }
 }
 
 #[test]

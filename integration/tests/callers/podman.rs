@@ -135,3 +135,23 @@ fn podman_shows_a_refusal_as_it_is() {
     assert_ne!(done.code, 0, "{done}");
     done.says(&["refused [namespaces.host-network]", "--network host"]);
 }
+
+/// podman and conmon pass them through: by number, and as socket activation.
+#[test]
+fn descriptors_that_podman_is_given() {
+    let Some(podman) = Podman::new("podman-fds", "hardened") else {
+        return;
+    };
+    let given = podman.bundle.dir.join("given");
+    std::fs::write(&given, "from the caller\n").unwrap();
+    let open = format!("exec 3<{};", given.display());
+    let script = "echo $LISTEN_FDS $(cat <&3)";
+    let run = ["run", "--rm", "--network", "none"];
+    let words = |flags: &[&'static str]| [&run[..], flags, &["img", "sh", "-c", script]].concat();
+    let preserved = podman.call_after(&open, &words(&["--preserve-fds", "1"])).ok();
+    assert_eq!(preserved.out, "from the caller\n");
+    let activated = podman
+        .call_after(&format!("{open} export LISTEN_FDS=1 LISTEN_PID=$$;"), &words(&[]))
+        .ok();
+    assert_eq!(activated.out, "1 from the caller\n");
+}
