@@ -47,6 +47,23 @@ impl std::str::FromStr for Size {
     }
 }
 
+/// For a person who reads: `512 MiB`; what is no whole number of a unit has its bytes beside it.
+pub fn in_words(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return format!("{bytes} bytes");
+    };
+    // The largest unit that it is a whole number of, as long as that number can be read at a glance.
+    let whole = units
+        .into_iter()
+        .find(|(shift, _)| bytes.trailing_zeros() >= *shift && (1..100_000).contains(&(bytes >> shift)));
+    if let Some((shift, unit)) = whole {
+        return format!("{} {unit}", bytes >> shift);
+    }
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    format!("{}.{} {unit} ({bytes})", tenths / 10, tenths % 10)
+}
+
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (shift, unit) in [(30, "g"), (20, "m"), (10, "k")] {
@@ -96,6 +113,23 @@ mod tests {
     fn what_is_not_a_size_is_an_error() {
         for text in ["", "m", "-1", "1.5g", "10q", "99999999999999999999", "99999999999g"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_at_a_glance() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1000, "1000 bytes"),
+            (64 << 10, "64 KiB"),
+            (64 << 20, "64 MiB"),
+            (1536 << 20, "1536 MiB"),
+            (2 << 30, "2 GiB"),
+            ((2 << 30) - 4096, "1.9 GiB (2147479552)"),
+            (12_487_712_768, "11.6 GiB (12487712768)"),
+            (u64::MAX, "17179869183.9 GiB (18446744073709551615)"),
+        ] {
+            assert_eq!(in_words(bytes), text);
         }
     }
 }

@@ -113,12 +113,17 @@ impl Control for Capabilities {
 
 /// A set of the process lies within what was granted. It may hold less: a service drops what it does not need.
 fn within(key: &str, allowed: u64, seen: Option<u64>) -> Fact {
-    let expected = format!("{key} within {allowed:016x}");
+    let expected = format!("{key} within {}", shown(allowed));
     match seen {
         None => Fact::unknown(ControlId::Capabilities, expected, format!("{key} not shown")),
         Some(seen) => {
             let holds = if seen & !allowed == 0 { Holds::Yes } else { Holds::No };
-            Fact::judged(ControlId::Capabilities, expected, format!("{key} {seen:016x}"), holds)
+            Fact::judged(
+                ControlId::Capabilities,
+                expected,
+                format!("{key} {}", shown(seen)),
+                holds,
+            )
         }
     }
 }
@@ -246,6 +251,26 @@ fn names(set: &HashSet<Capability>) -> String {
 pub fn bit(cap: Capability) -> u64 {
     use std::str::FromStr;
     caps::Capability::from_str(&format!("CAP_{cap}")).map_or(0, |c| 1_u64 << c.index())
+}
+
+/// A kernel's mask by name; bits that have none as a number.
+pub fn shown(mask: u64) -> String {
+    let mut known: Vec<(u8, String)> = caps::all().into_iter().map(|c| (c.index(), c.to_string())).collect();
+    known.sort();
+    let mut left = mask;
+    let mut names = Vec::new();
+    for (index, name) in known.iter().filter(|(index, _)| mask & (1 << index) != 0) {
+        left &= !(1 << index);
+        names.push(name.trim_start_matches("CAP_").to_owned());
+    }
+    if left != 0 {
+        names.push(format!("{left:#x}"));
+    }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(" ")
+    }
 }
 
 /// A capability set as a kernel mask.
@@ -377,6 +402,13 @@ mod tests {
         assert_eq!(holds(&seen(chown)), [Holds::Yes; 5]);
         assert!(holds(&seen(chown | bit(Capability::SysAdmin))).contains(&Holds::No));
         assert_eq!(holds(&Observed::default()), [Holds::Unknown; 5]);
+    }
+
+    #[test]
+    fn masks_are_shown_by_name() {
+        assert_eq!(shown(0), "none");
+        assert_eq!(shown(bit(Capability::Kill) | bit(Capability::Chown)), "CHOWN KILL");
+        assert_eq!(shown(1 | 1 << 62), "CHOWN 0x4000000000000000");
     }
 
     #[test]

@@ -102,8 +102,8 @@ fn pids(resources: &mut LinuxResources, cx: &Context<'_>, findings: &mut Finding
             above_max(
                 "pids-above-max",
                 at,
-                limit,
-                u64::from(policy.max_pids),
+                limit.to_string(),
+                policy.max_pids.to_string(),
                 "max_pids",
                 cx,
                 findings,
@@ -121,21 +121,29 @@ fn pids(resources: &mut LinuxResources, cx: &Context<'_>, findings: &mut Finding
     let limit = u64::from(policy.pids)
         .min(cx.host.parent_pids.unwrap_or(u64::MAX))
         .max(1);
-    bounded(at, asked, limit, "a fork bomb must stay inside", findings);
+    bounded(at, asked, limit.to_string(), "a fork bomb must stay inside", findings);
     let mut pids = LinuxPids::default();
     pids.set_limit(signed(limit));
     resources.set_pids(Some(pids));
 }
 
 /// Records a bound where there was none: added to silence, or in the place of a number that means «unlimited».
-fn bounded(at: &str, asked: Option<i64>, limit: u64, why: &str, findings: &mut Findings) {
+fn bounded(at: &str, asked: Option<i64>, limit: String, why: &str, findings: &mut Findings) {
     match unlimited(asked) {
-        None => findings.added(at, limit.to_string(), why),
-        Some(from) => findings.tightened(at, from, limit.to_string(), why),
+        None => findings.added(at, limit, why),
+        Some(from) => findings.tightened(at, from, limit, why),
     }
 }
 
-fn above_max(code: &'static str, at: &str, asked: u64, max: u64, key: &str, cx: &Context<'_>, findings: &mut Findings) {
+fn above_max(
+    code: &'static str,
+    at: &str,
+    asked: String,
+    max: String,
+    key: &str,
+    cx: &Context<'_>,
+    findings: &mut Findings,
+) {
     let word = cx.request.caller().word(
         "`resources.limits`",
         "`--memory` or `--pids-limit`",

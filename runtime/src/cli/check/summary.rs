@@ -95,8 +95,9 @@ impl Summary {
             rows.push([vec![c.control.to_owned()], numbers.to_vec()].concat());
         }
         let mut text = format!(
-            "{} bundles, level {}, policy {policy}\n\n{}",
+            "{} bundle{}, level {}, policy {policy}\n\n{}",
             self.bundles,
+            if self.bundles == 1 { "" } else { "s" },
             self.level,
             output::columns(&rows)
         );

@@ -31,7 +31,7 @@ pub(super) fn bound(resources: &mut LinuxResources, cx: &Context<'_>, findings: 
     }
     let period = cpu.period().filter(|p| *p > 0).unwrap_or(PERIOD);
     let quota = (period.saturating_mul(u64::from(percent)) / 100).max(SMALLEST_QUOTA);
-    bounded(at, cpu.quota(), quota, "the policy's cpu_percent", findings);
+    bounded(at, cpu.quota(), quota.to_string(), "the policy's cpu_percent", findings);
     cpu.set_period(Some(period)).set_quota(Some(super::signed(quota)));
     resources.set_cpu(Some(cpu));
 }

@@ -7,6 +7,7 @@ use crate::control::Context;
 use crate::decision::Findings;
 use crate::hardened::SwapPlan;
 use crate::host::SwapAccounting;
+use crate::size::in_words;
 
 /// The kernel counts in pages; a limit that is a multiple of the largest usual one reads back as it was written.
 const LARGEST_PAGE: u64 = 64 << 10;
@@ -20,9 +21,17 @@ pub(super) fn bound(resources: &mut LinuxResources, cx: &Context<'_>, findings: 
         Some(limit) => {
             let max = cx.policy.policy.cgroup.max_memory.map_or(u64::MAX, |m| m.0);
             if limit > max {
-                above_max("memory-above-max", at, limit, max, "max_memory", cx, findings);
+                above_max(
+                    "memory-above-max",
+                    at,
+                    in_words(limit),
+                    in_words(max),
+                    "max_memory",
+                    cx,
+                    findings,
+                );
             } else {
-                findings.kept(at, format!("{limit} bytes, as asked"));
+                findings.kept(at, format!("{}, as asked", in_words(limit)));
             }
             limit
         }
@@ -41,7 +50,7 @@ pub(super) fn bound(resources: &mut LinuxResources, cx: &Context<'_>, findings: 
                 keep(resources, memory);
                 return SwapPlan::AsAsked;
             };
-            bounded(at, memory.limit(), limit, "a leak must stay inside", findings);
+            bounded(at, memory.limit(), in_words(limit), "a leak must stay inside", findings);
             limit
         }
     };
@@ -83,7 +92,8 @@ fn swap(memory: &mut LinuxMemory, limit: u64, cx: &Context<'_>, findings: &mut F
                 "swap-accounting-missing",
                 at,
                 format!(
-                    "a limit of {swap} bytes on memory and swap is asked for, and this kernel does not account for swap"
+                    "a limit of {} on memory and swap is asked for, and this kernel does not account for swap",
+                    in_words(swap)
                 ),
                 cx.request.caller().word(
                     "boot with swapaccount=1, or set the kubelet's swapBehavior: NoSwap",
@@ -102,14 +112,18 @@ fn swap(memory: &mut LinuxMemory, limit: u64, cx: &Context<'_>, findings: &mut F
         Some(swap) if swap < limit => findings.refused(
             "swap-below-memory",
             at,
-            format!("memory and swap together ({swap}) are less than memory alone ({limit})"),
+            format!(
+                "memory and swap together ({}) are less than memory alone ({})",
+                in_words(swap),
+                in_words(limit)
+            ),
             "raise memory.swap to the memory limit, or leave it out",
         ),
         Some(swap) if swap == limit => findings.kept(at, why),
-        Some(swap) => findings.tightened(at, swap.to_string(), limit.to_string(), why),
+        Some(swap) => findings.tightened(at, in_words(swap), in_words(limit), why),
         None => match unlimited(memory.swap()) {
-            Some(from) => findings.tightened(at, from, limit.to_string(), why),
-            None => findings.added(at, limit.to_string(), why),
+            Some(from) => findings.tightened(at, from, in_words(limit), why),
+            None => findings.added(at, in_words(limit), why),
         },
     }
     memory.set_swap(Some(signed(limit)));

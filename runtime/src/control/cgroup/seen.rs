@@ -4,6 +4,7 @@ use crate::control::ControlId;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Hardened, SwapPlan};
 use crate::observed::Observed;
+use crate::size::in_words;
 
 /// The kernel rounds a limit down to whole pages, of at most this size.
 const LARGEST_PAGE: u64 = 64 << 10;
@@ -47,6 +48,15 @@ fn no_swap(limit: u64, seen: &Observed) -> Fact {
     }
 }
 
+/// A limit as people read it: memory in units.
+fn readable(file: &str, limit: u64) -> String {
+    if file.starts_with("memory") {
+        in_words(limit)
+    } else {
+        limit.to_string()
+    }
+}
+
 /// The first of these files that is there shows the limit, or less by no more than rounding.
 fn limited(files: &[&str], limit: u64, rounding: u64, seen: &Observed) -> Fact {
     let found = files
@@ -56,7 +66,7 @@ fn limited(files: &[&str], limit: u64, rounding: u64, seen: &Observed) -> Fact {
         let name = files.join(" or ");
         return Fact::unknown(
             ControlId::Cgroup,
-            format!("{name} {limit}"),
+            format!("{name} {}", readable(&name, limit)),
             format!("{name} not shown"),
         );
     };
@@ -67,8 +77,11 @@ fn limited(files: &[&str], limit: u64, rounding: u64, seen: &Observed) -> Fact {
     };
     Fact::judged(
         ControlId::Cgroup,
-        format!("{file} {limit}"),
-        format!("{file} {value}"),
+        format!("{file} {}", readable(file, limit)),
+        format!(
+            "{file} {}",
+            value.parse().map_or_else(|_| value.to_owned(), |n| readable(file, n))
+        ),
         holds,
     )
 }

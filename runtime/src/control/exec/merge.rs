@@ -143,7 +143,7 @@ fn caps(process: &mut Process, stored: &Process, hardened: &Hardened, findings: 
     if sets(&granted) == sets(&asked) {
         findings.kept(at, "within what the container has");
     } else {
-        let shown = |c: &LinuxCapabilities| format!("{:016x}", sets(c).iter().fold(0, |a, b| a | b));
+        let shown = |c: &LinuxCapabilities| capabilities::shown(sets(c).iter().fold(0, |a, b| a | b));
         findings.tightened(at, shown(&asked), shown(&granted), "not among the container's own");
     }
     process.set_capabilities(Some(granted));
