@@ -15,7 +15,10 @@ fn with_terminal(test: &str, script: &str) -> Container {
 
 #[test]
 fn create_sends_the_terminal_to_the_socket() {
-    let container = with_terminal("con-create", "test -t 0 && test -t 2 && tty && echo done; sleep 60");
+    let container = with_terminal(
+        "con-create",
+        "test -t 0 && test -t 2 && tty && echo controlling >/dev/tty && echo done; sleep 60",
+    );
     let path = container.bundle.dir.join("con");
     let listener = Listener::bind(&path);
     container
@@ -31,7 +34,7 @@ fn create_sends_the_terminal_to_the_socket() {
     let console = listener.receive();
     container.start().ok();
     let text = console.read_until("done");
-    assert!(text.contains("/dev/pts/0") && text.contains("done"), "{text}");
+    assert!(text.contains("/dev/pts/0") && text.contains("controlling"), "{text}");
 }
 
 #[test]
@@ -70,11 +73,11 @@ fn exec_sends_its_own() {
         container.id(),
         "/bin/sh",
         "-c",
-        "tty; echo done",
+        "tty; echo controlling >/dev/tty; echo done",
     ];
     container.op(&words).ok();
     let text = listener.receive().read_until("done");
-    assert!(text.contains("/dev/pts/") && text.contains("done"), "{text}");
+    assert!(text.contains("/dev/pts/") && text.contains("controlling\r"), "{text}");
 }
 
 /// `script` gives the runtime a terminal of its own to pass through.
