@@ -140,6 +140,39 @@ fetch_containerd() {
     "$containerd_bin/containerd" --version
 }
 
+# The root file system with stock services that their tests share, below target/services: its directory in $services_root.
+# No package can be had: the function says so and fails.
+build_services_root() {
+    local image=$repo/integration/tests/services/image key new cache=$target/services
+    key=$(tar -C "$image" --sort=name --mtime=@0 --owner=0 --group=0 -cf - . | sha256sum | cut -c1-16)
+    services_root=$cache/$key
+    [[ ! -d $services_root ]] || return 0
+    need mmdebstrap debian-archive-keyring
+    mkdir -p "$cache"
+    # Two runs that start together make it once.
+    exec 9>"$cache/lock"
+    flock 9
+    if [[ ! -d $services_root ]]; then
+        say "making a root file system with stock services (two minutes, once)"
+        new=$(mktemp -d "$cache/new.XXXXXX")
+        # In a mount namespace of its own: interrupted, it leaves no mount.
+        # shellcheck disable=SC2016  # for the inner shell
+        if ! unshare --mount timeout "${GABION_SERVICES_LIMIT:-900}" bash -c 'set -e; repo=$1; source "$2/recipe"; make_services_root "$3"' \
+            services "$repo" "$image" "$new/root" >"$cache/log" 2>&1; then
+            echo "the services' root file system could not be made: $(tail -n 3 "$cache/log") (all of it: $cache/log)" >&2
+            rm -rf --one-file-system "$new"
+            exec 9>&-
+            return 1
+        fi
+        # Those of older recipes.
+        find "$cache" -mindepth 1 -maxdepth 1 -type d ! -path "$new" -exec rm -rf --one-file-system {} +
+        mv "$new/root" "$services_root"
+        rmdir "$new"
+    fi
+    exec 9>&-
+    [[ -d $services_root ]]
+}
+
 # The static program that does the kernel's share of a start, in $floor.
 build_floor() {
     RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --manifest-path "$repo/Cargo.toml" \

@@ -58,7 +58,7 @@ pub fn cgroups(name: &str) -> Vec<PathBuf> {
 
 /// Living processes of the test: by cgroup, or by a command line that names the test.
 /// A zombie is dead; on machines whose PID 1 reaps late it stays for a while.
-fn processes(bundle: &Bundle) -> Vec<String> {
+pub fn processes(bundle: &Bundle) -> Vec<String> {
     let me = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {

@@ -1,6 +1,6 @@
 //! The real podman, as root, with everything of its own: images, containers, volumes and state below a directory of the test.
 
-use crate::command::{Running, limit};
+use crate::command::{Running, limit, until};
 use crate::{Bundle, Done, Runtime, leaks};
 use std::path::Path;
 use std::process::Command;
@@ -102,6 +102,8 @@ impl Drop for Podman {
     fn drop(&mut self) {
         self.call(&["pod", "rm", "--all", "--force", "--time", "0"]);
         self.call(&["rm", "--all", "--force", "--time", "0"]);
+        // What conmon starts at a container's end still writes there.
+        until(limit(20), || leaks::processes(&self.bundle).is_empty());
         // Its storage is mounted over itself while it works.
         for line in leaks::mounts_below(&self.bundle.dir) {
             if let Some(place) = line.split(' ').nth(5) {
