@@ -7,10 +7,13 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+mod data;
 mod document;
+mod programs;
 mod recipes;
 mod stand;
 mod table;
+mod web;
 
 /// A test for each, and the list that the document is held to.
 macro_rules! services {
@@ -24,14 +27,14 @@ macro_rules! services {
 }
 
 services! {
-    nginx: table::NGINX,
-    apache: table::APACHE,
-    redis: table::REDIS,
-    memcached: table::MEMCACHED,
-    mariadb: table::MARIADB,
-    postgresql: table::POSTGRESQL,
-    python: table::PYTHON,
-    node: table::NODE,
-    java: table::JAVA,
-    haproxy: table::HAPROXY,
+    nginx: web::NGINX,
+    apache: web::APACHE,
+    redis: data::REDIS,
+    memcached: data::MEMCACHED,
+    mariadb: data::MARIADB,
+    postgresql: data::POSTGRESQL,
+    python: programs::PYTHON,
+    node: programs::NODE,
+    java: programs::JAVA,
+    haproxy: web::HAPROXY,
 }
