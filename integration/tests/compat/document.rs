@@ -129,3 +129,88 @@ fn every_deleted_field_has_a_row() {
         .collect();
     assert!(missing.is_empty(), "no row names {missing:?}");
 }
+
+/// The runtime spec's fields for Linux (config.md and config-linux.md of 1.3), as rows may name them: whole, or by their parts.
+const FIELDS: [&str; 67] = [
+    "ociVersion",
+    "process.terminal",
+    "process.consoleSize",
+    "process.cwd",
+    "process.env",
+    "process.args",
+    "process.user.uid",
+    "process.user.gid",
+    "process.user.additionalGids",
+    "process.user.umask",
+    "process.capabilities.bounding",
+    "process.capabilities.permitted",
+    "process.capabilities.effective",
+    "process.capabilities.inheritable",
+    "process.capabilities.ambient",
+    "process.rlimits",
+    "process.noNewPrivileges",
+    "process.oomScoreAdj",
+    "process.scheduler",
+    "process.ioPriority",
+    "process.execCPUAffinity",
+    "process.apparmorProfile",
+    "process.selinuxLabel",
+    "root.path",
+    "root.readonly",
+    "hostname",
+    "domainname",
+    "mounts[].options",
+    "mounts[].uidMappings",
+    "mounts[].gidMappings",
+    "hooks.prestart",
+    "hooks.createRuntime",
+    "hooks.createContainer",
+    "hooks.startContainer",
+    "hooks.poststart",
+    "hooks.poststop",
+    "annotations",
+    "linux.namespaces",
+    "linux.timeOffsets",
+    "linux.uidMappings",
+    "linux.gidMappings",
+    "linux.devices",
+    "linux.cgroupsPath",
+    "linux.resources.memory",
+    "linux.resources.cpu",
+    "linux.resources.pids",
+    "linux.resources.blockIO",
+    "linux.resources.hugepageLimits",
+    "linux.resources.network",
+    "linux.resources.rdma",
+    "linux.resources.unified",
+    "linux.resources.devices",
+    "linux.sysctl",
+    "linux.seccomp",
+    "linux.seccomp.architectures",
+    "linux.seccomp.flags",
+    "linux.seccomp.listenerPath",
+    "linux.seccomp.listenerMetadata",
+    "linux.rootfsPropagation",
+    "linux.maskedPaths",
+    "linux.readonlyPaths",
+    "linux.mountLabel",
+    "linux.personality",
+    "linux.intelRdt",
+    "linux.memoryPolicy",
+    "linux.netDevices",
+    "linux.resources.cpu.burst",
+];
+
+#[test]
+fn every_field_of_the_spec_has_a_row() {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap();
+    let named: Vec<String> = rows(&text).iter().flat_map(|(field, _, _)| fields_of(field)).collect();
+    let missing: Vec<&str> = FIELDS
+        .into_iter()
+        .filter(|field| {
+            let pointer = fields_of(field).remove(0);
+            !named.iter().any(|row| is_about(row, &pointer))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no row for {missing:?}");
+}
