@@ -26,6 +26,10 @@ pub struct Plan {
     pub targets: BTreeMap<usize, PathBuf>,
     /// By index in the spec's mounts: binds of sensitive host paths that the policy names. What lies below them was meant.
     pub sensitive: BTreeSet<usize>,
+    /// By index in the spec's mounts: read-only directories that the engine made for this container and mounts more into. They
+    /// become read-only once those mount points are made.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub read_only_late: BTreeSet<usize>,
     /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
     pub memfd_noexec: Option<u8>,
     pub landlock: Option<LandlockPlan>,

@@ -71,6 +71,7 @@ impl Control for Mounts {
                 one(index, mount, &target, cx, &mut draft.plan, findings);
             }
         }
+        draft.plan.read_only_late = own::mounted_into(&draft.spec, cx);
         entrypoint::check(draft, cx, findings);
         findings.kept(
             "mounts",

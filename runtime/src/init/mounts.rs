@@ -39,12 +39,12 @@ pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
     }
     devices::make(setup, &root)?;
     // Read-only only now: mount points and device nodes had to be made inside.
-    for fd in late {
+    for (fd, reach) in late {
         let read_only = MountAttr {
             set: MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         };
-        sys::mount_setattr(fd.as_fd(), Reach::Tree, &read_only)
+        sys::mount_setattr(fd.as_fd(), reach, &read_only)
             .map_err(|e| Error::step(Step::Mounts, "make a mount read-only", e))?;
     }
     Ok(root)
@@ -98,25 +98,25 @@ fn attach_root(create: &Create<'_>) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Mounts one entry; gives back what must still be made read-only at the end.
+/// Mounts one entry; gives back what must still be made read-only at the end, and how far.
 fn mount_one(
     setup: &Setup<'_>,
     create: &Create<'_>,
     root: &OwnedFd,
     index: usize,
     mount: &Mount,
-) -> Result<Option<OwnedFd>> {
+) -> Result<Option<(OwnedFd, Reach)>> {
     let options = parse_mount(mount).map_err(|e| Error::failed(Step::Mounts, e.to_string()))?;
     if is_bind(mount) {
-        bind::bind(setup, create, root, index, mount, &options)?;
-        return Ok(None);
+        let late = bind::bind(setup, create, root, index, mount, &options)?;
+        return Ok(late.map(|tree| (tree, Reach::One)));
     }
     let typ = mount.typ().as_deref().unwrap_or("none");
     if typ == "cgroup" || typ == "cgroup2" {
         let place = place(setup, root, index, mount, Point::Directory)?;
         return cgroup_mount::attach(setup, &place).map(|top| {
             let read_only = options.flags.contains(MsFlags::MS_RDONLY) && setup.applies(ControlId::Cgroup);
-            read_only.then_some(top)
+            read_only.then_some((top, Reach::Tree))
         });
     }
     let place = place(setup, root, index, mount, Point::Directory)?;
@@ -147,7 +147,7 @@ fn mount_one(
     attributes::set_recursive(&made, &options)?;
     sys::move_mount(made.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
-    Ok(late.then_some(made))
+    Ok(late.then_some((made, Reach::One)))
 }
 
 /// The mount point: the one that was judged, or what the destination leads to where nothing was.

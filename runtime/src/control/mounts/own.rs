@@ -4,10 +4,15 @@
 //! annotation, so what counts is the path: podman keeps a container's files below its id, and the id is the one that
 //! gabion was called with.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
+use oci_spec::runtime::Spec;
+
+use super::options::{Flag, Options};
+use super::{is_bind, target_of};
 use crate::control::{Context, namespaces};
-use crate::host::NsType;
+use crate::host::{NsType, SourcePath};
 
 /// What a pod may have under its own directory of the kubelet.
 const KUBELET: [&str; 4] = ["volumes", "volume-subpaths", "etc-hosts", "containers"];
@@ -79,6 +84,26 @@ pub(super) fn of_container(real: &Path, cx: &Context<'_>) -> bool {
         Some((id, "hostname")) => is_id(id) && joins(NsType::Uts),
         _ => false,
     }
+}
+
+/// Read-only directories of the engine's own for this container into which a later mount goes: `podman run --read-only --secret`
+/// mounts /run/secrets, and each secret into it. Anywhere else a mount point that is missing in a read-only volume stays missing:
+/// making it would write to what is somebody's.
+pub(super) fn mounted_into(spec: &Spec, cx: &Context<'_>) -> BTreeSet<usize> {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let of_engine = |index: usize| match cx.host.sources.get(&index) {
+        Some(SourcePath::Open(source)) => of_container(&source.real, cx),
+        _ => false,
+    };
+    let late = mounts.iter().enumerate().filter(|(index, mount)| {
+        let top = target_of(spec, *index, cx);
+        let below = |other: usize| target_of(spec, other, cx) != top && target_of(spec, other, cx).starts_with(&top);
+        is_bind(mount)
+            && Options::new(mount.options().as_ref()).is(Flag::Ro)
+            && of_engine(*index)
+            && (index + 1..mounts.len()).any(below)
+    });
+    late.map(|(index, _)| index).collect()
 }
 
 /// A named volume of podman or docker: made to be given to containers.

@@ -45,6 +45,7 @@ impl From<PointKind> for Point {
     }
 }
 
+/// Gives the mount back where it is to become read-only only when others are made in it.
 pub(super) fn bind(
     setup: &Setup<'_>,
     create: &Create<'_>,
@@ -52,7 +53,7 @@ pub(super) fn bind(
     index: usize,
     mount: &Mount,
     options: &MountOptionConfig,
-) -> Result<()> {
+) -> Result<Option<OwnedFd>> {
     let reach = reach(mount);
     let source = create
         .trees
@@ -73,14 +74,20 @@ pub(super) fn bind(
     };
     sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
     clear_attributes(&tree, mount)?;
+    let mut attributes = attributes::of(setup, options.flags) | attributes::no_symlinks(mount);
+    let late = setup.hardened.plan().read_only_late.contains(&index) && attributes & MOUNT_ATTR_RDONLY != 0;
+    if late {
+        attributes &= !MOUNT_ATTR_RDONLY;
+    }
     let set = MountAttr {
-        set: attributes::of(setup, options.flags) | attributes::no_symlinks(mount),
+        set: attributes,
         clear: attributes::atime_clear(options.flags),
         ..MountAttr::default()
     };
     sys::mount_setattr(tree.as_fd(), Reach::One, &set).map_err(failed)?;
     attributes::set_recursive(&tree, options)?;
-    sys::move_mount(tree.as_fd(), place.as_fd()).map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))
+    sys::move_mount(tree.as_fd(), place.as_fd()).map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))?;
+    Ok(late.then_some(tree))
 }
 
 /// What the spec says may be (`rw`, `exec`, `dev`, `suid`) is taken off the clone; what a user namespace locks stays on.
