@@ -19,18 +19,12 @@ fn podman_s_day(level: &'static str) {
     // podman tells these apart by runc's words.
     run(&["img", "no-such-program"]).fails_with(127);
     run(&["img", "/etc"]).fails_with(126);
-    assert_eq!(
-        run(&[
-            "--memory",
-            "64m",
-            "img",
-            "cat",
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-        ])
-        .ok()
-        .out,
-        "67108864\n"
-    );
+    let limit = if integration::unified() {
+        "/sys/fs/cgroup/memory.max"
+    } else {
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    };
+    assert_eq!(run(&["--memory", "64m", "img", "cat", limit]).ok().out, "67108864\n");
 
     podman
         .call(&[
