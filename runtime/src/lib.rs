@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cli;
 pub mod container;
 pub mod control;
+pub mod dbus;
 pub mod decision;
 pub mod digest;
 pub mod error;

@@ -1,7 +1,8 @@
 //! exec: its options and exit codes.
 
-use crate::container;
-use integration::{Bundle, Container, Policy};
+use crate::{container, gabion};
+use integration::command::{limit, until};
+use integration::{Bundle, Container, Policy, unified};
 
 fn shell(test: &str) -> Container {
     let container = Container::new(Bundle::with_busybox(test)).policy(&Policy::hardened());
@@ -122,6 +123,53 @@ fn the_exec_is_in_the_containers_cgroup_and_namespaces() {
             "{kind}"
         );
     }
+}
+
+/// clone3(2), CLONE_INTO_CGROUP: nobody has to be moved, and no moment is outside of the limits. What is written of cgroups stands
+/// in the diagnostics.
+#[test]
+fn on_v2_a_process_is_born_in_its_cgroup() {
+    if !unified() || !gabion() {
+        eprintln!("left out: needs cgroup v2");
+        return;
+    }
+    let container = container("exec-born");
+    let done = container
+        .op(&[
+            "--debug",
+            "run",
+            "--detach",
+            "--bundle",
+            &container.path(),
+            container.id(),
+        ])
+        .ok();
+    assert!(done.err.contains("pids.max"), "it tells of what it writes: {done}");
+    assert!(!done.err.contains("cgroup.procs"), "moved: {done}");
+    let place = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    assert!(place.contains(container.id()), "{place}");
+    let done = container
+        .op(&["--debug", "exec", container.id(), "/usr/bin/probe", "cwd"])
+        .ok();
+    assert!(!done.err.contains("cgroup.procs"), "moved: {done}");
+}
+
+/// Where nobody can be born any more, who comes to look is let in beyond the limit.
+#[test]
+fn an_exec_gets_in_where_the_limit_of_processes_is_reached() {
+    let mut bundle = Bundle::with_busybox("exec-full");
+    let script = "for i in 1 2 3 4 5 6 7; do sleep 600 & done; wait";
+    bundle
+        .config
+        .set("/linux/resources/pids", serde_json::json!({ "limit": 8 }))
+        .args(&["/bin/sh", "-c", script]);
+    let container = Container::new(bundle).policy(&Policy::hardened());
+    container.run_detached().ok();
+    let full = until(limit(20), || {
+        container.cgroup("pids", "pids.current").as_deref() == Some("8")
+    });
+    assert!(full, "{:?}", container.cgroup("pids", "pids.current"));
+    assert_eq!(container.exec(&["/bin/echo", "in"]).ok().out.trim(), "in");
 }
 
 #[test]

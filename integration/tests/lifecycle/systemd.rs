@@ -15,8 +15,12 @@ fn here() -> bool {
 }
 
 fn container(test: &str, resources: serde_json::Value) -> Container {
+    in_slice("system.slice", test, resources)
+}
+
+fn in_slice(slice: &str, test: &str, resources: serde_json::Value) -> Container {
     let mut bundle = Bundle::new(test);
-    let path = format!("system.slice:git:{}", bundle.name);
+    let path = format!("{slice}:git:{}", bundle.name);
     bundle.config.set("/linux/cgroupsPath", json!(path));
     bundle.config.set("/linux/resources", resources);
     Container::new(bundle)
@@ -72,6 +76,8 @@ fn limits_are_files_and_properties() {
         assert_eq!(file(&container, name), value, "{name}");
     }
     for (name, value) in [
+        ("Description", format!("gabion container {}", container.id()).as_str()),
+        ("CollectMode", "inactive-or-failed"),
         ("Delegate", "yes"),
         ("Slice", "system.slice"),
         ("MemoryMax", "67108864"),
@@ -117,6 +123,32 @@ fn its_life_is_the_same_and_no_unit_is_left() {
     container.nothing_left();
 }
 
+/// `a-b.slice` lies below `a.slice`, and systemd makes both.
+#[test]
+fn a_slice_of_a_slice_is_where_its_name_says() {
+    if !here() {
+        return;
+    }
+    let container = in_slice(
+        "gitouter-gitinner.slice",
+        "systemd-slice",
+        json!({ "pids": { "limit": 55 } }),
+    );
+    container.run_detached().ok();
+    let unit = scope(&container);
+    let place = format!("/gitouter.slice/gitouter-gitinner.slice/{unit}");
+    assert_eq!(property(&container, "ControlGroup"), place);
+    assert_eq!(property(&container, "Slice"), "gitouter-gitinner.slice");
+    let listing = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    assert_eq!(listing.trim_end(), format!("0::{place}"));
+    assert_eq!(container.cgroup("pids", "pids.max").as_deref(), Some("55"));
+    container.op(&["delete", "--force", container.id()]).ok();
+    for slice in ["gitouter-gitinner.slice", "gitouter.slice"] {
+        Command::new("systemctl").args(["stop", slice]).status().unwrap();
+    }
+    container.nothing_left();
+}
+
 #[test]
 fn an_id_can_be_used_again_after_the_kernel_killed_for_memory() {
     if !here() {
@@ -135,14 +167,16 @@ fn a_path_that_is_no_unit_is_refused() {
     if !here() {
         return;
     }
-    let mut bundle = Bundle::new("systemd-path");
-    let path = format!("/{}", bundle.name);
-    bundle.config.set("/linux/cgroupsPath", json!(path));
-    let mut container = Container::new(bundle)
-        .policy(&Policy::hardened())
-        .global(&["--systemd-cgroup"]);
-    match container.acts(&["cwd"]) {
-        Outcome::Refused { code, .. } => assert_eq!(code, "cgroup.path"),
-        other => panic!("not refused: {other:?}"),
+    for path in ["/NAME", "system.slice:git:NAME.slice", "system:git:NAME"] {
+        let mut bundle = Bundle::new("systemd-path");
+        let path = path.replace("NAME", &bundle.name);
+        bundle.config.set("/linux/cgroupsPath", json!(path));
+        let mut container = Container::new(bundle)
+            .policy(&Policy::hardened())
+            .global(&["--systemd-cgroup"]);
+        match container.acts(&["cwd"]) {
+            Outcome::Refused { code, .. } => assert_eq!(code, "cgroup.path", "{path}"),
+            other => panic!("{path}: not refused: {other:?}"),
+        }
     }
 }

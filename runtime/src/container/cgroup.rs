@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -18,6 +19,7 @@ use crate::host::Delegation;
 mod limits;
 pub mod members;
 mod program;
+mod readback;
 mod remove;
 mod systemd;
 mod v1;
@@ -36,25 +38,12 @@ pub struct CgroupRecord {
 
 impl CgroupRecord {
     /// Where it lies below each hierarchy's mount. Under systemd on v2 the name is made of `slice:prefix:name` as systemd
-    /// makes it (systemd.slice(5)); on v1 libcontainer takes it as it is.
+    /// makes it (systemd.slice(5)); on v1 libcontainer took it as it is.
     pub fn place(&self) -> PathBuf {
-        let text = self.path.to_string_lossy();
-        let mut parts = text.splitn(3, ':');
-        let (Some(slice), Some(prefix), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-            return self.path.clone();
-        };
-        if self.driver != CgroupDriver::Systemd || !unified() {
-            return self.path.clone();
+        match self.unit() {
+            Some(unit) if self.driver == CgroupDriver::Systemd && unified() => unit.place(),
+            _ => self.path.clone(),
         }
-        let slice = if slice.is_empty() { "system.slice" } else { slice };
-        // systemd's unit names are case-sensitive (systemd.unit(5)).
-        #[allow(clippy::case_sensitive_file_extension_comparisons)]
-        let unit = if name.ends_with(".slice") {
-            name.to_owned()
-        } else {
-            format!("{prefix}-{name}.scope")
-        };
-        crate::host::slice_path(slice).join(unit)
     }
 
     /// Whether a directory of cgroup files is the container's own, and not of a hierarchy that its maker could not write to.
@@ -143,21 +132,46 @@ impl Cgroup {
     }
 
     /// The unit that the directory belongs to. On v1 the systemd driver's names are directories like others.
-    fn unit(&self) -> Result<Option<systemd::Unit>> {
+    fn scope(&self) -> Result<Option<systemd::Scope>> {
         if self.record.driver == CgroupDriver::Systemd && unified() && !self.record.delegation.is_none() {
-            systemd::Unit::find(&self.record).map(Some)
+            systemd::Scope::find(&self.record).map(Some)
         } else {
             Ok(None)
         }
     }
 
+    /// Its directory, made, for the first process to be born in (clone3(2), CLONE_INTO_CGROUP): on v2, where it is not systemd
+    /// that makes it.
+    pub fn cradle(&self) -> Result<Option<OwnedFd>> {
+        match (self.record.driver, self.files()) {
+            (CgroupDriver::Cgroupfs, Files::V2(v2)) => {
+                v2.make()?;
+                v2.open().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The same for a further process: whoever made the directory.
+    pub fn cradle_of_another(&self) -> Result<Option<OwnedFd>> {
+        let Files::V2(v2) = self.files() else { return Ok(None) };
+        if !self.below.as_os_str().is_empty() {
+            v2.make_inside()?;
+        }
+        v2.open().map(Some)
+    }
+
     /// Makes the cgroup and puts the process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        match (self.unit()?, self.files()) {
-            (Some(unit), _) => unit.start(pid),
-            (None, Files::None) => Ok(()),
-            (None, Files::V1(v1)) => v1.add(pid),
-            (None, Files::V2(v2)) => v2.add(pid),
+        match (self.scope()?, self.files()) {
+            (Some(mut scope), Files::V2(v2)) => {
+                scope.start(pid, &self.place())?;
+                // Those that systemd does not know (huge pages) it does not pass on.
+                v2.make()
+            }
+            (_, Files::None) => Ok(()),
+            (_, Files::V1(v1)) => v1.add(pid),
+            (None, Files::V2(v2)) => v2.make().and_then(|()| v2.join(pid)),
         }
     }
 
@@ -167,7 +181,7 @@ impl Cgroup {
             Files::None => Ok(()),
             Files::V1(v1) => v1.add(pid),
             Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
-            Files::V2(v2) => v2.add_inside(pid),
+            Files::V2(v2) => v2.make_inside().and_then(|()| v2.join(pid)),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::container::cgroup::{Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
 use crate::container::options::{CreateOptions, Keyring, Settings};
 use crate::container::precheck::Preserved;
-use crate::container::spawn;
+use crate::container::spawn::{self, Born};
 use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
 use crate::container::{delete, hooks, id_maps, precheck, valid};
 use crate::control::ControlId;
@@ -183,10 +183,11 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
             .map(|_| hooks::state_for(record, ContainerStatus::Creating, None)),
     };
     let new_user = entry.new.contains(&NsType::User);
-    let pid = spawn::spawn(entry, setup, &ours)?;
+    let cgroup = Cgroup::open(&record.cgroup);
+    let (pid, born) = spawn::spawn(entry, setup, &ours, cgroup.cradle()?)?;
     let init = Init::now(pid.as_raw())?;
     dir.write_init(init, &record.cgroup)?;
-    into_cgroup(record, pid)?;
+    into_cgroup(record, &cgroup, pid, born)?;
     if new_user {
         id_maps::write(record.hardened.spec(), pid)?;
     }
@@ -199,10 +200,11 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
-fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
+fn into_cgroup(record: &Record, cgroup: &Cgroup, pid: Pid, born: Born) -> Result<()> {
     faults::at(Step::Cgroup)?;
-    let cgroup = Cgroup::open(&record.cgroup);
-    cgroup.add(pid)?;
+    if born == Born::Outside {
+        cgroup.add(pid)?;
+    }
     let resources = record
         .hardened
         .spec()
@@ -212,7 +214,7 @@ fn into_cgroup(record: &Record, pid: Pid) -> Result<()> {
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }
-    cgroup.verify(&record.hardened, pid)
+    cgroup.verify(&record.hardened, pid, resources)
 }
 
 /// Serves the first process until it is ready.

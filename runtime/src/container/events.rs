@@ -1,6 +1,7 @@
 //! `events`: what a container uses, again and again, and the kernel's word that it ran out of memory.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,9 +19,6 @@ use crate::container::stats::{self, Files};
 use crate::error::{Error, Result, Step};
 use crate::request::ContainerId;
 use crate::sys;
-
-/// On v2 a counter is looked at this often, beside the kernel's own notice.
-const LOOK: Duration = Duration::from_millis(500);
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Cgroup, doing, e)
@@ -52,7 +50,7 @@ pub fn follow(
     let mut next = Instant::now() + interval;
     loop {
         let left = next.saturating_duration_since(Instant::now());
-        let ended = wait(pidfd.as_fd(), oom.descriptor(), left.min(LOOK))?;
+        let ended = wait(pidfd.as_fd(), oom.descriptor(), left)?;
         for _ in 0..oom.news(&files)? {
             tell(&event("oom", id, None))?;
         }
@@ -105,8 +103,8 @@ fn wait(pidfd: BorrowedFd<'_>, notice: Option<BorrowedFd<'_>>, time: Duration) -
 enum Oom {
     /// An eventfd on memory.oom_control (cgroup-v1/memory.rst, 10). The control file must stay open.
     V1 { notice: EventFd, _control: File },
-    /// The counter `oom_kill` of memory.events.
-    V2 { seen: u64 },
+    /// The counter `oom_kill` of memory.events, whose every change is told to who polls it (cgroup-v2.rst, memory.events).
+    V2 { events: File, seen: u64 },
     /// No memory controller.
     None,
 }
@@ -116,10 +114,12 @@ impl Oom {
         if let Some(control) = files.path("memory.oom_control") {
             return Self::register(&control);
         }
-        Ok(match files.path("memory.events") {
-            Some(_) => Self::V2 { seen: kills(files) },
-            None => Self::None,
-        })
+        let Some(path) = files.path("memory.events") else {
+            return Ok(Self::None);
+        };
+        let mut events = File::open(&path).map_err(Error::file("open", &path))?;
+        let seen = kills(&mut events)?;
+        Ok(Self::V2 { events, seen })
     }
 
     fn register(control: &Path) -> Result<Self> {
@@ -135,7 +135,8 @@ impl Oom {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::V1 { notice, .. } => Some(notice.as_fd()),
-            Self::V2 { .. } | Self::None => None,
+            Self::V2 { events, .. } => Some(events.as_fd()),
+            Self::None => None,
         }
     }
 
@@ -149,8 +150,8 @@ impl Oom {
                 Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
                 Err(e) => Err(failed("read the eventfd")(e)),
             },
-            Self::V2 { seen } => {
-                let now = kills(files).max(*seen);
+            Self::V2 { events, seen } => {
+                let now = kills(events)?.max(*seen);
                 let new = now - *seen;
                 *seen = now;
                 Ok(new)
@@ -160,6 +161,17 @@ impl Oom {
     }
 }
 
-fn kills(files: &Files) -> u64 {
-    files.table("memory.events").get("oom_kill").copied().unwrap_or(0)
+/// Read by the descriptor that is polled: what is not read from it is told of again at once. A group that is gone killed nobody.
+fn kills(events: &mut File) -> Result<u64> {
+    let mut text = String::new();
+    let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
+    match read {
+        Err(e) if e.raw_os_error() != Some(libc::ENODEV) => Err(Error::file("read", "memory.events")(e)),
+        _ => {
+            let count = text
+                .lines()
+                .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
+            Ok(count.unwrap_or(0))
+        }
+    }
 }

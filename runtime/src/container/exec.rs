@@ -1,10 +1,11 @@
 //! `exec`: another process in a running container, through the same door as the first.
 
 use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
 
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Capabilities, Process};
+use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
 use crate::audit::Trail;
 use crate::container::cgroup::Cgroup;
@@ -13,7 +14,7 @@ use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
-use crate::container::spawn::{self, Entry};
+use crate::container::spawn::{self, Born, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
 use crate::container::{affinity, create, precheck, query};
 use crate::control::exec::{self as vet, ExecRequest, Widening};
@@ -80,14 +81,19 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     if options.detach == Detach::Foreground {
         foreground::hold_signals()?;
     }
-    let pid = spawn::spawn(entry, setup, &ours)?;
-    let entered = enter(
-        &record,
-        options.cgroup.as_deref(),
-        &ours,
-        (pid, Pid::from_raw(init.pid)),
-        &process,
-    );
+    let cgroup = cgroup(&record, options.cgroup.as_deref())?;
+    // CPUs that are chosen for the time before the cgroup want a time before it.
+    let affinity = process.exec_cpu_affinity().as_ref();
+    let cradle = match affinity.and_then(|a| a.initial().as_ref()) {
+        Some(_) => None,
+        None => cgroup.cradle_of_another()?,
+    };
+    let (pid, born) = spawn::spawn(entry, setup, &ours, cradle)?;
+    let moved = match born {
+        Born::Inside => Ok(()),
+        Born::Outside => move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity),
+    };
+    let entered = moved.and_then(|()| enter(&record, &cgroup, &ours, pid, affinity));
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -99,29 +105,28 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     }
 }
 
-fn enter(
-    record: &Record,
-    below: Option<&str>,
-    ours: &Channel,
-    (pid, init): (Pid, Pid),
-    process: &Process,
-) -> Result<()> {
-    let affinity = process.exec_cpu_affinity().as_ref();
-    // The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).
-    affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
-    let mut cgroup = Cgroup::open(&record.cgroup);
-    if let Some(below) = below {
-        let climbs = std::path::Path::new(below)
-            .components()
-            .any(|c| c == std::path::Component::ParentDir);
-        if climbs {
-            return Err(Error::Usage(format!(
-                "--cgroup {below} leads out of the container's cgroup"
-            )));
-        }
-        cgroup = Cgroup::open_below(&record.cgroup, std::path::Path::new(below));
+/// The container's, or one below it.
+fn cgroup(record: &Record, below: Option<&str>) -> Result<Cgroup> {
+    let Some(below) = below else {
+        return Ok(Cgroup::open(&record.cgroup));
+    };
+    let below = Path::new(below);
+    if below.components().any(|c| c == Component::ParentDir) {
+        return Err(Error::Usage(format!(
+            "--cgroup {} leads out of the container's cgroup",
+            below.display()
+        )));
     }
-    cgroup.enter(pid, init)?;
+    Ok(Cgroup::open_below(&record.cgroup, below))
+}
+
+/// The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).
+fn move_in(cgroup: &Cgroup, (pid, init): (Pid, Pid), affinity: Option<&ExecCPUAffinity>) -> Result<()> {
+    affinity::set(pid, affinity.and_then(|a| a.initial().as_deref()))?;
+    cgroup.enter(pid, init)
+}
+
+fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: Option<&ExecCPUAffinity>) -> Result<()> {
     cgroup.verify_member(&record.hardened, pid)?;
     affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
     ours.send(&Message::Go)?;

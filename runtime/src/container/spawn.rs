@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
+
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -47,12 +49,35 @@ fn returns() -> bool {
     nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial
 }
 
+/// Where a process finds itself when it comes to be.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Born {
+    /// In the container's cgroup: at no moment was it outside of its limits.
+    Inside,
+    /// In the runtime's own, and has to be moved.
+    Outside,
+}
+
+/// Clones into the cgroup, where there is one to be born in.
+fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
+    if let Some(cgroup) = cradle {
+        match sys::clone3(flags, Some(cgroup.as_fd())) {
+            // The container has made groups of its own, and nobody may be in the one above them; or it is at its limit of
+            // processes, and who comes to look at it is let in beyond that, which a move is.
+            Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EAGAIN) => {}
+            cloned => return Ok((cloned?, Born::Inside)),
+        }
+    }
+    Ok((sys::clone3(flags, None)?, Born::Outside))
+}
+
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
     move |e| Error::step(Step::Clone, doing, e)
 }
 
-/// Clones; the child never returns from here. `ours` is the runtime's end of the channel.
-pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
+/// Clones; the child never returns from here. `ours` is the runtime's end of the channel, `cradle` the cgroup to be born in.
+pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
     faults::at(Step::Clone)?;
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
@@ -60,16 +85,18 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
         sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
     }
     if entry.user.is_some() || (entry.is_one_way() && !returns()) {
-        return spawn_through_intermediate(entry, setup, ours);
+        let pid = spawn_through_intermediate(entry, setup, ours)?;
+        return Ok((pid, Born::Outside));
     }
     let home = match &entry.pid {
         Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
         None => None,
     };
     let clocks = new_clocks(&entry)?;
-    let cloned = sys::clone3(entry.flags(), None);
-    if let Ok(Cloned::Child) = cloned {
+    let cloned = clone_into(entry.flags(), cradle.as_ref());
+    if let Ok((Cloned::Child, _)) = cloned {
         alone(ours);
+        drop(cradle);
         init::run(&setup);
     }
     if let Some(clocks) = clocks {
@@ -79,9 +106,16 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
     if let Some(home) = home {
         setns(home.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("return to our pid namespace"))?;
     }
-    match cloned.map_err(failed("clone the first process"))? {
-        Cloned::Parent(pid) => Ok(pid),
-        Cloned::Child => Err(Error::failed(Step::Clone, "the child came back")),
+    match cloned {
+        Ok((Cloned::Parent(pid), born)) => Ok((pid, born)),
+        Ok((Cloned::Child, _)) => Err(Error::failed(Step::Clone, "the child came back")),
+        // pid_namespaces(7).
+        Err(Errno::ENOMEM) if entry.pid.is_some() => Err(Error::step(
+            Step::Clone,
+            "clone into the pid namespace, whose own first process may have ended,",
+            Errno::ENOMEM,
+        )),
+        Err(errno) => Err(failed("clone the first process")(errno)),
     }
 }
 

@@ -32,8 +32,7 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
     let new = record.with(vetted.hardened);
     let done = cgroup
         .apply(&vetted.apply)
-        .and_then(|()| cgroup.verify(&new.hardened, pid))
-        .and_then(|()| cgroup.shows(&vetted.apply))
+        .and_then(|()| cgroup.verify(&new.hardened, pid, Some(&vetted.apply)))
         .and_then(|()| dir.write(&new));
     done.inspect_err(|_| put_back(&cgroup, &record))?;
     if let Some(trail) = Trail::load(&settings.root, id)? {

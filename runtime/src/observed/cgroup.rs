@@ -24,7 +24,13 @@ const SHOWN: [(Controllers, &[&str]); 4] = [
     ),
     (
         Controllers::Cpu,
-        &["cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"],
+        &[
+            "cpu.max",
+            "cpu.weight",
+            "cpu.cfs_quota_us",
+            "cpu.cfs_period_us",
+            "cpu.shares",
+        ],
     ),
     (Controllers::Devices, &["devices.list"]),
 ];

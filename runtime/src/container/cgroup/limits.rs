@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNetwork, LinuxPids, LinuxResources, LinuxWeightDevice,
 };
 
-use super::{Cgroup, Files, members, program, unified, v1};
+use super::{Cgroup, Files, members, program, readback, unified, v1};
 use crate::container::options::CgroupDriver;
 use crate::control::{CONTROLS, ControlId};
 use crate::error::{Error, Result, Step};
@@ -24,8 +24,8 @@ impl Cgroup {
             Files::V1(v1) => v1.write(resources),
             Files::V2(v2) => {
                 unknown_to_v2(resources)?;
-                if let Some(unit) = self.unit()? {
-                    unit.set(resources, &self.directory())?;
+                if let Some(mut scope) = self.scope()? {
+                    scope.set(resources, &self.directory())?;
                 }
                 v2.write(resources)
             }
@@ -68,8 +68,9 @@ impl Cgroup {
             .try_for_each(|directory| program::attach(directory, &rules))
     }
 
-    /// The process is in it, and limits are as decided. Read by cgroups-rs, which did not write them.
-    pub fn verify(&self, hardened: &Hardened, pid: Pid) -> Result<()> {
+    /// The process is in it, limits are as decided, and what was just written is there. Read by cgroups-rs, which did not write
+    /// it.
+    pub fn verify(&self, hardened: &Hardened, pid: Pid, written: Option<&LinuxResources>) -> Result<()> {
         let seen = Observed {
             cgroup: crate::observed::cgroup::read(&self.record)?,
             ..Observed::default()
@@ -99,22 +100,7 @@ impl Cgroup {
                 verify::all_hold(facts.collect())?;
             }
         }
-        Ok(())
-    }
-
-    /// What was just written, read back: at every level, since an update that did nothing must not look like one that did.
-    pub fn shows(&self, written: &LinuxResources) -> Result<()> {
-        let seen = crate::observed::cgroup::read(&self.record)?;
-        for (files, wanted) in expected(written) {
-            let Some((file, shown)) = files.iter().find_map(|f| seen.get(*f).map(|v| (*f, v.trim()))) else {
-                continue;
-            };
-            if !same(shown, wanted) {
-                let why = format!("{wanted} was written and {file} shows {shown}");
-                return Err(Error::failed(Step::Cgroup, why));
-            }
-        }
-        Ok(())
+        written.map_or(Ok(()), |written| readback::compare(written, &seen.cgroup))
     }
 
     /// The process is where what was decided holds.
@@ -145,35 +131,7 @@ fn without_a_cgroup(resources: &LinuxResources) -> Result<()> {
     Err(Error::failed(Step::Cgroup, why))
 }
 
-/// The files in which these limits show as plain numbers.
-fn expected(written: &LinuxResources) -> Vec<(&'static [&'static str], i64)> {
-    let memory = written.memory().unwrap_or_default();
-    let cpu = written.cpu().clone().unwrap_or_default();
-    let whole = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-    let all: [(&'static [&'static str], Option<i64>); 6] = [
-        (&["pids.max"], written.pids().map(|p| p.limit())),
-        (&["memory.limit_in_bytes", "memory.max"], memory.limit()),
-        (&["memory.soft_limit_in_bytes", "memory.low"], memory.reservation()),
-        (&["cpu.shares"], whole(cpu.shares()).map(|n| n.clamp(2, 262_144))),
-        (&["cpu.cfs_quota_us"], cpu.quota()),
-        (&["cpu.cfs_period_us"], whole(cpu.period())),
-    ];
-    all.into_iter()
-        .filter_map(|(files, wanted)| Some((files, wanted?)))
-        .collect()
-}
-
-/// A limit as the kernel shows it: rounded to pages, and «unlimited» in its own words.
-fn same(shown: &str, wanted: i64) -> bool {
-    const LARGEST_PAGE: i64 = 64 << 10;
-    match shown.parse::<i64>() {
-        Ok(shown) if wanted < 0 => shown == wanted || shown > i64::MAX / 2,
-        Ok(shown) => shown <= wanted && wanted - shown < LARGEST_PAGE,
-        Err(_) => wanted < 0 && shown == "max",
-    }
-}
-
-/// libcontainer joins these to the cgroup's path as they are: with a slash they would name any file of the host. At every level,
+/// These are joined to the cgroup's path as they are: with a slash they would name any file of the host. At every level,
 /// as runc.
 fn plain_names(resources: &LinuxResources) -> Result<()> {
     let keys = resources.unified().iter().flatten().map(|(key, _)| key.as_str());

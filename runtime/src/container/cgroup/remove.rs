@@ -32,7 +32,7 @@ impl Cgroup {
                 }
             }
             let Some((path, errno)) = busy else {
-                return self.remove_unit();
+                return self.remove_scope();
             };
             if errno != Errno::EBUSY || Instant::now() > deadline {
                 return Err(Error::File {
@@ -46,9 +46,9 @@ impl Cgroup {
     }
 
     /// Under systemd the scope must go too; elsewhere there is nothing more.
-    fn remove_unit(&self) -> Result<()> {
-        match self.unit()? {
-            Some(unit) => unit.stop(),
+    fn remove_scope(&self) -> Result<()> {
+        match self.scope()? {
+            Some(mut scope) => scope.stop(),
             None => Ok(()),
         }
     }

@@ -2,119 +2,361 @@
 //! us («delegated», systemd.resource-control(5)). What systemd has a property for is set there as well as in the file, or
 //! `systemctl daemon-reload` would take it back.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use libcgroups::common::{CgroupManager, ControllerOpt, DEFAULT_CGROUP_ROOT};
-use libcgroups::systemd::manager::{Manager, SystemdManagerError};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{CgroupRecord, v2};
+use super::{CgroupRecord, members, v2};
+use crate::dbus::{Body, Connection, Fault, Object, Value};
 use crate::error::{Error, Result, Step};
-use crate::host::{OwnUserNs, collect};
+use crate::host::{OwnUserNs, collect, slice_path};
 
 /// systemd answers before it has moved the process. A busy node needs its time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The container's scope.
+/// org.freedesktop.systemd1(5).
+const MANAGER: Object = Object {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+
+/// Its last process was its end.
+const NOT_THERE: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// The names that systemd knows a scope and its slice by.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unit {
-    manager: Manager,
+    slice: String,
+    name: String,
 }
 
-fn failed(error: SystemdManagerError) -> Error {
-    Error::failed(Step::Cgroup, format!("systemd: {error}"))
+impl CgroupRecord {
+    /// What `slice:prefix:name` asks for; without a slice it is the manager's own.
+    pub(super) fn unit(&self) -> Option<Unit> {
+        let text = self.path.to_str()?;
+        let parts: Vec<&str> = text.splitn(3, ':').collect();
+        let (slice, prefix, name) = match *parts.as_slice() {
+            [slice, prefix, name] => (slice, prefix, name),
+            [prefix, name] => ("", prefix, name),
+            _ => return None,
+        };
+        let slice = match slice {
+            "" if rooted() => "system.slice",
+            "" => "user.slice",
+            named => named,
+        };
+        Some(Unit {
+            slice: slice.to_owned(),
+            name: format!("{prefix}-{name}.scope"),
+        })
+    }
 }
 
 impl Unit {
+    /// Its directory, from the hierarchy's mount. A user's own systemd has everything below its own.
+    pub(super) fn place(&self) -> PathBuf {
+        let below = slice_path(&self.slice).join(&self.name);
+        if rooted() {
+            return below;
+        }
+        let uid = collect::host_uid();
+        PathBuf::from(format!("user.slice/user-{uid}.slice/user@{uid}.service")).join(below)
+    }
+}
+
+/// The container's scope, and who is asked for it.
+pub(super) struct Scope {
+    systemd: Connection,
+    unit: Unit,
+    container: String,
+}
+
+/// Whether the machine's own systemd is asked, and not the user's.
+fn rooted() -> bool {
+    nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial
+}
+
+fn refused(doing: &str, unit: &str, fault: &Fault) -> Error {
+    Error::failed(
+        Step::Cgroup,
+        format!("systemd does not {doing} {unit}: {} ({})", fault.text, fault.name),
+    )
+}
+
+fn connect() -> Result<Connection> {
+    let mut last = None;
+    for (socket, through_bus) in sockets() {
+        let connected = if through_bus {
+            Connection::to_bus(&socket, PATIENCE)
+        } else {
+            Connection::direct(&socket, PATIENCE)
+        };
+        match connected {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(Error::file("ask systemd by", socket)(error)),
+        }
+    }
+    let nowhere = || Error::failed(Step::Cgroup, "no bus to ask systemd by: XDG_RUNTIME_DIR is not set");
+    Err(last.unwrap_or_else(nowhere))
+}
+
+/// Where systemd is heard: over the bus, or where there is none (a node in a container) by its own socket.
+fn sockets() -> Vec<(PathBuf, bool)> {
+    if rooted() {
+        return vec![
+            ("/run/dbus/system_bus_socket".into(), true),
+            ("/run/systemd/private".into(), false),
+        ];
+    }
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = own.map(|dir| [(dir.join("bus"), true), (dir.join("systemd/private"), false)]);
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_default();
+    let named = address
+        .split([';', ','])
+        .filter_map(|part| part.strip_prefix("unix:path="));
+    let named = named.map(|path| (PathBuf::from(path), true));
+    named.chain(own.into_iter().flatten()).collect()
+}
+
+impl Scope {
     /// The scope that the record names, whether it is there or not.
     pub(super) fn find(record: &CgroupRecord) -> Result<Self> {
-        if !libcgroups::systemd::booted() {
+        if !Path::new("/run/systemd/system").is_dir() {
             let why =
                 "the systemd cgroup driver is asked for, and systemd does not run here: leave --systemd-cgroup out";
             return Err(Error::failed(Step::Cgroup, why));
         }
-        // The system's manager, or the user's own.
-        let system = nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial;
-        let root = DEFAULT_CGROUP_ROOT.into();
-        let manager = Manager::new(root, record.path.clone(), record.name.clone(), system, PATIENCE).map_err(failed)?;
-        Ok(Self { manager })
+        let Some(unit) = record.unit() else {
+            let why = format!("{} is not slice:prefix:name", record.path.display());
+            return Err(Error::failed(Step::Cgroup, why));
+        };
+        Ok(Self {
+            systemd: connect()?,
+            unit,
+            container: record.name.clone(),
+        })
     }
 
-    /// Makes the scope with this process in it, and waits until it is.
-    pub(super) fn start(&self, pid: Pid) -> Result<()> {
-        self.manager.add_task(pid).map_err(failed)
+    fn call(&mut self, member: &str, body: &Body) -> Result<std::result::Result<(), Fault>> {
+        let failed = |e| Error::failed(Step::Cgroup, format!("systemd does not answer to {member}: {e}"));
+        self.systemd.call(&MANAGER, member, body).map_err(failed)
+    }
+
+    /// Makes the scope with this process in it, and waits until it is. `place` is where its directory will be.
+    pub(super) fn start(&mut self, pid: Pid, place: &Path) -> Result<()> {
+        let yes = Value::Bool(true);
+        let properties = [
+            (
+                "Description",
+                Value::Text(format!("gabion container {}", self.container)),
+            ),
+            ("Slice", Value::Text(self.unit.slice.clone())),
+            ("PIDs", Value::Numbers(vec![pid.as_raw().cast_unsigned()])),
+            ("Delegate", yes.clone()),
+            ("DefaultDependencies", Value::Bool(false)),
+            // One whose processes the kernel killed for memory has failed, and would keep its name from the next.
+            ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+            ("CPUAccounting", yes.clone()),
+            ("IOAccounting", yes.clone()),
+            ("MemoryAccounting", yes.clone()),
+            ("TasksAccounting", yes),
+        ];
+        let body = Body::default()
+            .text(&self.unit.name)
+            .text("replace")
+            .properties(&properties)
+            .no_others();
+        self.call("StartTransientUnit", &body)?
+            .map_err(|fault| refused("start", &self.unit.name, &fault))?;
+        self.wait(pid, place)
+    }
+
+    fn wait(&self, pid: Pid, place: &Path) -> Result<()> {
+        let file = format!("/proc/{pid}/cgroup");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let listing = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+            if members::place_of(&listing, "").is_some_and(|at| super::relative(at) == place) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let why = format!(
+                    "systemd took {} and has not moved the process there in {} s: see `systemctl status`",
+                    self.unit.name,
+                    PATIENCE.as_secs()
+                );
+                return Err(Error::failed(Step::Cgroup, why));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Ends it. One that is gone has ended.
-    pub(super) fn stop(&self) -> Result<()> {
-        match self.manager.remove() {
-            // Its last process was its end, between the question and the order.
-            Err(e) if e.to_string().contains("not loaded") => Ok(()),
-            other => other.map_err(failed),
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let body = Body::default().text(&self.unit.name).text("replace");
+        match self.call("StopUnit", &body)? {
+            Err(fault) if fault.name != NOT_THERE => Err(refused("stop", &self.unit.name, &fault)),
+            _ => Ok(()),
         }
     }
 
     /// Limits as properties. `directory` is the cgroup as it is now.
-    pub(super) fn set(&self, resources: &LinuxResources, directory: &Path) -> Result<()> {
+    pub(super) fn set(&mut self, resources: &LinuxResources, directory: &Path) -> Result<()> {
         let properties = properties(resources, directory)?;
-        let options = ControllerOpt {
-            resources: &properties,
-            freezer_state: None,
-            oom_score_adj: None,
-            disable_oom_killer: false,
-        };
-        self.manager.apply(&options).map_err(failed)
+        if properties.is_empty() {
+            return Ok(());
+        }
+        // Not kept over a reboot, as little as the scope.
+        let body = Body::default().text(&self.unit.name).bool(true).properties(&properties);
+        self.call("SetUnitProperties", &body)?
+            .map_err(|fault| refused("set limits of", &self.unit.name, &fault))
     }
 }
 
-/// What has a property that libcontainer's code sets as it is meant: tasks, memory, CPU time. Zero says nothing; and a part that
-/// is not said is what it was, where libcontainer's code would set it back.
-fn properties(resources: &LinuxResources, directory: &Path) -> Result<LinuxResources> {
-    let mut properties = LinuxResources::default();
-    properties.set_devices(None);
-    properties.set_pids(resources.pids().filter(|p| p.limit() != 0));
+/// What has a property that means the same: tasks, memory, CPU time. Zero says nothing.
+fn properties(resources: &LinuxResources, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
+    let mut all = Vec::new();
+    if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|n| *n != 0) {
+        all.push(("TasksMax", unlimited_or(limit)));
+    }
     if let Some(memory) = resources.memory() {
-        properties.set_memory(Some(said_memory(memory, directory)));
+        all.extend(memory_properties(*memory, directory)?);
     }
     if let Some(cpu) = resources.cpu() {
-        properties.set_cpu(said_cpu(cpu, directory)?);
+        all.extend(cpu_properties(cpu, directory)?);
     }
-    Ok(properties)
+    Ok(all)
 }
 
-fn said_memory(memory: &LinuxMemory, directory: &Path) -> LinuxMemory {
-    // Any negative number is «unlimited»; libcontainer's code knows -1.
-    let said = |n: Option<i64>| n.filter(|n| *n != 0).map(|n| n.max(-1));
-    let mut all = LinuxMemory::default();
-    let mut limit = said(memory.limit());
-    let swap = said(memory.swap());
-    if limit.is_none() && swap.is_some() {
+/// systemd's word for no limit is the largest number.
+fn unlimited_or(limit: i64) -> Value {
+    Value::Number(u64::try_from(limit).unwrap_or(u64::MAX))
+}
+
+fn memory_properties(memory: LinuxMemory, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
+    let said = |n: Option<i64>| n.filter(|n| *n != 0);
+    let (limit, together) = (said(memory.limit()), said(memory.swap()));
+    let mut measure = limit;
+    if limit.is_none() && together.is_some() {
+        // Beside a limit that stays as it is.
         let text = std::fs::read_to_string(directory.join("memory.max")).unwrap_or_default();
-        limit = text.trim().parse().ok();
+        measure = text.trim().parse().ok();
     }
-    all.set_limit(limit)
-        .set_swap(swap)
-        .set_reservation(said(memory.reservation()));
-    all
+    let swap = v2::swap(measure, together)?;
+    let named = [
+        ("MemoryMax", limit),
+        ("MemorySwapMax", swap),
+        ("MemoryLow", said(memory.reservation())),
+    ];
+    let set = named.into_iter().filter_map(|(name, n)| Some((name, unlimited_or(n?))));
+    Ok(set.collect())
 }
 
-fn said_cpu(cpu: &LinuxCpu, directory: &Path) -> Result<Option<LinuxCpu>> {
-    let (shares, quota, period) = (
-        cpu.shares().filter(|n| *n != 0),
-        cpu.quota().filter(|n| *n != 0),
-        cpu.period().filter(|n| *n != 0),
-    );
-    if shares.is_none() && quota.is_none() && period.is_none() {
-        return Ok(None);
+/// CPU time is told to systemd by the second; the part that is not said stays what it is.
+fn cpu_properties(cpu: &LinuxCpu, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
+    const SECOND: u64 = 1_000_000;
+    let mut all = Vec::new();
+    if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
+        all.push(("CPUWeight", Value::Number(v2::weight(shares))));
     }
+    let (quota, period) = (cpu.quota().filter(|n| *n != 0), cpu.period().filter(|n| *n != 0));
     let file = directory.join("cpu.max");
-    let mut all = LinuxCpu::default();
-    all.set_shares(shares);
-    if file.exists() {
-        let (old_quota, old_period) = v2::cpu_max(&file)?;
-        all.set_quota(quota.or_else(|| old_quota.parse().ok()))
-            .set_period(Some(period.unwrap_or(old_period)));
+    if (quota.is_none() && period.is_none()) || !file.exists() {
+        return Ok(all);
     }
-    Ok(Some(all))
+    let (old_quota, old_period) = v2::cpu_max(&file)?;
+    let quota = quota.or_else(|| old_quota.parse().ok());
+    let period = period.unwrap_or(old_period);
+    let second = quota.and_then(|quota| u64::try_from(quota).ok());
+    let second = second.map_or(u64::MAX, |quota| quota.saturating_mul(SECOND) / period);
+    all.push(("CPUQuotaPerSecUSec", Value::Number(second)));
+    all.push(("CPUQuotaPeriodUSec", Value::Number(period)));
+    Ok(all)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::container::options::CgroupDriver;
+    use crate::host::Delegation;
+    use serde_json::json;
+
+    #[test]
+    fn limits_are_told_in_systemds_words() {
+        let directory = std::env::temp_dir().join(format!("gabion-systemd-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("cpu.max"), "max 50000\n").unwrap();
+        std::fs::write(directory.join("memory.max"), "4096\n").unwrap();
+        let told = |limits: serde_json::Value| {
+            let all = properties(&serde_json::from_value(limits).unwrap(), &directory).unwrap();
+            let words = all.iter().map(|(name, value)| match value {
+                Value::Number(u64::MAX) => format!("{name}=infinity"),
+                Value::Number(n) => format!("{name}={n}"),
+                other => panic!("{name}: {other:?}"),
+            });
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let results = [
+            (json!({}), ""),
+            (
+                json!({"pids": {"limit": 0}, "memory": {"limit": 0}, "cpu": {"shares": 0}}),
+                "",
+            ),
+            (json!({"pids": {"limit": -1}}), "TasksMax=infinity"),
+            (
+                json!({"memory": {"limit": 4096, "swap": 8192}}),
+                "MemoryMax=4096 MemorySwapMax=4096",
+            ),
+            (json!({"memory": {"swap": 4096}}), "MemorySwapMax=0"),
+            (
+                json!({"memory": {"limit": -1, "reservation": 5}}),
+                "MemoryMax=infinity MemorySwapMax=infinity MemoryLow=5",
+            ),
+            (json!({"cpu": {"shares": 1024}}), "CPUWeight=100"),
+            (
+                json!({"cpu": {"quota": 20_000}}),
+                "CPUQuotaPerSecUSec=400000 CPUQuotaPeriodUSec=50000",
+            ),
+            (
+                json!({"cpu": {"quota": -1}}),
+                "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000",
+            ),
+            (
+                json!({"cpu": {"period": 100_000}}),
+                "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000",
+            ),
+        ]
+        .map(|(limits, expected)| (told(limits), expected));
+        std::fs::remove_dir_all(&directory).unwrap();
+        for (told, expected) in results {
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn a_path_names_a_slice_and_a_scope() {
+        let unit = |path: &str| {
+            let record = CgroupRecord {
+                path: path.into(),
+                driver: CgroupDriver::Systemd,
+                name: "c".to_owned(),
+                delegation: Delegation::Whole,
+            };
+            record.unit()
+        };
+        let names = |slice: &str, name: &str| {
+            let (slice, name) = (slice.to_owned(), name.to_owned());
+            Some(Unit { slice, name })
+        };
+        assert_eq!(unit("a-b.slice:cri:x"), names("a-b.slice", "cri-x.scope"));
+        assert_eq!(unit("a.slice:cri:x:y"), names("a.slice", "cri-x:y.scope"));
+        let of_nobody = unit("cri:x").unwrap();
+        assert_eq!(of_nobody.name, "cri-x.scope");
+        assert!(of_nobody.place().ends_with(format!("{}/cri-x.scope", of_nobody.slice)));
+        assert_eq!(unit("/a/b"), None);
+    }
 }

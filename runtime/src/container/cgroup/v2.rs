@@ -1,6 +1,8 @@
 //! Limits on cgroup v2, file by file, in runc's order and with its conversions: the runtime spec speaks of v1's.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -48,8 +50,8 @@ impl Directory {
         Err(Error::failed(Step::Cgroup, why))
     }
 
-    /// Makes the directory, with every controller of the directories above it, and puts the process there.
-    pub(super) fn add(&self, pid: Pid) -> Result<()> {
+    /// Makes the directory, with every controller of the directories above it.
+    pub(super) fn make(&self) -> Result<()> {
         let mut at = self.root.clone();
         for part in &self.place {
             pass_on_controllers(&at)?;
@@ -59,17 +61,24 @@ impl Directory {
                 _ => {}
             }
         }
-        self.join(pid)
+        Ok(())
     }
 
     /// The same for a directory inside a container's, which has processes: a controller that it passed on would take the
     /// directory below it out of use (cgroup-v2.rst, «domain invalid»). The container's limits hold there as well.
-    pub(super) fn add_inside(&self, pid: Pid) -> Result<()> {
-        fs::create_dir_all(self.path()).map_err(Error::file("make", self.path()))?;
-        self.join(pid)
+    pub(super) fn make_inside(&self) -> Result<()> {
+        fs::create_dir_all(self.path()).map_err(Error::file("make", self.path()))
     }
 
-    fn join(&self, pid: Pid) -> Result<()> {
+    /// The directory itself, as clone3(2) wants it.
+    pub(super) fn open(&self) -> Result<OwnedFd> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let path = self.path();
+        let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        opened.map(OwnedFd::from).map_err(Error::file("open", path))
+    }
+
+    pub(super) fn join(&self, pid: Pid) -> Result<()> {
         put(&self.file("cgroup.procs"), &pid.to_string())
     }
 
@@ -266,7 +275,7 @@ fn pass_on_controllers(directory: &Path) -> Result<()> {
 }
 
 /// The limit and the swap beside it: the spec counts both together, v2 swap alone.
-fn swap(limit: Option<i64>, together: Option<i64>) -> Result<Option<i64>> {
+pub(super) fn swap(limit: Option<i64>, together: Option<i64>) -> Result<Option<i64>> {
     match (limit, together) {
         (Some(-1), None) => Ok(Some(-1)),
         (_, None) => Ok(None),

@@ -79,6 +79,10 @@ fn bad_path(path: &Path, driver: CgroupDriver) -> Option<&'static str> {
                 return Some("is not of the form slice:prefix:name, which the systemd driver needs");
             };
             let slice_is_one = parts.len() == 2 || slice.is_empty() || slice.strip_suffix(".slice").is_some();
+            // systemd.unit(5): names are case-sensitive.
+            if name.strip_suffix(".slice").is_some() {
+                return Some("names a slice, and processes can only be in a scope");
+            }
             if name.is_empty() || !slice_is_one || text.contains('/') {
                 return Some("is not of the form slice:prefix:name, which the systemd driver needs");
             }
