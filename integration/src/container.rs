@@ -174,8 +174,9 @@ impl Container {
         Outcome::of(&self.run())
     }
 
-    /// Reads one value of the container's cgroup, in v1's or v2's place.
+    /// Reads one value of the container's cgroup, by v1's names, in v1's or v2's place.
     pub fn cgroup(&self, controller: &str, file: &str) -> Option<String> {
+        let file = crate::cgroup::file(file);
         let found = leaks::cgroups(&self.bundle.name).into_iter().find(|path| {
             let below = path
                 .strip_prefix("/sys/fs/cgroup")

@@ -18,6 +18,7 @@
 pub mod binaries;
 pub mod bundle;
 pub mod case;
+pub mod cgroup;
 pub mod command;
 pub mod config;
 pub mod container;

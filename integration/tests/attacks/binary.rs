@@ -1,6 +1,6 @@
 //! The runtime's own binary (CVE-2019-5736).
 
-use integration::command::Running;
+use integration::command::{Running, limit};
 use integration::{Bundle, Container, Policy, Runtime};
 use std::fs;
 
@@ -15,13 +15,18 @@ fn copied(bundle: &Bundle) -> Runtime {
     }
 }
 
+/// What the hunter does, and for how long: when it ends its pid namespace does, in which nobody can be made any more.
+fn hunt() -> String {
+    format!("overwrite-exe={}", limit(15).as_secs())
+}
+
 fn attacker(test: &str) -> (Container, Vec<u8>) {
     let mut bundle = Bundle::new(test);
     // As a privileged container has: with SYS_ADMIN a read-only flag could be cleared, with SYS_PTRACE a process that
     // is not dumpable can be looked into. Without the latter nothing could be held, and the test would prove nothing.
     bundle
         .config
-        .acts(&["overwrite-exe=15"])
+        .acts(&[&hunt()])
         .add_capability("CAP_SYS_ADMIN")
         .add_capability("CAP_SYS_PTRACE");
     std::os::unix::fs::symlink("/proc/self/exe", bundle.rootfs().join("usr/bin/self")).unwrap();
@@ -43,7 +48,7 @@ fn hunting(container: &Container) -> Running {
 /// Ends the hunt: with the hunter's answer where it held something.
 fn unharmed(container: &Container, hunter: &Running, before: &[u8]) {
     if hunter.out().contains("held") {
-        hunter.wait_for("overwrite-exe=15: ");
+        hunter.wait_for(&format!("{}: ", hunt()));
     }
     let said = hunter.out();
     eprintln!("the hunter said: {}", said.replace('\n', " / "));
@@ -51,7 +56,7 @@ fn unharmed(container: &Container, hunter: &Running, before: &[u8]) {
         fs::read(&container.runtime.program).unwrap() == before,
         "the runtime was overwritten: {said}"
     );
-    assert!(!said.contains("overwrite-exe=15: ok"), "{said}");
+    assert!(!said.contains(&format!("{}: ok", hunt())), "{said}");
     assert!(
         !said.contains("ETXTBSY"),
         "it was in use until the end, which proves nothing: {said}"

@@ -2,7 +2,7 @@
 
 use crate::patch;
 use crate::peers::Peer;
-use integration::{Bundle, Container, Policy, Runtime};
+use integration::{Bundle, Container, Policy, Runtime, unified};
 use serde_json::Value;
 use std::os::unix::fs::symlink;
 
@@ -133,6 +133,21 @@ impl Case {
     /// Compared with nobody: the runtimes here are older than the field, or do it otherwise. `shows` must say what is expected.
     pub(crate) fn alone(mut self) -> Self {
         self.peers.clear();
+        self
+    }
+
+    /// cgroup v2 has no such limit, and gabion says so; others leave it out.
+    pub(crate) fn error_on_v2(mut self) -> Self {
+        if unified() {
+            self = self.alone();
+            self.shows = vec!["create 1"];
+        }
+        self
+    }
+
+    /// Tells a weight of CPU time, which older runtimes make of shares in another way.
+    pub(crate) fn weighs(mut self) -> Self {
+        self.peers.retain(|peer| peer.weighs_alike());
         self
     }
 

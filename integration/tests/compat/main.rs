@@ -4,7 +4,8 @@
 //! tells what it sees (or a drive, for what only a caller sees). A difference is a bug, or stands in docs/RUNC-COMPAT.md.
 //! A case with a `field` is run once more without that field, and must then tell something else.
 //!
-//! `GABION_COMPAT_CASE=name,name` runs these cases alone and prints what each runtime told.
+//! `GABION_COMPAT_CASE=name,section,…` runs these cases alone and prints what each runtime told; a section is the beginning of one
+//! (`runtime.md`, `config-linux.md#cpu`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,7 +31,7 @@ fn all(check: fn(&Case) -> Result<(), String>) {
         .into_iter()
         .filter(|c| {
             only.as_deref()
-                .is_none_or(|names| names.split(',').any(|name| c.name == name))
+                .is_none_or(|names| names.split(',').any(|name| c.name == name || is_section(c, name)))
         })
         .collect();
     let next = AtomicUsize::new(0);
@@ -49,10 +50,10 @@ fn all(check: fn(&Case) -> Result<(), String>) {
                     }
                     let result = checked.unwrap_or_else(|panic| Err(message(&*panic)));
                     if let Err(why) = result {
-                        failures
-                            .lock()
-                            .unwrap()
-                            .push(format!("{} ({}): {why}", case.name, case.section));
+                        let why = format!("{} ({}): {why}", case.name, case.section);
+                        // At once, too: on a slow node the end may not be reached.
+                        eprintln!("{why}\n");
+                        failures.lock().unwrap().push(why);
                     }
                 }
             });
@@ -66,6 +67,11 @@ fn all(check: fn(&Case) -> Result<(), String>) {
         cases.len(),
         failures.join("\n\n")
     );
+}
+
+/// A file of the runtime spec, or a heading in it.
+fn is_section(case: &Case, name: &str) -> bool {
+    name.contains(['#', '.']) && case.section.starts_with(name)
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,9 +1,10 @@
 //! gabion, runc and crun, each ready to be called.
 
-use integration::Runtime;
+use integration::{Runtime, unified};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 /// The others.
@@ -30,6 +31,31 @@ impl Peer {
             program,
             hardens: false,
         }
+    }
+
+    /// Whether shares become the same weight on cgroup v2: runc before 1.3.2 and crun before 1.24 have a straight line, by which the
+    /// default of one is not the default of the other.
+    pub(crate) fn weighs_alike(self) -> bool {
+        let since = match self {
+            Self::Runc => [1, 3, 2],
+            Self::Crun => [1, 24, 0],
+        };
+        !unified() || !self.is_there() || self.version() >= since.to_vec()
+    }
+
+    /// The first number that it tells of itself.
+    fn version(self) -> Vec<u32> {
+        let told = Command::new(self.name()).arg("--version").output().unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let words = told.split_whitespace().map(|word| word.split(['+', '-', '~']).next());
+        let number = words
+            .flatten()
+            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
+        let parts = number
+            .unwrap_or_default()
+            .split('.')
+            .map(|part| part.parse().unwrap_or(0));
+        parts.collect()
     }
 
     pub(crate) fn is_there(self) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use integration::Container;
+use integration::cgroup::on;
 use serde_json::{Value, json};
 
 const LIFE: &str = "runtime.md#lifecycle";
@@ -289,7 +290,7 @@ fn execs() -> Vec<Case> {
         exec_case("exec-not-found", |c| { up(c); c.exec(&["no-such-program"]).code.to_string() }).runc().shows("255"),
         exec_case("exec-not-executable", |c| { up(c); c.exec(&["/etc/passwd"]).code.to_string() }).runc().shows("255"),
         exec_case("exec-namespaces", |c| exec(c, &[], "for n in pid net ipc uts mnt cgroup user; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo $n; done")).shows("mnt"),
-        exec_case("exec-cgroup", |c| exec(c, &[], "cut -d: -f2- /proc/self/cgroup | grep -E '^(pids|memory|cpu|devices):' | sort")),
+        exec_case("exec-cgroup", |c| exec(c, &[], on("cut -d: -f2- /proc/self/cgroup | grep -E '^(pids|memory|cpu|devices):' | sort", "cat /proc/self/cgroup"))).shows("/"),
         exec_case("exec-descriptors", |c| exec(c, &[], "ls /proc/self/fd | wc -l")),
         exec_case("exec-detach", |c| { up(c); let pid = c.bundle.dir.join("exec.pid"); let done = c.op(&["exec", "--detach", "--pid-file", pid.to_str().unwrap(), c.id(), "sleep", "30"]); let text = std::fs::read_to_string(&pid).unwrap(); format!("{} {}", done.code, std::fs::read_to_string(format!("/proc/{}/comm", text.trim())).unwrap_or_default()) }).shows("0 sleep"),
         exec_case("exec-process-file", |c| exec_file(c, &json!({"terminal": false, "user": {"uid": 7, "gid": 8, "umask": 23, "additionalGids": [9]}, "args": ["sh", "-c", "id -u; id -g; pwd; env | sort | grep -v SHLVL; grep -E '^(Cap|NoNew|Groups)' /proc/self/status; exit 9"], "env": ["PATH=/bin", "X=1"], "cwd": "/tmp", "noNewPrivileges": true}))).runc().shows("exit 9"),

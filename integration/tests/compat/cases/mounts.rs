@@ -1,7 +1,7 @@
 //! config.md, Mounts; config-linux.md, masked and read-only paths, propagation, default file systems.
 
 use crate::case::Case;
-use integration::{Bundle, Container};
+use integration::{Bundle, Container, unified};
 use serde_json::{Value, json};
 
 const MOUNTS: &str = "config.md#mounts";
@@ -42,7 +42,7 @@ fn flags() -> Vec<Case> {
     let field = "/mounts/-/options/1";
     vec![
         flag("bind", &["bind"]),
-        flag("bind-ro", &["bind", "ro"]).field(field).shows("ro,"),
+        flag("bind-ro", &["bind", "ro"]).field(field).shows("/mnt ro"),
         flag("bind-rw", &["bind", "rw"]),
         flag("bind-nosuid", &["bind", "nosuid"]).field(field).shows("nosuid"),
         flag("bind-nodev", &["bind", "nodev"]).field(field).shows("nodev"),
@@ -170,7 +170,12 @@ fn kinds() -> Vec<Case> {
         Case::new(MOUNTS, "tmpfs-mode-of-the-image", tmpfs(&["nosuid"]), "stat -c %a /mnt").setup(|b| { std::fs::create_dir(b.rootfs().join("mnt")).unwrap(); std::fs::set_permissions(b.rootfs().join("mnt"), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap(); }).runc().shows("711"),
         Case::new(MOUNTS, "all-mounts", json!({}), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo | grep -v /sys/fs/cgroup"),
         Case::new(MOUNTS, "super-options", json!({}), "awk '{print $2, $3, $4}' /proc/mounts | grep -E '^/(dev|proc)' | sed 's/,inode64//; s/size=[0-9]*k//'"),
-        Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; cat /sys/fs/cgroup/pids/cgroup.procs > /tmp/p; wc -l < /tmp/p").runc(),
+        Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; cat /sys/fs/cgroup/pids/cgroup.procs > /tmp/p; wc -l < /tmp/p")
+            .runc().only_if(|| !unified()),
+        // The container's own: the hierarchy's root has no such file.
+        Case::new(MOUNTS, "cgroup-mount-of-v2", json!({}), "ls /sys/fs/cgroup/cgroup.type").alone().shows("cgroup.type").only_if(unified),
+        Case::new(MOUNTS, "cgroup-mount-in-a-namespace", json!({"linux": {"namespaces+": [{"type": "cgroup"}]}}),
+            "ls /sys/fs/cgroup | sort; cat /sys/fs/cgroup/cgroup.procs > /tmp/p; wc -l < /tmp/p").shows("cgroup.type").only_if(unified),
         Case::new(MOUNTS, "proc-mount", json!({}), "cat /proc/1/comm; test -d /proc/self/fd && echo proc"),
         Case::new(MOUNTS, "mounts-none", json!({"mounts": []}), "ls /proc | wc -l; ls /dev | sort").alone(),
         Case::new(MOUNTS, "file-bind", add(json!({"destination": "/etc/new-file", "type": "bind", "source": "@DIR@/host/file", "options": ["bind", "ro"]})),

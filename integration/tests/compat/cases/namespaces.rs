@@ -1,6 +1,7 @@
 //! config-linux.md: namespaces, id mappings, devices, sysctl.
 
 use crate::case::Case;
+use integration::cgroup::on;
 use integration::{Bundle, Container};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
@@ -41,7 +42,9 @@ fn made() -> Vec<Case> {
         one("namespace-network", "[ \"$(readlink /proc/self/ns/net)\" = \"$H_net\" ] && echo same || echo own; grep -c : /proc/net/dev", with("network")).shows("own"),
         one("namespace-ipc", "[ \"$(readlink /proc/self/ns/ipc)\" = \"$H_ipc\" ] && echo same || echo own", with("ipc")).shows("own"),
         one("namespace-uts", "[ \"$(readlink /proc/self/ns/uts)\" = \"$H_uts\" ] && echo same || echo own; hostname", with("uts")).shows("own"),
-        one("namespace-cgroup", "[ \"$(readlink /proc/self/ns/cgroup)\" = \"$H_cgroup\" ] && echo same || echo own; grep pids /proc/self/cgroup", with("cgroup")).shows("own"),
+        one("namespace-cgroup", 
+            on("[ \"$(readlink /proc/self/ns/cgroup)\" = \"$H_cgroup\" ] && echo same || echo own; grep pids /proc/self/cgroup",
+                "[ \"$(readlink /proc/self/ns/cgroup)\" = \"$H_cgroup\" ] && echo same || echo own; cat /proc/self/cgroup"), with("cgroup")).shows("own"),
         one("namespace-time", "[ \"$(readlink /proc/self/ns/time)\" = \"$H_time\" ] && echo same || echo own", with("time")).crun().shows("own"),
         Case::new("config-linux.md#time-offsets", "time-offsets",
             json!({"linux": {"namespaces+": [{"type": "time"}], "timeOffsets": {"boottime": {"secs": 90_000_000, "nanosecs": 0}, "monotonic": {"secs": 90_000_000, "nanosecs": 0}}}}),

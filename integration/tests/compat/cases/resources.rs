@@ -1,7 +1,8 @@
 //! config-linux.md, Control groups.
 
 use crate::case::Case;
-use integration::Container;
+use integration::cgroup::on;
+use integration::{Container, unified};
 use serde_json::{Value, json};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -23,18 +24,18 @@ fn limits() -> Vec<Case> {
     let quota: Files = &[("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.cfs_period_us")];
     vec![
         case(memory, "memory-limit", json!({"memory": {"limit": 67_108_864}}), limit).field("/linux/resources/memory/limit").shows("67108864"),
-        case(memory, "memory-limit-and-swap", json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}}), limit).field("/linux/resources/memory/swap").shows("134217728"),
+        case(memory, "memory-limit-and-swap", json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}}), limit).field("/linux/resources/memory/swap").shows(on("memsw.limit_in_bytes: 134217728", "memsw.limit_in_bytes: 67108864")),
         case(memory, "memory-unlimited", json!({"memory": {"limit": -1}}), limit),
         case(memory, "memory-zero", json!({"memory": {"limit": 0, "swap": 0}}), limit).runc(),
         case(memory, "memory-swap-unlimited", json!({"memory": {"limit": 67_108_864, "swap": -1}}), limit),
         case(memory, "memory-swap-below", json!({"memory": {"limit": 67_108_864, "swap": 33_554_432}}), &[]).shows("create 1"),
         case(memory, "memory-reservation", json!({"memory": {"reservation": 33_554_432}}), &[("memory", "memory.soft_limit_in_bytes")]).field("/linux/resources/memory/reservation").shows("33554432"),
-        case(memory, "memory-kernel-tcp", json!({"memory": {"kernelTCP": 33_554_432}}), &[("memory", "memory.kmem.tcp.limit_in_bytes")]).crun().field("/linux/resources/memory/kernelTCP").shows("33554432"),
+        case(memory, "memory-kernel-tcp", json!({"memory": {"kernelTCP": 33_554_432}}), &[("memory", "memory.kmem.tcp.limit_in_bytes")]).crun().field("/linux/resources/memory/kernelTCP").shows("33554432").error_on_v2(),
         case(memory, "memory-kernel", json!({"memory": {"kernel": 33_554_432}}), &[("memory", "memory.kmem.limit_in_bytes")]).runc(),
-        case(memory, "memory-swappiness", json!({"memory": {"swappiness": 33}}), &[("memory", "memory.swappiness")]).field("/linux/resources/memory/swappiness").shows("33"),
-        case(memory, "memory-swappiness-wrong", json!({"memory": {"swappiness": 333}}), &[]).shows("create 1"),
-        case(memory, "memory-oom-killer-off", json!({"memory": {"limit": 67_108_864, "disableOOMKiller": true}}), &[("memory", "memory.oom_control")]).field("/linux/resources/memory/disableOOMKiller").shows("oom_kill_disable 1"),
-        case(cpu, "cpu-shares", json!({"cpu": {"shares": 512}}), &[("cpu", "cpu.shares")]).field("/linux/resources/cpu/shares").shows("512"),
+        case(memory, "memory-swappiness", json!({"memory": {"swappiness": 33}}), &[("memory", "memory.swappiness")]).field("/linux/resources/memory/swappiness").shows("33").error_on_v2(),
+        case(memory, "memory-swappiness-wrong", json!({"memory": {"swappiness": 333}}), &[]).shows("create 1").error_on_v2(),
+        case(memory, "memory-oom-killer-off", json!({"memory": {"limit": 67_108_864, "disableOOMKiller": true}}), &[("memory", "memory.oom_control")]).field("/linux/resources/memory/disableOOMKiller").shows("oom_kill_disable 1").error_on_v2(),
+        case(cpu, "cpu-shares", json!({"cpu": {"shares": 512}}), &[("cpu", "cpu.shares")]).field("/linux/resources/cpu/shares").shows(on("512", "59")).weighs(),
         case(cpu, "cpu-shares-zero", json!({"cpu": {"shares": 0}}), &[("cpu", "cpu.shares")]),
         case(cpu, "cpu-quota", json!({"cpu": {"quota": 20_000, "period": 50_000}}), quota).field("/linux/resources/cpu/quota").shows("20000"),
         case(cpu, "cpu-period", json!({"cpu": {"quota": 20_000, "period": 50_000}}), quota).field("/linux/resources/cpu/period").shows("50000"),
@@ -54,17 +55,46 @@ fn limits() -> Vec<Case> {
             json!({"blockIO": {"throttleWriteBpsDevice": [{"major": 254, "minor": 0, "rate": 2_097_152}], "throttleReadIOPSDevice": [{"major": 254, "minor": 0, "rate": 200}]}}),
             &[("blkio", "blkio.throttle.write_bps_device"), ("blkio", "blkio.throttle.read_iops_device")]).field("/linux/resources/blockIO").shows("2097152").only_if(has_vda),
         case("config-linux.md#block-io", "block-io-no-such-device", json!({"blockIO": {"throttleReadBpsDevice": [{"major": 99, "minor": 9, "rate": 1}]}}), &[]).shows("create 1"),
-        case("config-linux.md#unified", "unified-on-v1", json!({"unified": {"pids.max": "7"}}), &[]).runc().shows("create 1"),
+        case("config-linux.md#unified", "unified-on-v1", json!({"unified": {"pids.max": "7"}}), &[]).runc().shows("create 1").only_if(|| !unified()),
+        case("config-linux.md#unified", "unified", json!({"unified": {"memory.high": "33554432", "pids.max": "77"}}), &[("memory", "memory.high"), ("pids", "pids.max")])
+            .field("/linux/resources/unified").shows("memory.high: 33554432").only_if(unified),
+        case("config-linux.md#unified", "unified-over-the-other", json!({"pids": {"limit": 55}, "unified": {"pids.max": "77"}}), &[("pids", "pids.max")])
+            .shows("pids.max: 77").only_if(unified),
+        case("config-linux.md#unified", "unified-no-such-file", json!({"unified": {"pids.none": "7"}}), &[]).shows("create 1").only_if(unified),
         case("config-linux.md#rdma", "rdma-without-controller", json!({"rdma": {"mlx": {"hcaHandles": 1}}}), &[]).runc().shows("create 1"),
         case("config-linux.md#rdma", "rdma-bad-name", json!({"rdma": {"mlx a=1": {"hcaHandles": 1}}}), &[]).alone().shows("create 1"),
         case("config-linux.md#network", "network-class-without-controller", json!({"network": {"classID": 7}}), &[]).alone().shows("create 1"),
-        case("config-linux.md#huge-page-limits", "huge-pages-without-controller", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}), &[]).alone().shows("create 1"),
+        case("config-linux.md#huge-page-limits", "huge-pages-without-controller", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}), &[]).alone().shows("create 1").only_if(|| !has_huge_pages()),
+        case("config-linux.md#huge-page-limits", "huge-pages", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}), &[("hugetlb", "hugetlb.2MB.limit_in_bytes")])
+            .field("/linux/resources/hugepageLimits").shows("4194304").only_if(has_huge_pages),
+        // On v2 the list is a program, which is seen by what it lets.
         case("config-linux.md#allowed-device-list", "device-list-default", json!({"devices": [{"allow": false, "access": "rwm"}]}), &[("devices", "devices.list")]).runc(),
         case("config-linux.md#allowed-device-list", "device-list-rule", json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]}),
-            &[("devices", "devices.list")]).runc().field("/linux/resources/devices/1").shows("c 10:229 rw"),
-        case("config-linux.md#allowed-device-list", "device-list-all", json!({"devices": [{"allow": true, "access": "rwm"}]}), &[("devices", "devices.list")]).shows("a *:*"),
+            &[("devices", "devices.list")]).runc().field("/linux/resources/devices/1").shows("c 10:229 rw").only_if(|| !unified()),
+        case("config-linux.md#allowed-device-list", "device-list-all", json!({"devices": [{"allow": true, "access": "rwm"}]}), &[("devices", "devices.list")]).shows(on("a *:*", "create 0")),
+        to_the_log("device-rule", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}])).field("/linux/resources/devices/1").shows("open\n"),
+        to_the_log("device-rule-of-another-kind", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 1, "minor": 11, "access": "w"}])).shows("denied\n"),
+        to_the_log("device-rule-of-another-access", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}])).shows("denied\n"),
+        to_the_log("device-rule-taken-back", &json!([{"allow": true, "access": "rwm"}, {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "w"}])).shows("denied\n"),
         Case::new("config-linux.md#allowed-device-list", "device-list-denies", json!({"process": {"capabilities": null}, "linux": {"devices": [{"path": "/dev/x", "type": "c", "major": 10, "minor": 229}]}}), "cat < /dev/x 2>&1").shows("not permitted"),
     ]
+}
+
+/// Opens the kernel's log, a device that no container has by itself, for writing: that takes no capability.
+fn to_the_log(name: &'static str, rules: &Value) -> Case {
+    Case::new(
+        "config-linux.md#allowed-device-list",
+        name,
+        json!({"linux": {
+            "resources": {"devices": rules},
+            "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 11, "fileMode": 438}]
+        }}),
+        "(: > /dev/x) 2>/dev/null && echo open || echo denied",
+    )
+}
+
+fn has_huge_pages() -> bool {
+    unified() && std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|all| all.contains("hugetlb"))
 }
 
 fn has_vda() -> bool {
@@ -78,14 +108,18 @@ fn placed() -> Vec<Case> {
             section,
             "cgroup-everywhere",
             json!({}),
-            "cut -d: -f2- /proc/self/cgroup | grep -v hugetlb | grep -v ^: | sort",
+            on(
+                "cut -d: -f2- /proc/self/cgroup | grep -v hugetlb | grep -v ^: | sort",
+                "cat /proc/self/cgroup",
+            ),
         )
-        .runc(),
+        .runc()
+        .shows("/NAME"),
         Case::new(
             section,
             "cgroup-nested",
             json!({"linux": {"cgroupsPath": "/@NAME@/a/b"}}),
-            "grep pids /proc/self/cgroup",
+            on("grep pids /proc/self/cgroup", "cat /proc/self/cgroup"),
         )
         .drive(|c| {
             let done = c.run();
@@ -229,6 +263,7 @@ fn updates() -> Vec<Case> {
                 ],
             )
         })
+        .weighs()
         .shows("30000"),
         case("update-cpu-burst", |c| {
             update(
@@ -252,7 +287,7 @@ fn updates() -> Vec<Case> {
             )
         })
         .runc()
-        .shows("-1"),
+        .shows(on("-1", "max")),
         case("update-kernel-memory", |c| {
             update(
                 c,
@@ -261,7 +296,7 @@ fn updates() -> Vec<Case> {
             )
         })
         .alone()
-        .shows("exit 0"),
+        .shows(on("exit 1\nexit 0\n", "exit 1\nexit 1\n")),
         case("update-reservation", |c| {
             update(
                 c,
@@ -316,6 +351,7 @@ fn updates() -> Vec<Case> {
                 ],
             )
         })
+        .weighs()
         .shows("67108864"),
         case("update-json-nothing", |c| {
             json_update(c, &json!({}), &[("pids", "pids.max")])
