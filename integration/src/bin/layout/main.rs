@@ -1,5 +1,6 @@
-//! Writes `runtime/layout.ld`: which functions a container's life runs through, so that the linker puts them side by side.
-//! `layout MAP GABION OUT`, where MAP is the linker's map of that GABION; `hack/layout` calls it. Needs root.
+//! Writes `runtime/layout.ld` and `shim/layout.ld`: which functions a container's life runs through, so that the linker puts them
+//! side by side. `layout MAP PROGRAM OUT`, where MAP is the linker's map of that PROGRAM, which is gabion; with `shim GABION` after
+//! it, it is the shim. `hack/layout` calls it. Needs root.
 //!
 //! The kernel maps a binary's pages in blocks around the one that is touched. Strewn over the binary, a quarter of its code makes all
 //! of it resident.
@@ -12,24 +13,43 @@
 
 mod map;
 mod script;
+mod shim;
 mod trace;
 
 use integration::Bundle;
 use map::Map;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use trace::Tracer;
 
 fn main() {
-    let [map, gabion, out] = arguments();
-    let map = Map::read(&map);
-    let mut tracer = Tracer::new(&map);
-    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/data/podman-seccomp.json");
-    for seccomp in [None, Some(profile)] {
-        life(&mut tracer, &gabion, seccomp);
+    let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    match words.as_slice() {
+        [calls, dir, id] if calls.as_os_str() == "calls" => shim::client(dir, id.to_str().expect("UTF-8")),
+        [map, gabion, out] => {
+            let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/data/podman-seccomp.json");
+            write(map, out, "gabion", |tracer| {
+                for seccomp in [None, Some(profile)] {
+                    life(tracer, gabion, seccomp);
+                }
+            });
+        }
+        [map, program, out, shim, gabion] if shim.as_os_str() == "shim" => {
+            write(map, out, "containerd_shim_gabion", |tracer| {
+                shim::life(tracer, program, gabion);
+            });
+        }
+        _ => panic!("layout MAP PROGRAM OUT [shim GABION]"),
     }
+}
+
+/// `krate` is the program's own, in symbols.
+fn write(map: &Path, out: &Path, krate: &str, watch: impl FnOnce(&mut Tracer)) {
+    let map = Map::read(map);
+    let mut tracer = Tracer::new(&map);
+    watch(&mut tracer);
     let mut seen = BTreeSet::new();
     let sections: Vec<&str> = tracer
         .hits()
@@ -42,17 +62,12 @@ fn main() {
         "only {} functions were seen to run",
         sections.len()
     );
-    std::fs::write(&out, script::linker(&sections)).expect("the linker script");
+    std::fs::write(out, script::linker(&sections, krate)).expect("the linker script");
     println!("{}: {} functions", out.display(), sections.len());
 }
 
-fn arguments() -> [PathBuf; 3] {
-    let words: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    words.try_into().expect("layout MAP GABION OUT")
-}
-
 /// What engines call. Not watched is the first container of a profile, which is compiled for it; the next get it out of the cache.
-fn life(tracer: &mut Tracer, gabion: &std::path::Path, seccomp: Option<&str>) {
+fn life(tracer: &mut Tracer, gabion: &Path, seccomp: Option<&str>) {
     let mut bundle = Bundle::new("layout");
     if let Some(path) = seccomp {
         let text = std::fs::read_to_string(path).expect("the seccomp profile");

@@ -5,13 +5,9 @@ const HEAD: &str = concat!(
     "   side by side. What is missing here, or is no longer there, costs memory and nothing else. */\n",
     "SECTIONS {\n    .text.life : {\n",
 );
-const TAIL: &str = concat!(
-    "        /* What is newer than this list is likely to be run, too. */\n",
-    "        *(.text._ZN6gabion* .text.*gabion..*)\n",
-    "    }\n}\nINSERT BEFORE .text;\n",
-);
 
-pub(crate) fn linker(sections: &[&str]) -> String {
+/// `krate` is the program's own: what is newer than the list is likely to be run, too.
+pub(crate) fn linker(sections: &[&str], krate: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for section in sections {
         let line = pattern(section);
@@ -20,7 +16,11 @@ pub(crate) fn linker(sections: &[&str]) -> String {
         }
     }
     let body: String = lines.iter().map(|line| format!("        {line}\n")).collect();
-    format!("{HEAD}{body}{TAIL}")
+    let length = krate.len();
+    format!(
+        "{HEAD}{body}        /* What is newer than this list is likely to be run, too. */\n        \
+         *(.text._ZN{length}{krate}* .text.*{krate}..*)\n    }}\n}}\nINSERT BEFORE .text;\n"
+    )
 }
 
 /// `DIR/libc.a(poll.o):(.text)` → `*libc.a:poll.o(.text)`; a Rust function's own section without what changes from build to build.

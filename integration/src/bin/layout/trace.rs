@@ -45,9 +45,14 @@ impl Tracer {
     }
 
     /// Runs a command to its end. What it leaves behind goes on during the next one.
-    #[allow(clippy::zombie_processes, reason = "waitpid() below waits for every process")]
     pub(crate) fn run(&mut self, words: &[OsString]) {
         self.entry = Some(entry_of(&words[0]));
+        self.accompany(words);
+    }
+
+    /// The same with a command that is not looked at itself: what is, is what was left behind.
+    #[allow(clippy::zombie_processes, reason = "waitpid() below waits for every process")]
+    pub(crate) fn accompany(&mut self, words: &[OsString]) {
         // The shell stops for us to take hold, and becomes the command.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).args(words);

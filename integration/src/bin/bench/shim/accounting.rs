@@ -53,13 +53,15 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         self.homes.iter().for_each(|home| join(home));
-        // Runtimes made its directory in every hierarchy.
+        // Runtimes made its directory in every hierarchy of v1. On v2 what lies there are files, and other people's groups.
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         let below = hierarchies.map(|entry| entry.path().join(&self.name));
         let dirs = below.flat_map(|dir| [dir.join("node"), dir]);
         for dir in dirs.chain([self.dir.join("node"), self.dir.clone()]) {
             match fs::remove_dir(&dir) {
-                Err(error) if error.kind() != ErrorKind::NotFound => eprintln!("{} stays: {error}", dir.display()),
+                Err(error) if ![ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+                    eprintln!("{} stays: {error}", dir.display());
+                }
                 _ => {}
             }
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use integration::command::limit;
+
 const IMAGE: &str = "docker.io/library/gabion-bench:1";
-const SOON: Duration = Duration::from_secs(30);
 
 /// A shim, as `ctr` is told of it.
 pub(crate) struct Shim {
@@ -198,7 +199,7 @@ fn tar(file: &Path, dir: &Path, members: &[&str]) {
 }
 
 fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
+    let end = Instant::now() + limit(30);
     while !so() {
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(20));
