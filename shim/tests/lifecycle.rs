@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::host::run;
+use common::host::{run, unified};
 use common::{Node, SOON, until};
 
 #[test]
@@ -100,8 +100,16 @@ fn pause_resume_ps_metrics_update() {
     let pids = node.ctr(&["task", "ps", &id]).ok().out;
     assert!(pids.contains(&node.pid(&id).to_string()), "{pids}");
     let metrics = node.ctr(&["task", "metrics", &id]).ok().out;
-    for name in ["memory.usage_in_bytes", "cpuacct.usage", "pids.current"] {
-        let line = metrics.lines().find(|line| line.starts_with(name)).expect(name);
+    let names = if unified() {
+        ["memory.usage", "cpu.usage_usec", "pids.current"]
+    } else {
+        ["memory.usage_in_bytes", "cpuacct.usage", "pids.current"]
+    };
+    for name in names {
+        let line = metrics
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name))
+            .unwrap_or_else(|| panic!("{name}: {metrics}"));
         assert_ne!(line.split_whitespace().nth(1), Some("0"), "{metrics}");
     }
     let refused = node.ctr(&["task", "checkpoint", &id]);
@@ -150,6 +158,21 @@ fn what_the_runtime_refuses_reaches_the_user_in_one_line() {
         .collect();
     assert_eq!(lines.len(), 1, "{ran:?}");
     assert!(lines[0].contains("/nonexistent"), "{ran:?}");
+    // What the policy refuses: the reason, the remedy, and nothing else.
+    let ran = node.run(&["--rm", "--net-host"], &node.id("host"), &["true"]);
+    assert_eq!((ran.code(), ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    let lines: Vec<_> = ran.err.lines().filter(|line| line.starts_with("ctr: ")).collect();
+    assert_eq!(lines.len(), 1, "{ran:?}");
+    // The only other one is the runtime's own, which has the container's stderr, as runc has.
+    assert!(
+        ran.err
+            .lines()
+            .all(|line| line.starts_with("ctr: ") || lines[0].contains(line)),
+        "{ran:?}"
+    );
+    for part in ["gabion: refused [namespaces.host-network]: ", "; remedy: "] {
+        assert!(lines[0].contains(part), "{part}: {ran:?}");
+    }
     // Options that cannot be used are said, too.
     fs::write(node.dir.join("options.toml"), "levle = 1\n").unwrap();
     let ran = node.run(&["--rm"], &node.id("opt"), &["true"]);

@@ -1,9 +1,11 @@
 //! cgroup v2 in `io.containerd.cgroups.v2.Metrics`.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::Path;
 
 use cgroups_rs::blkio::BlkIoController;
 use cgroups_rs::cpu::CpuController;
+use cgroups_rs::hugetlb::HugeTlbController;
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
 use cgroups_rs::{Cgroup, Controller, flat_keyed_to_hashmap};
@@ -17,7 +19,7 @@ pub(super) fn metrics(cgroup: &Cgroup) -> v2::Metrics {
     let mut metrics = v2::Metrics::new();
     if let Some(pids) = cgroup.controller_of::<PidController>() {
         let mut stat = v2::PidsStat::new();
-        (stat.current, stat.limit) = pids_of(pids, 0);
+        (stat.current, stat.limit) = pids_of(pids, u64::MAX);
         metrics.pids = MessageField::some(stat);
     }
     if let Some(cpu) = cgroup.controller_of::<CpuController>() {
@@ -33,6 +35,7 @@ pub(super) fn metrics(cgroup: &Cgroup) -> v2::Metrics {
             throttled_usec: get("throttled_usec"),
             nr_bursts: get("nr_bursts"),
             burst_usec: get("burst_usec"),
+            psi: pressure(&cpu.path().join("cpu.pressure")),
             ..v2::CPUStat::default()
         });
     }
@@ -52,9 +55,46 @@ pub(super) fn metrics(cgroup: &Cgroup) -> v2::Metrics {
             wios: stat.wios,
             ..v2::IOEntry::default()
         }));
+        io.psi = pressure(&blkio.path().join("io.pressure"));
         metrics.io = MessageField::some(io);
     }
+    if let Some(huge) = cgroup.controller_of::<HugeTlbController>() {
+        metrics
+            .hugetlb
+            .extend(huge.get_sizes().into_iter().map(|size| v2::HugeTlbStat {
+                current: huge.usage_in_bytes(&size).unwrap_or_default(),
+                // «max» is no number.
+                max: huge.limit_in_bytes(&size).unwrap_or(u64::MAX),
+                failcnt: huge.failcnt(&size).unwrap_or_default(),
+                pagesize: size,
+                ..v2::HugeTlbStat::default()
+            }));
+    }
     metrics
+}
+
+/// How long processes waited for what there was not enough of; nothing on a kernel that does not count it.
+fn pressure(file: &Path) -> MessageField<v2::PSIStats> {
+    let Ok(text) = fs::read_to_string(file) else {
+        return MessageField::none();
+    };
+    let line = |kind: &str| {
+        let words = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let number = |key: &str| words.split_whitespace().find_map(|word| word.strip_prefix(key));
+        let share = |key: &str| number(key)?.parse().ok();
+        Some(v2::PSIData {
+            avg10: share("avg10=")?,
+            avg60: share("avg60=")?,
+            avg300: share("avg300=")?,
+            total: number("total=")?.parse().ok()?,
+            ..v2::PSIData::default()
+        })
+    };
+    MessageField::some(v2::PSIStats {
+        some: line("some").into(),
+        full: line("full").into(),
+        ..v2::PSIStats::default()
+    })
 }
 
 fn memory_v2(memory: &MemController) -> v2::MemoryStat {
@@ -100,6 +140,7 @@ fn memory_v2(memory: &MemController) -> v2::MemoryStat {
         swap_usage: swap.usage_in_bytes,
         swap_limit: limit(swap.limit_in_bytes),
         swap_max_usage: swap.max_usage_in_bytes,
+        psi: pressure(&memory.path().join("memory.pressure")),
         ..v2::MemoryStat::default()
     }
 }
@@ -119,5 +160,24 @@ fn memory_events(memory: &MemController) -> v2::MemoryEvents {
         oom_kill: get("oom_kill"),
         oom_group_kill: get("oom_group_kill"),
         ..v2::MemoryEvents::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_of_both_kinds() {
+        let file = std::env::temp_dir().join(format!("gabion-pressure-{}", std::process::id()));
+        let text = "some avg10=1.50 avg60=0.00 avg300=0.25 total=123\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        fs::write(&file, text).unwrap();
+        let read = pressure(&file);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(
+            (read.some.avg10.to_string(), read.some.total, read.full.total),
+            ("1.5".to_owned(), 123, 7)
+        );
+        assert!(pressure(&file).is_none(), "a kernel without it");
     }
 }

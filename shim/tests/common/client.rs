@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::proto::{Code, MessageHeader, Request, Response};
 
-use super::SOON;
+use super::host::{SOON, patient};
 
 pub const V2: &str = "containerd.task.v2.Task";
 pub const V3: &str = "containerd.task.v3.Task";
@@ -17,7 +17,7 @@ pub struct Client(UnixStream, u32);
 impl Client {
     pub fn connect(socket: &std::path::Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_read_timeout(Some(patient(SOON))).unwrap();
         Self(stream, 1)
     }
 

@@ -10,6 +10,18 @@ use nix::unistd::Pid;
 
 /// Long: it only ends what hangs, and the machine that runs the tests may be busy.
 pub const SOON: Duration = Duration::from_mins(1);
+
+/// `limit` on this machine: `GABION_IT_SLOW` is a whole number that every one is multiplied with (emulated machines).
+pub fn patient(limit: Duration) -> Duration {
+    let factor = std::env::var("GABION_IT_SLOW").ok().and_then(|text| text.parse().ok());
+    limit * factor.unwrap_or(1)
+}
+
+/// Whether this machine has cgroup v2 and nothing else.
+pub fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A number that no other part of this process has.
@@ -47,7 +59,7 @@ pub struct Input<'a> {
 /// Waits until `attempt` gives something.
 #[track_caller]
 pub fn until<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + patient(limit);
     loop {
         if let Some(value) = attempt() {
             return value;
@@ -67,7 +79,7 @@ pub fn run(mut command: Command, dir: &Path, input: Option<Input<'_>>, limit: Du
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     let mut child = command.spawn().unwrap();
-    let end = Instant::now() + limit;
+    let end = Instant::now() + patient(limit);
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         std::io::Write::write_all(&mut stdin, input.text.as_bytes()).unwrap();
         while Instant::now() < end && child.try_wait().unwrap().is_none() && !(input.until)(&read(&out)) {

@@ -1,5 +1,7 @@
 //! A containerd of a test's own: private root, state, socket and configuration; an image made here of busybox; the shim under test
 //! on its PATH. Every wait has an end, and what a node leaves behind fails the test that made it.
+//!
+//! With `GABION_IT_CGROUPS=systemd` the cgroups are systemd's, as the kubelet wants them on a machine with cgroup v2.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 // Tests may panic; clippy.toml knows it of test functions only, not of what they call.
@@ -8,7 +10,7 @@
 pub mod client;
 pub mod host;
 pub mod image;
-mod settings;
+pub mod settings;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,11 +21,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number, processes, run, tail};
+use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number, patient, processes, run, tail};
 
 pub use host::{SOON, until};
 pub use image::IMAGE;
-pub use settings::{Setup, engine, runtime};
+pub use settings::{Setup, by_systemd, engine, runtime};
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
 
@@ -55,7 +57,8 @@ impl Node {
         let mut node = Self {
             dir,
             containerd: None,
-            name: format!("{name}-{}-{number}", std::process::id()),
+            // Without «-»: in the name of a slice that means a slice inside another.
+            name: format!("{name}_{}_{number}", std::process::id()),
             namespace: setup.namespace,
         };
         node.write_policy("policy.toml", &(setup.policy)(&node.dir));
@@ -143,6 +146,8 @@ impl Node {
     pub fn run_arguments(&self, flags: &[&str], id: &str, program: &[&str]) -> Vec<String> {
         let options = self.dir.join("options.toml");
         let options = options.to_str().unwrap();
+        let scope = format!("system.slice:gabion:{id}");
+        let cgroup: &[&str] = if by_systemd() { &["--cgroup", &scope] } else { &[] };
         let fixed = [
             "run",
             "--runtime",
@@ -150,7 +155,7 @@ impl Node {
             "--runtime-config-path",
             options,
         ];
-        [&fixed, flags, &[IMAGE, id], program]
+        [&fixed, cgroup, flags, &[IMAGE, id], program]
             .concat()
             .iter()
             .map(ToString::to_string)
@@ -225,7 +230,7 @@ impl Node {
     /// Fails if anything of this node's containers is left after a while: containerd itself cleans up behind its answers.
     #[track_caller]
     pub fn assert_clean(&self) {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + patient(SOON);
         loop {
             let left = self.left();
             if left.is_empty() {
@@ -284,7 +289,7 @@ impl Drop for Node {
             let _gone = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
         }
         // What was killed takes a moment to leave its cgroups.
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + patient(Duration::from_secs(5));
         while Instant::now() < end && !cgroups_with(&self.name).is_empty() {
             for cgroup in cgroups_with(&self.name).into_iter().rev() {
                 // A pod's containers lie below the cgroup that has the node's name.

@@ -21,6 +21,15 @@ pub fn engine(program: &str) -> PathBuf {
     PathBuf::from(directory).join(program)
 }
 
+/// Whether systemd makes the cgroups.
+pub fn by_systemd() -> bool {
+    match std::env::var("GABION_IT_CGROUPS").as_deref() {
+        Ok("systemd") => true,
+        Ok(other) => panic!("GABION_IT_CGROUPS is «systemd» or not set, not «{other}»"),
+        Err(_) => false,
+    }
+}
+
 /// The runtime under test: `GABION_BIN`, else the one beside the shim.
 pub fn runtime() -> PathBuf {
     let beside = Path::new(SHIM).with_file_name("gabion");
@@ -49,10 +58,7 @@ impl Node {
 
     /// The same, with a program in the runtime's place.
     pub fn write_options_for(&self, name: &str, binary: &Path, more: &str) {
-        let (dir, binary) = (self.dir.display(), binary.display());
-        let options =
-            format!("binary = \"{binary}\"\nroot = \"{dir}/runtime\"\npolicy = \"{dir}/policy.toml\"\n{more}");
-        fs::write(self.dir.join(name), options).unwrap();
+        fs::write(self.dir.join(name), options(&self.dir, binary) + more).unwrap();
     }
 
     /// A script in the place of the runtime: what `before` does, then the runtime itself.
@@ -63,6 +69,14 @@ impl Node {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
+}
+
+/// The shim's options for a node's runtime, state and policy.
+pub fn options(dir: &Path, binary: &Path) -> String {
+    let (dir, binary, systemd) = (dir.display(), binary.display(), by_systemd());
+    format!(
+        "binary = \"{binary}\"\nroot = \"{dir}/runtime\"\npolicy = \"{dir}/policy.toml\"\nsystemd_cgroup = {systemd}\n"
+    )
 }
 
 /// containerd's configuration.

@@ -44,6 +44,16 @@ pub fn containerd(dir: &Path, annotations: &str) -> String {
     )
 }
 
+/// A handler whose options stand in containerd's own configuration (1.7 and later), instead of in a file that it names.
+pub fn inline_handler(dir: &Path, name: &str, level: &str) -> String {
+    let table = format!("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{name}");
+    let options = super::common::settings::options(dir, &super::common::runtime());
+    format!(
+        "{table}]\nruntime_type = \"io.containerd.gabion.v2\"\npod_annotations = [\"dev.gabion.*\"]\n\
+         {table}.options]\n{options}{level}\n"
+    )
+}
+
 /// The policy of a node whose directories lie where this test's do.
 pub fn policy(dir: &Path, text: &str) -> String {
     let dir = dir.display();

@@ -12,6 +12,7 @@ use protobuf_json_mapping::{
 };
 use serde_json::Value;
 
+use super::common::host::patient;
 use containerd_shim_protos::protobuf::reflect::{FileDescriptor, MessageDescriptor};
 
 /// The longest that containerd may take over one call on a busy machine.
@@ -55,7 +56,7 @@ pub fn call(socket: &Path, method: &str, request: &Value) -> Result<Value, Statu
         .build()
         .unwrap();
     let answer = runtime.block_on(async {
-        tokio::time::timeout(LIMIT, exchange(socket, &path, body))
+        tokio::time::timeout(patient(LIMIT), exchange(socket, &path, body))
             .await
             .unwrap_or_else(|_| panic!("{method} took too long"))
     })?;

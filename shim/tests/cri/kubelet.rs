@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::common::host::{cgroups_with, until};
-use super::common::{IMAGE, Node, SOON, Setup, image};
+use super::common::{IMAGE, Node, SOON, Setup, by_systemd, image};
 use super::config;
 use super::grpc::{Status, call};
 use super::pods::{Config, Pod};
@@ -26,9 +26,14 @@ impl Kubelet {
     /// `annotations`: which of a pod's, and of a container's own, reach gabion; `text`: the policy, but for where directories
     /// lie.
     pub fn with(name: &str, annotations: &str, text: &str) -> Self {
+        Self::with_handlers(name, annotations, text, &|_| String::new())
+    }
+
+    /// The same with more in containerd's configuration.
+    pub fn with_handlers(name: &str, annotations: &str, text: &str, more: &dyn Fn(&Path) -> String) -> Self {
         let containerd = |dir: &Path| {
             config::write_network(dir);
-            config::containerd(dir, annotations)
+            config::containerd(dir, annotations) + &more(dir)
         };
         let gabion = |dir: &Path| config::policy(dir, text);
         let setup = Setup {
@@ -65,6 +70,12 @@ impl Kubelet {
         self.node.dir.join("kubelet/pods").join(&pod.uid)
     }
 
+    /// Where the pods' cgroups lie: a slice of systemd's, or a path.
+    fn cgroup_parent(&self) -> String {
+        let suffix = if by_systemd() { ".slice" } else { "" };
+        format!("/{}{suffix}", self.node.name())
+    }
+
     /// A pod, with the directories that a kubelet makes for one: an emptyDir, a token, /etc/hosts and a termination log.
     pub fn pod(&self, namespace: &str, name: &str) -> Pod {
         let uid = format!("{namespace}-{name}-uid");
@@ -73,7 +84,7 @@ impl Kubelet {
             config: json!({
                 "metadata": { "name": name, "uid": uid, "namespace": namespace }, "hostname": name,
                 "log_directory": logs,
-                "linux": { "cgroup_parent": format!("/{}", self.node.name()), "security_context": {
+                "linux": { "cgroup_parent": self.cgroup_parent(), "security_context": {
                     "namespace_options": { "pid": "CONTAINER" }, "seccomp": { "profile_type": "RuntimeDefault" } } },
             }),
             uid,
@@ -195,6 +206,7 @@ impl Kubelet {
     /// All pods are removed: nothing may be left. The pods' parent cgroup is the kubelet's to remove.
     #[track_caller]
     pub fn assert_clean(&self) {
+        assert!(self.stop_slice());
         until(SOON, "the pods' cgroups are empty", || {
             for cgroup in cgroups_with(self.node.name()) {
                 fs::remove_dir(cgroup).ok()?;
@@ -205,8 +217,25 @@ impl Kubelet {
     }
 }
 
+impl Kubelet {
+    /// A slice stays until somebody says that it is not needed any more. Gives whether it is gone.
+    #[must_use]
+    fn stop_slice(&self) -> bool {
+        let slice = self.cgroup_parent();
+        let stop = || {
+            Command::new("systemctl")
+                .args(["stop", slice.trim_start_matches('/')])
+                .status()
+        };
+        !by_systemd() || stop().is_ok_and(|status| status.success())
+    }
+}
+
 impl Drop for Kubelet {
     fn drop(&mut self) {
+        if std::thread::panicking() && !self.stop_slice() {
+            eprintln!("the slice {} stays", self.cgroup_parent());
+        }
         // Not there where no pod got as far as a network.
         let _status = Command::new("/bin/busybox")
             .args(["ip", "link", "delete", &config::bridge(&self.node.dir)])
@@ -228,7 +257,7 @@ pub fn assert_refused(result: Result<String, Status>, code: &str) {
     let status = result.expect_err(code);
     let (said, known) = (&status.message, status.message.contains("gabion: refused ["));
     assert!(
-        known && said.contains("; remedy: ") && said.contains(code),
+        known && said.contains("; remedy: ") && said.contains(code) && !said.contains('\n'),
         "{code}: {status:?}"
     );
 }

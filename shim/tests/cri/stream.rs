@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::common::SOON;
+use super::common::host::{SOON, patient};
 
 /// The number of the stream that ends with how the process ended.
 const STATUS: u8 = 3;
@@ -24,7 +24,7 @@ impl Stream {
         let rest = url.strip_prefix("http://").expect("an address on this machine");
         let (host, path) = rest.split_once('/').unwrap();
         let mut socket = TcpStream::connect(host).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.set_read_timeout(Some(patient(SOON))).unwrap();
         write!(
             socket,
             "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -1,0 +1,99 @@
+//! What a shim holds must not grow with what it has done.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+
+use common::client::{Client, V2};
+use common::{Node, SOON, until};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::shim::{DeleteRequest, ExecProcessRequest, StartRequest, WaitRequest, WaitResponse};
+use nix::unistd::Pid;
+
+/// Between 100 and 1,000 execs it may grow by less than this many KiB: 300 bytes an exec would be more. Less than that comes and
+/// goes with what waits to be published.
+const GROWTH: u64 = 256;
+
+/// What a process has written to, in KiB, when it rests.
+fn at_rest(pid: Pid) -> u64 {
+    let read = || {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let number = |key: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        (number("Private_Dirty:"), number("Pss:"))
+    };
+    let mut last = None;
+    let (private, _) = until(SOON, "it rests", || {
+        let now = read();
+        let same = last.replace(now) == Some(now);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        same.then_some(now)
+    });
+    private
+}
+
+/// One exec's whole life, with a name and output of its own.
+fn exec(client: &mut Client, id: &str, number: u32) {
+    let (id, exec_id) = (id.to_owned(), format!("e{number}"));
+    let process =
+        serde_json::json!({ "args": ["true"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin"] });
+    let spec = Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
+        value: process.to_string().into_bytes(),
+        ..Any::default()
+    };
+    let request = ExecProcessRequest {
+        id: id.clone(),
+        exec_id: exec_id.clone(),
+        spec: Some(spec).into(),
+        ..ExecProcessRequest::default()
+    };
+    client.call(V2, "Exec", &request).unwrap();
+    let (start, wait, delete) = (
+        StartRequest {
+            id: id.clone(),
+            exec_id: exec_id.clone(),
+            ..StartRequest::default()
+        },
+        WaitRequest {
+            id: id.clone(),
+            exec_id: exec_id.clone(),
+            ..WaitRequest::default()
+        },
+        DeleteRequest {
+            id,
+            exec_id,
+            ..DeleteRequest::default()
+        },
+    );
+    client.call(V2, "Start", &start).unwrap();
+    let answer = client.call(V2, "Wait", &wait).unwrap();
+    assert_eq!(WaitResponse::parse_from_bytes(&answer).unwrap().exit_status, 0);
+    client.call(V2, "Delete", &delete).unwrap();
+}
+
+#[test]
+fn a_thousand_execs_leave_it_as_it_was() {
+    let node = Node::start("memory");
+    let id = node.sleeper("s");
+    let shims = node.shims();
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let (first, rest) = (0..100, 100..1000);
+    first.for_each(|number| exec(&mut client, &id, number));
+    let before = at_rest(shims[0]);
+    rest.for_each(|number| exec(&mut client, &id, number));
+    let after = at_rest(shims[0]);
+    assert!(
+        after < before + GROWTH,
+        "{before} KiB after 100 execs, {after} after 1,000"
+    );
+    assert_eq!(node.shims(), shims);
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
