@@ -22,10 +22,14 @@ const PASS_RET: u32 = 0x7ff0_6762;
 const LAYOUT: &str = "layout.ld";
 const RET_ALLOW: u32 = 0x7fff_0000;
 
-/// In the shipped, static binary the code that a container's life runs through lies side by side (`hack/layout`).
+/// Our own first instructions come before libc's. In the shipped, static binary the code that a container's life runs through lies side by side (`hack/layout`).
 fn link() {
     println!("cargo::rerun-if-changed={LAYOUT}");
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    // `sys/first.rs`.
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-e,gabion_start");
+    }
     if features.split(',').any(|feature| feature == "crt-static") {
         println!(
             "cargo::rustc-link-arg-bins=-Wl,-T,{}/{LAYOUT}",
@@ -174,7 +178,7 @@ impl Build<'_> {
                 above: None,
             });
         }
-        Ok(bpf::numbers(&blocks, PASS_RET)?)
+        Ok(bpf::numbers(&blocks, PASS_RET))
     }
 
     fn layer(&self, rules: &[&Rule], rest: ScmpAction) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {

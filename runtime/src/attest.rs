@@ -58,7 +58,7 @@ pub fn attest(root: &Path, id: &ContainerId) -> Result<Report> {
     let dir = StateDir::open(root, id)?;
     let record = dir.record()?;
     let init = running(&dir, id)?;
-    let report = look(&record, init)?;
+    let report = look(record, init)?;
     if report.holds == Holds::No
         && let Some(trail) = Trail::load(root, id)?
     {

@@ -138,6 +138,7 @@ enum Command {
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    #[cfg(not(target_arch = "x86_64"))]
     protect_early(&args);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -172,7 +173,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Runs again from where nobody can write before the arguments are parsed, not after: that would be done twice. A word that only looks
-/// like one of these commands costs another start and nothing else.
+/// like one of these commands costs another start and nothing else. On x86_64 it has been done before libc was set up (`sys/first.rs`).
+#[cfg(not(target_arch = "x86_64"))]
 fn protect_early(args: &[OsString]) {
     let protected = |word: &OsString| word == "create" || word == "run" || word == "exec";
     if args.iter().skip(1).any(protected)

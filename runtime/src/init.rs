@@ -206,12 +206,15 @@ fn prepare_exec(setup: &Setup<'_>) -> Result<Prepared> {
 
 /// What both have in common between the mounts and the credentials.
 fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
-    let landlock_probe = match &setup.hardened.plan().landlock {
-        // A mount needs privileges, so it is made before they go.
-        Some(_) => Some(fsmount::detached_tmpfs()?),
-        None => None,
+    // A mount needs privileges, so it is made before they go. One for both who try there what must be denied.
+    let landlock = setup.hardened.plan().landlock.is_some();
+    let place = if landlock || setup.hardened.enforces(ControlId::Devices) {
+        let place = fsmount::detached_tmpfs()?;
+        devices::probe(setup, &place)?;
+        Some(place)
+    } else {
+        None
     };
-    devices::probe(setup)?;
     ids::keyring(setup)?;
     ids::stdio_owner(setup)?;
     // Before the ids change: runc's rule, some directories may be entered by root only.
@@ -220,7 +223,9 @@ fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
     ids::become_user(setup)?;
     ids::enter_cwd_again(setup, entered)?;
     ids::verify_cwd(setup)?;
-    Ok(Prepared { landlock_probe })
+    Ok(Prepared {
+        landlock_probe: place.filter(|_| landlock),
+    })
 }
 
 fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {

@@ -27,6 +27,7 @@ pub mod request;
 pub mod seccomp;
 pub mod selfprotect;
 pub mod size;
+pub mod small;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,6 +12,7 @@
 mod bpf;
 mod cache;
 mod compile;
+mod direct;
 mod probe;
 mod translate;
 

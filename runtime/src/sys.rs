@@ -5,6 +5,9 @@
 
 mod file;
 mod filter;
+// Elsewhere `selfprotect::ensure` does all of it.
+#[cfg(target_arch = "x86_64")]
+mod first;
 mod mount;
 mod process;
 mod terminal;

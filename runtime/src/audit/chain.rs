@@ -196,7 +196,7 @@ fn rest(bytes: &[u8]) -> Option<Rest> {
 
 /// The lines to write. What was found behind the last record is bound into the chain first.
 fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = crate::small::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let time = rfc3339_nanos(SystemTime::now());
     let uid = nix::unistd::getuid().as_raw();
     let (mut text, mut seq, mut prev) = (Vec::with_capacity(4096), tail.seq, tail.hash.clone());

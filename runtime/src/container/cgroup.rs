@@ -2,7 +2,7 @@
 //! systemd driver the directory is a unit's, and `systemd` asks for it.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -229,13 +229,15 @@ impl Cgroup {
     }
 }
 
+fn open(path: &Path) -> Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).open(path).map_err(Error::file("write", path))
+}
+
 /// Writes a file of a cgroup. Never made: where it is missing there is no such limit.
 fn put(path: &Path, text: &str) -> Result<()> {
     tracing::debug!(path = %path.display(), text, "cgroup");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(Error::file("write", path))?;
+    let mut file = open(path)?;
     file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
@@ -244,7 +246,11 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// Whether v2 alone is mounted. Hybrid counts as v1: the controllers are there.
 pub fn unified() -> bool {
-    nix::sys::statfs::statfs(ROOT).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    // It stays as it is while a command runs.
+    *FOUND.get_or_init(|| {
+        nix::sys::statfs::statfs(ROOT).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+    })
 }
 
 fn relative(path: &Path) -> &Path {

@@ -46,7 +46,7 @@ pub fn create(settings: &Settings, options: &CreateOptions, hardened: Hardened, 
         Some(process) => console_socket(options.console_socket.as_deref(), process)?,
         None => None,
     };
-    create_on(settings, options, hardened, &handles, console)
+    create_on(settings, options, hardened, &handles, console).map(|(pid, _)| pid)
 }
 
 /// The same, with the console's socket already connected.
@@ -56,7 +56,7 @@ pub fn create_on(
     hardened: Hardened,
     handles: &Handles,
     console: Option<OwnedFd>,
-) -> Result<i32> {
+) -> Result<(i32, StateDir)> {
     precheck::own_mounts(&hardened)?;
     valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
@@ -64,29 +64,25 @@ pub fn create_on(
         apparmor::load()?;
     }
     let filters = filters(settings, &hardened)?;
-    let (dir, lock) = StateDir::claim(&settings.root, &options.id)?;
+    let (mut dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         // Before anything is written down: what clears up after a failure kills whoever is in there.
         Cgroup::open(&record.cgroup).unoccupied()?;
         dir.write(&record)?;
         options.audit.save(&dir)?;
-        make(
-            options,
-            &dir,
-            &record,
-            handles,
-            Ready {
-                filters,
-                console,
-                preserved,
-            },
-        )
+        let ready = Ready {
+            filters,
+            console,
+            preserved,
+        };
+        make(options, &dir, &record, handles, ready).map(|pid| (pid, record))
     });
     match made {
-        Ok(pid) => {
+        Ok((pid, record)) => {
             drop(lock);
-            Ok(pid)
+            dir.keep(record);
+            Ok((pid, dir))
         }
         Err(error) => {
             undo(dir, lock);

@@ -55,7 +55,7 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Del
     match dir.record() {
         Ok(record) => {
             clear(&dir)?;
-            poststop(&record);
+            poststop(record);
             Ok(Deleted::Whole)
         }
         Err(damage) if force == Force::Kill && !never_written(&damage) => {
@@ -142,9 +142,9 @@ fn end(dir: &StateDir, init: Init, cgroup: Option<&CgroupRecord>) -> Result<()> 
         // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
         if pause > Duration::from_millis(2) && !looked {
             looked = true;
-            let cgroup = cgroup.map_or_else(|| dir.record().map(|r| r.cgroup), |known| Ok(known.clone()))?;
-            if query::frozen(&cgroup)? {
-                Cgroup::open(&cgroup).thaw()?;
+            let cgroup = cgroup.map_or_else(|| dir.record().map(|r| &r.cgroup), Ok)?;
+            if query::frozen(cgroup)? {
+                Cgroup::open(cgroup).thaw()?;
             }
         }
         if Instant::now() > deadline {

@@ -42,19 +42,19 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
             remedy: "set exec = \"allow\" in /etc/gabion/policy.toml and create it again".to_owned(),
         });
     }
-    let asked = asked(&record, options.process)?;
+    let asked = asked(record, options.process)?;
     let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
     let process = if record.hardened.enforces(ControlId::Exec) {
         vetted.process
     } else {
-        as_runc(vetted.process, &asked, &record)
+        as_runc(vetted.process, &asked, record)
     };
     // Before anything of it is made: a process without its record must not be, where the policy says so.
     if let Some(trail) = Trail::load(&settings.root, id)? {
         trail.exec(&process, &vetted.decision)?;
     }
     let mut filters = create::filters(settings, &record.hardened)?;
-    filters.notify = create::notify_target(&record, &filters)?;
+    filters.notify = create::notify_target(record, &filters)?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&dir, init)?;
@@ -81,7 +81,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     if options.detach == Detach::Foreground {
         foreground::hold_signals()?;
     }
-    let cgroup = cgroup(&record, options.cgroup.as_deref())?;
+    let cgroup = cgroup(record, options.cgroup.as_deref())?;
     // CPUs that are chosen for the time before the cgroup want a time before it.
     let affinity = process.exec_cpu_affinity().as_ref();
     let cradle = match affinity.and_then(|a| a.initial().as_ref()) {
@@ -93,7 +93,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         Born::Inside => Ok(()),
         Born::Outside => move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity),
     };
-    let entered = moved.and_then(|()| enter(&record, &cgroup, &ours, pid, affinity));
+    let entered = moved.and_then(|()| enter(record, &cgroup, &ours, pid, affinity));
     if let Err(error) = entered {
         reap(pid);
         return Err(error);

@@ -17,7 +17,9 @@ use oci_spec::runtime::Process;
 
 use crate::container::create::{console_socket, create_on};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
-use crate::container::{Deleted, create, delete, start};
+use crate::container::start::start_in;
+use crate::container::state::StateDir;
+use crate::container::{Deleted, delete};
 use crate::error::{Error, Result, Step};
 use crate::hardened::Hardened;
 use crate::host::collect::Handles;
@@ -39,17 +41,19 @@ pub fn run(
     detach: Detach,
     keep: Keep,
 ) -> Result<u8> {
-    if detach == Detach::Detached {
-        create(settings, options, hardened, handles)?;
-        return started(settings, options).map(|()| 0);
-    }
     let process = hardened.spec().process().clone();
     let process = process.ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
+    if detach == Detach::Detached {
+        let console = console_socket(options.console_socket.as_deref(), &process)?;
+        let (_, dir) = create_on(settings, options, hardened, &handles, console)?;
+        return started(settings, options, &dir).map(|()| 0);
+    }
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), detach)?;
     hold_signals()?;
-    let pid = create_on(settings, options, hardened, &handles, terminal.socket_for_child()?)?;
+    let (pid, dir) = create_on(settings, options, hardened, &handles, terminal.socket_for_child()?)?;
     drop(handles);
-    started(settings, options)?;
+    started(settings, options, &dir)?;
+    drop(dir);
     let code = wait(Pid::from_raw(pid), terminal);
     if keep == Keep::Remove {
         match delete(settings, &options.id, Force::Kill)? {
@@ -61,8 +65,8 @@ pub fn run(
 }
 
 /// Starts what was just created; a container that cannot start is not left behind.
-fn started(settings: &Settings, options: &CreateOptions) -> Result<()> {
-    start(settings, &options.id).inspect_err(|_| {
+fn started(settings: &Settings, options: &CreateOptions, dir: &StateDir) -> Result<()> {
+    start_in(dir, &options.id).inspect_err(|_| {
         if let Err(error) = delete(settings, &options.id, Force::Kill) {
             tracing::error!(%error, "cleaning up after a failed start");
         }

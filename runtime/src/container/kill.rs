@@ -24,7 +24,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
     if scope == KillScope::All {
         if record.cgroup.delegation.is_none() {
             let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
-            return namespace::signal(&record, init, signal);
+            return namespace::signal(record, init, signal);
         }
         return all(&Cgroup::open(&record.cgroup), signal);
     }

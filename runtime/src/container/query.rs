@@ -39,7 +39,7 @@ pub fn status(dir: &StateDir) -> Result<Status> {
 
 /// Whether the freezer holds the container's processes.
 pub fn frozen(cgroup: &CgroupRecord) -> Result<bool> {
-    let read = |path: &Path| match fs::read_to_string(path) {
+    let read = |path: &Path| match crate::small::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::File {
@@ -157,7 +157,7 @@ pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let record = dir.record()?;
     if record.cgroup.delegation.is_none() {
         let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
-        return Ok(namespace::processes(&record, init)?.into_iter().collect());
+        return Ok(namespace::processes(record, init)?.into_iter().collect());
     }
     Cgroup::open(&record.cgroup).pids()
 }

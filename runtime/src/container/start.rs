@@ -19,8 +19,12 @@ use crate::request::ContainerId;
 /// # Errors
 /// It is not there or not created; or the last steps before the workload failed (Landlock, seccomp, execve), by name.
 pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
-    let dir = StateDir::open(&settings.root, id)?;
-    let status = query::status(&dir)?;
+    start_in(&StateDir::open(&settings.root, id)?, id)
+}
+
+/// The same of a directory that is open.
+pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
+    let status = query::status(dir)?;
     if status != Status::Created {
         return Err(Error::WrongState {
             id: id.to_string(),
@@ -28,7 +32,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
             wanted: "created",
         });
     }
-    release(&dir)?;
+    release(dir)?;
     dir.started()?;
     let record = dir.record()?;
     if let Some(init) = dir.init()? {
@@ -47,7 +51,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     let pid = init.map(|init| init.pid);
     let ran = hooks::run(
         Some(list),
-        Some(&hooks::state_for(&record, ContainerStatus::Running, pid)),
+        Some(&hooks::state_for(record, ContainerStatus::Running, pid)),
         pid,
     );
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.

@@ -4,6 +4,7 @@
 //! clean up by. The first process's pid follows in its own small file, with the cgroup once more: either file is enough to clear
 //! up by. Status is never stored: it is read off the kernel.
 
+use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -48,6 +49,8 @@ pub struct StateDir {
     pub path: PathBuf,
     /// Open directory: sockets are named through it, since sun_path holds 107 bytes and roots are long.
     pub dir: File,
+    /// What was read of `state.json`, or written there: a command goes by one record from its beginning to its end.
+    record: OnceCell<Record>,
 }
 
 /// Held while a container is being made: its absence tells a dead creator from a slow one.
@@ -63,6 +66,14 @@ pub struct Turn {
 }
 
 impl StateDir {
+    const fn at(path: PathBuf, dir: File) -> Self {
+        Self {
+            path,
+            dir,
+            record: OnceCell::new(),
+        }
+    }
+
     /// Takes the id: makes its directory, which must not be there.
     pub fn claim(root: &Path, id: &ContainerId) -> Result<(Self, CreateLock)> {
         faults::at(Step::StateDir)?;
@@ -84,7 +95,7 @@ impl StateDir {
         let dir = open_dir(&path)?;
         let lock = lock(&dir, FlockArg::LockExclusiveNonblock)
             .map_err(|e| Error::step(Step::StateDir, "lock the new state directory", e))?;
-        Ok((Self { path, dir }, CreateLock { _lock: lock }))
+        Ok((Self::at(path, dir), CreateLock { _lock: lock }))
     }
 
     /// Makes the root, or checks that it is ours.
@@ -98,7 +109,7 @@ impl StateDir {
         match open_dir(&path) {
             Ok(dir) => {
                 check_owner(&dir, &path)?;
-                Ok(Self { path, dir })
+                Ok(Self::at(path, dir))
             }
             Err(Error::File { source, .. })
                 if matches!(
@@ -118,8 +129,21 @@ impl StateDir {
         self.write_file(STATE, &text)
     }
 
-    /// Reads `state.json`.
-    pub fn record(&self) -> Result<Record> {
+    /// What `state.json` says; read once.
+    pub fn record(&self) -> Result<&Record> {
+        if let Some(record) = self.record.get() {
+            return Ok(record);
+        }
+        let record = self.read_record()?;
+        Ok(self.record.get_or_init(|| record))
+    }
+
+    /// Leaves what was just made to the command that goes on with it.
+    pub fn keep(&mut self, record: Record) {
+        self.record = OnceCell::from(record);
+    }
+
+    fn read_record(&self) -> Result<Record> {
         let text = self.read_file(STATE)?;
         let record: Record = serde_json::from_slice(&text).map_err(|e| self.damaged(STATE, e.to_string()))?;
         if record.version != VERSION {

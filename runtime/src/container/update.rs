@@ -34,7 +34,7 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
         .apply(&vetted.apply)
         .and_then(|()| cgroup.verify(&new.hardened, pid, Some(&vetted.apply)))
         .and_then(|()| dir.write(&new));
-    done.inspect_err(|_| put_back(&cgroup, &record))?;
+    done.inspect_err(|_| put_back(&cgroup, record))?;
     if let Some(trail) = Trail::load(&settings.root, id)? {
         trail.updated(&vetted.apply, &vetted.decision);
     }

@@ -12,7 +12,7 @@ use landlock::{
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{Mode, fstat};
 
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
@@ -60,9 +60,11 @@ pub fn build(setup: &Setup<'_>) -> Result<Option<Ruleset>> {
         plan,
         count: 0,
     };
-    rules.read_everywhere()?;
+    let root = Path::new("/");
+    let open = open_following(root).map_err(|e| Error::step(Step::Landlock, "open the root", e))?;
+    rules.add(open.as_fd(), Kind::Directory, AccessFs::ReadFile | AccessFs::ReadDir)?;
     rules.writable()?;
-    rules.executable(&open(Path::new("/"))?, Path::new("/"))?;
+    rules.executable(&open, root)?;
     rules.stdio(setup)?;
     let created = rules.ports()?;
     Ok(Some(Ruleset { created }))
@@ -88,7 +90,7 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn add(&mut self, fd: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<()> {
+    fn add(&mut self, fd: BorrowedFd<'_>, kind: Kind, access: BitFlags<AccessFs>) -> Result<()> {
         self.count += 1;
         if self.count > MAX_RULES {
             return Err(Error::failed(
@@ -97,11 +99,9 @@ impl Rules<'_> {
             ));
         }
         // A file cannot carry the rights of a directory (landlock_add_rule(2)).
-        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at a path", e))?;
-        let access = if is_directory(&stat) {
-            access
-        } else {
-            access & AccessFs::from_file(ABI::V5)
+        let access = match kind {
+            Kind::Directory => access,
+            Kind::File | Kind::Other => access & AccessFs::from_file(ABI::V5),
         } & self.handled;
         if access.is_empty() {
             return Ok(());
@@ -111,11 +111,6 @@ impl Rules<'_> {
             .add_rule(rule)
             .map(drop)
             .map_err(|e| failed("add a rule")(&e))
-    }
-
-    fn read_everywhere(&mut self) -> Result<()> {
-        let root = open(Path::new("/"))?;
-        self.add(root.as_fd(), AccessFs::ReadFile | AccessFs::ReadDir)
     }
 
     fn writable(&mut self) -> Result<()> {
@@ -147,7 +142,7 @@ impl Rules<'_> {
 
     fn add_path(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<()> {
         match open_following(path) {
-            Ok(fd) => self.add(fd.as_fd(), access),
+            Ok(fd) => self.add(fd.as_fd(), Kind::of(&fd)?, access),
             // Not every container has every one (a spec without /dev/mqueue): nothing there, nothing to allow.
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
             Err(e) => Err(Error::step(Step::Landlock, format!("open {}", path.display()), e)),
@@ -169,6 +164,17 @@ impl Rules<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            let full = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+                name.to_bytes(),
+            ));
+            let place = self.place(&full);
+            // A symlink, a device: nothing to execute. What the list does not say is seen below.
+            let other = entry
+                .file_type()
+                .is_some_and(|t| !matches!(t, nix::dir::Type::Directory | nix::dir::Type::File));
+            if other || matches!(place, Place::Writable) {
+                continue;
+            }
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let fd = match sys::openat(directory.as_fd(), name, flags, Mode::empty()) {
                 Ok(fd) => fd,
@@ -176,26 +182,13 @@ impl Rules<'_> {
                 Err(Errno::ENOENT | Errno::EACCES) => continue,
                 Err(e) => return Err(Error::step(Step::Landlock, "open an entry of the image", e)),
             };
-            let full = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
-                name.to_bytes(),
-            ));
-            self.execute_entry(&fd, &full)?;
+            match (place, Kind::of(&fd)?) {
+                (_, Kind::Other) | (Place::Writable, _) => {}
+                (Place::Above, Kind::Directory) => self.executable(&fd, &full)?,
+                (_, kind) => self.add(fd.as_fd(), kind, AccessFs::Execute.into())?,
+            }
         }
         Ok(())
-    }
-
-    fn execute_entry(&mut self, fd: &OwnedFd, path: &Path) -> Result<()> {
-        let stat =
-            fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at an entry of the image", e))?;
-        let kind = stat.st_mode & libc::S_IFMT;
-        if kind != libc::S_IFDIR && kind != libc::S_IFREG {
-            return Ok(());
-        }
-        match self.place(path) {
-            Place::Writable => Ok(()),
-            Place::Above if kind == libc::S_IFDIR => self.executable(fd, path),
-            Place::Above | Place::Clear => self.add(fd.as_fd(), AccessFs::Execute.into()),
-        }
     }
 
     /// Where a path lies with regard to what is writable.
@@ -273,12 +266,23 @@ fn errno_of(error: &landlock::RulesetError) -> Option<Errno> {
     None
 }
 
-fn is_directory(stat: &FileStat) -> bool {
-    stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+/// What a descriptor leads to, as far as rules tell it apart.
+#[derive(Clone, Copy)]
+enum Kind {
+    Directory,
+    File,
+    Other,
 }
 
-fn open(path: &Path) -> Result<OwnedFd> {
-    open_following(path).map_err(|e| Error::step(Step::Landlock, format!("open {}", path.display()), e))
+impl Kind {
+    fn of(fd: &OwnedFd) -> Result<Self> {
+        let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Landlock, "look at a path", e))?;
+        Ok(match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => Self::Directory,
+            libc::S_IFREG => Self::File,
+            _ => Self::Other,
+        })
+    }
 }
 
 fn open_following(path: &Path) -> nix::Result<OwnedFd> {

@@ -108,7 +108,7 @@ pub fn slice_path(slice: &str) -> PathBuf {
 fn lowest(base: &Path, parent: &Path, file: &str) -> Option<u64> {
     parent
         .ancestors()
-        .filter_map(|dir| read_to_string(base.join(dir).join(file)).ok()?.trim().parse().ok())
+        .filter_map(|dir| crate::small::read(base.join(dir).join(file)).ok()?.trim().parse().ok())
         .filter(|limit| *limit < V1_UNLIMITED)
         .min()
 }

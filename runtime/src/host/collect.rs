@@ -109,7 +109,7 @@ fn gather(
         user_ns,
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
-        oom_score_adj: std::fs::read_to_string("/proc/self/oom_score_adj")
+        oom_score_adj: crate::small::read("/proc/self/oom_score_adj")
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0),
@@ -142,7 +142,7 @@ fn thermal_throttle() -> Vec<PathBuf> {
 pub fn user_ns() -> OwnUserNs {
     static KNOWN: OnceLock<OwnUserNs> = OnceLock::new();
     *KNOWN.get_or_init(|| {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let map = crate::small::read("/proc/self/uid_map").unwrap_or_default();
         let fields: Vec<&str> = map.split_whitespace().collect();
         if fields.is_empty() || fields == ["0", "0", "4294967295"] {
             OwnUserNs::Initial
@@ -155,7 +155,7 @@ pub fn user_ns() -> OwnUserNs {
 /// Who we are for the host: under rootless podman root is the user (user_namespaces(7)).
 pub fn host_uid() -> u32 {
     let euid = nix::unistd::geteuid().as_raw();
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = crate::small::read("/proc/self/uid_map").unwrap_or_default();
     outside(&map, euid).unwrap_or(euid)
 }
 
@@ -171,7 +171,7 @@ fn outside(map: &str, uid: u32) -> Option<u32> {
 
 /// `6.12.3-amd64` as (6, 12).
 fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = crate::small::read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut parts = release
         .split(|c: char| !c.is_ascii_digit())
         .map(|n| n.parse().unwrap_or(0));

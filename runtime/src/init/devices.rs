@@ -1,7 +1,7 @@
 //! Device nodes and the links beside them, made inside the root by descriptor: the image may have put links anywhere.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -9,17 +9,17 @@ use std::os::unix::fs::PermissionsExt;
 use libcontainer::rootfs::utils::default_devices;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, SFlag};
+use nix::sys::stat::{Mode, SFlag, umask};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
-use pathrs::{InodeType, RootRef};
+use pathrs::RootRef;
 
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::host::NsType;
+use crate::init::Setup;
 use crate::init::target::{self, Point};
-use crate::init::{Setup, fsmount};
 use crate::sys::{self, Reach};
 
 /// What a runtime puts into /dev (runtime-spec, config-linux.md#default-devices, and runc's links).
@@ -40,11 +40,14 @@ pub fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
     // mknod is not for user namespaces (user_namespaces(7)): the host's nodes are bound.
     let bind = setup.hardened.spec().linux().is_some()
         && (setup.enters_new(NsType::User) || setup.joins.iter().any(|(t, _)| *t == NsType::User) || nested(setup)?);
+    let mut nodes = Nodes { root, last: None };
+    // mknod(2) masks the mode.
+    let mask = umask(Mode::empty());
     for device in asked.iter().chain(missing) {
         let made = if bind {
             bind_node(root, device)
         } else {
-            node(root, device)
+            nodes.make(device)
         };
         made.map_err(|e| match e {
             Error::Step { step, doing, errno } => Error::Step {
@@ -55,6 +58,7 @@ pub fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
             other => other,
         })?;
     }
+    umask(mask);
     link(root)
 }
 
@@ -69,47 +73,75 @@ fn in_root(doing: &'static str) -> impl Fn(pathrs::error::Error) -> Error {
     }
 }
 
-/// A node of its own, found again without following a link: another file that is there already is left as it is (runc).
-fn node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
-    let inside = RootRef::from_fd(root.as_fd());
-    let path = device.path();
-    if let Some(parent) = path.parent()
-        // mkdir_all makes itself a procfs first; most parents are there: /dev itself.
-        && target::resolve(root.as_fd(), parent).is_err()
-    {
-        inside
-            .mkdir_all(parent, &Permissions::from_mode(0o755))
-            .map_err(in_root("make the directory of"))?;
+/// Where nodes are made: most of them lie in one directory, which stays open from one to the next.
+struct Nodes<'a> {
+    root: &'a OwnedFd,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Nodes<'_> {
+    /// A node of its own, looked at without following a link: another file that is there already is left as it is (runc).
+    fn make(&mut self, device: &LinuxDevice) -> Result<()> {
+        let path = device.path();
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            let why = format!("{} is no path of a node", path.display());
+            return Err(Error::failed(Step::Devices, why));
+        };
+        let parent = self.directory(parent)?;
+        let mode = Mode::from_bits_truncate(device.file_mode().unwrap_or(0o666) & 0o7777);
+        let number = libc::makedev(number(device.major())?, number(device.minor())?);
+        let typ = match device.typ() {
+            LinuxDeviceType::B => SFlag::S_IFBLK,
+            LinuxDeviceType::P => SFlag::S_IFIFO,
+            LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
+            LinuxDeviceType::A => return Err(Error::failed(Step::Devices, "«a» is no type of a node")),
+        };
+        match nix::sys::stat::mknodat(Some(parent.as_raw_fd()), name, typ, mode, number) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => return Ok(()),
+            Err(e) => return Err(failed("make")(e)),
+        }
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let made = sys::openat(parent.as_fd(), name, flags, Mode::empty()).map_err(failed("open"))?;
+        let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(failed("look at"))?;
+        if stat.st_mode & libc::S_IFMT != typ.bits() || (typ != SFlag::S_IFIFO && stat.st_rdev != number) {
+            let why = format!("{} is not the node that was made", path.display());
+            return Err(Error::failed(Step::Devices, why));
+        }
+        let name = format!("/proc/self/fd/{}", made.as_raw_fd());
+        let owner = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
+        let given = owner != (None, None);
+        if given {
+            nix::unistd::chown(name.as_str(), owner.0, owner.1).map_err(failed("give away"))?;
+        }
+        // chown(2) may take bits of the mode, so it goes first. A default ACL of the directory may have taken some, too.
+        if given || stat.st_mode & 0o7777 != mode.bits() {
+            std::fs::set_permissions(&name, Permissions::from_mode(mode.bits()))
+                .map_err(Error::file("set the mode of", path))?;
+        }
+        Ok(())
     }
-    let mode = Permissions::from_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
-    let number = libc::makedev(number(device.major())?, number(device.minor())?);
-    let inode = match device.typ() {
-        LinuxDeviceType::B => InodeType::BlockDevice(mode.clone(), number),
-        LinuxDeviceType::P => InodeType::Fifo(mode.clone()),
-        LinuxDeviceType::C | LinuxDeviceType::U => InodeType::CharacterDevice(mode.clone(), number),
-        LinuxDeviceType::A => return Err(Error::failed(Step::Devices, "«a» is no type of a node")),
-    };
-    match inside.create(path, &inode) {
-        Ok(()) => {}
-        Err(e) if e.kind() == pathrs::error::ErrorKind::OsError(Some(libc::EEXIST)) => return Ok(()),
-        Err(e) => return Err(in_root("make")(e)),
+
+    fn directory(&mut self, path: &Path) -> Result<&OwnedFd> {
+        let open = match self.last.take() {
+            Some((last, fd)) if last == path => fd,
+            _ => self.open(path)?,
+        };
+        let (_, fd) = self.last.insert((path.to_path_buf(), open));
+        Ok(fd)
     }
-    let made = target::resolve(root.as_fd(), path).map_err(failed("open"))?;
-    let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(failed("look at"))?;
-    if !matches!(
-        stat.st_mode & libc::S_IFMT,
-        libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO
-    ) {
-        return Err(Error::failed(
-            Step::Devices,
-            format!("{} is not the node that was made", path.display()),
-        ));
+
+    fn open(&self, path: &Path) -> Result<OwnedFd> {
+        match target::resolve(self.root.as_fd(), path) {
+            Err(Errno::ENOENT) => {}
+            other => return other.map_err(failed("open the directory of")),
+        }
+        // mkdir_all makes itself a procfs first; most directories are there: /dev itself.
+        RootRef::from_fd(self.root.as_fd())
+            .mkdir_all(path, &Permissions::from_mode(0o755))
+            .map(OwnedFd::from)
+            .map_err(in_root("make the directory of"))
     }
-    let name = format!("/proc/self/fd/{}", made.as_raw_fd());
-    // mknod(2) masks the mode; chown(2) may take bits of it, so it goes first.
-    let owner = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
-    nix::unistd::chown(name.as_str(), owner.0, owner.1).map_err(failed("give away"))?;
-    std::fs::set_permissions(&name, mode).map_err(Error::file("set the mode of", path))
 }
 
 fn number(n: i64) -> Result<libc::c_uint> {
@@ -139,14 +171,12 @@ fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
 
 /// Tries what the cgroup must deny, the one evidence on v2, whose rules no file shows: a node of a number that no rule has.
 /// Where not even an allowed one can be made (a user namespace) there is nothing to learn, and no node to be had.
-pub fn probe(setup: &Setup<'_>) -> Result<()> {
+pub fn probe(setup: &Setup<'_>, place: &OwnedFd) -> Result<()> {
     /// Majors beyond 511 belong to nobody (include/linux/fs.h, CHRDEV_MAJOR_MAX).
     const NOBODYS: u32 = 4094;
     if !setup.hardened.enforces(ControlId::Devices) {
         return Ok(());
     }
-    let place = fsmount::create("tmpfs", "probe", &["nr_inodes=4".to_owned()], sys::MOUNT_ATTR_NOEXEC)
-        .map_err(|e| Error::step(Step::Devices, "make a place to try devices", e))?;
     let node = |name: &str, major, minor| {
         let (mode, number) = (Mode::S_IRUSR, libc::makedev(major, minor));
         nix::sys::stat::mknodat(Some(place.as_raw_fd()), name, SFlag::S_IFCHR, mode, number)

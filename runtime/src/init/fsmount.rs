@@ -23,8 +23,9 @@ pub fn create(fstype: &str, source: &str, options: &[String], attributes: u64) -
     sys::fsmount(fs.as_fd(), attributes)
 }
 
-/// An empty tmpfs that is mounted nowhere.
+/// A tmpfs that is mounted nowhere, with room for two nodes.
 pub fn detached_tmpfs() -> Result<OwnedFd> {
-    create("tmpfs", "tmpfs", &["mode=0755".to_owned()], sys::MOUNT_ATTR_RDONLY)
-        .map_err(|e| Error::step(Step::Landlock, "make a probe directory", e))
+    let options = ["mode=0755".to_owned(), "nr_inodes=4".to_owned()];
+    create("tmpfs", "probe", &options, sys::MOUNT_ATTR_NOEXEC)
+        .map_err(|e| Error::step(Step::Verify, "make a place to try what must be denied", e))
 }

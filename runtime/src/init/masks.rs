@@ -34,8 +34,17 @@ pub fn apply(setup: &Setup<'_>) -> Result<()> {
     if masked.is_empty() {
         return Ok(());
     }
-    let null = null_device()?;
-    masked.iter().try_for_each(|path| mask(Path::new(path), &null))
+    let mut covers = Covers {
+        null: null_device()?,
+        empty: None,
+    };
+    masked.iter().try_for_each(|path| covers.mask(Path::new(path)))
+}
+
+/// What masked paths are covered with: one thing for all files, one for all directories. A file system for each directory would be as empty.
+struct Covers {
+    null: OwnedFd,
+    empty: Option<OwnedFd>,
 }
 
 /// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
@@ -76,15 +85,33 @@ fn null_device() -> Result<OwnedFd> {
     Ok(fd)
 }
 
-fn mask(path: &Path, null: &OwnedFd) -> Result<()> {
-    let Some(fd) = open(path)? else { return Ok(()) };
-    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
-    let cover = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-        let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-        let options = ["nr_inodes=2".to_owned(), "mode=0555".to_owned()];
-        fsmount::create("tmpfs", "tmpfs", &options, attributes).map_err(failed("make a cover for", path))?
-    } else {
-        sys::open_tree_clone(null.as_fd(), Reach::One).map_err(failed("clone /dev/null for", path))?
-    };
-    sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("mask", path))
+impl Covers {
+    fn mask(&mut self, path: &Path) -> Result<()> {
+        let Some(fd) = open(path)? else { return Ok(()) };
+        let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let template = if directory {
+            self.empty.as_ref()
+        } else {
+            Some(&self.null)
+        };
+        let cover = match template {
+            Some(template) => sys::open_tree_clone(template.as_fd(), Reach::One),
+            None => empty_directory(),
+        };
+        let cover = cover.map_err(failed("make a cover for", path))?;
+        sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("mask", path))?;
+        // Only now: a mount that is attached nowhere cannot be cloned before Linux 6.15.
+        if directory {
+            self.empty.get_or_insert(cover);
+        }
+        Ok(())
+    }
+}
+
+/// Read-only, as its clones are then, and with no room for a second inode.
+fn empty_directory() -> nix::Result<OwnedFd> {
+    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let options = ["nr_inodes=2".to_owned(), "mode=0555".to_owned()];
+    fsmount::create("tmpfs", "tmpfs", &options, attributes)
 }

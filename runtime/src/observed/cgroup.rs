@@ -92,7 +92,7 @@ pub fn read(record: &CgroupRecord) -> Result<BTreeMap<String, String>> {
 
 fn read_files(directory: &Path, files: &[&str], found: &mut BTreeMap<String, String>) {
     for file in files {
-        if let Ok(text) = std::fs::read_to_string(directory.join(file)) {
+        if let Ok(text) = crate::small::read(directory.join(file)) {
             found.insert((*file).to_owned(), text.trim_end().to_owned());
         }
     }

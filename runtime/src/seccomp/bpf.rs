@@ -3,6 +3,7 @@
 //! Shared with `build.rs` (by `#[path]`), so it depends on nothing but `std`.
 //! Source for the form: linux/filter.h, linux/seccomp.h, kernel/seccomp.c `seccomp_check_filter`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// `AUDIT_ARCH_*` of linux/audit.h: how a filter sees the ABI of a call.
@@ -75,8 +76,6 @@ pub(crate) enum Invalid {
     Load(usize),
     /// The last instruction does not return.
     NoReturn,
-    /// A part of a program is too long for the 8-bit jump over it.
-    TooFar,
 }
 
 impl fmt::Display for Invalid {
@@ -87,7 +86,6 @@ impl fmt::Display for Invalid {
             Self::Jump(i) => write!(f, "instruction {i} jumps out of the program"),
             Self::Load(i) => write!(f, "instruction {i} reads outside the call's data"),
             Self::NoReturn => write!(f, "the program does not end in a return"),
-            Self::TooFar => write!(f, "a block of call numbers is too long"),
         }
     }
 }
@@ -164,47 +162,75 @@ pub(crate) struct Numbers {
     pub(crate) above: Option<(u32, u32)>,
 }
 
-/// Numbers from here on are common to all architectures; below, each has its own.
-const COMMON: u32 = 424;
-
-/// A filter of number tests, ending by answering `pass` for all that it does not know.
-///
-/// Ordinary calls pay two or three comparisons: those of `COMMON` and above are tested behind one gate.
-pub(crate) fn numbers(blocks: &[Numbers], pass: u32) -> Result<Vec<Insn>, Invalid> {
+/// A filter of number tests, ending by answering `pass` for all that it does not know: for each ABI a binary tree of the ranges that get
+/// one answer. Calls are a few hundred in some dozens of ranges, so each is found by six or seven comparisons.
+pub(crate) fn numbers(blocks: &[Numbers], pass: u32) -> Vec<Insn> {
     let mut program = vec![Insn::load(OFF_ARCH)];
     for block in blocks {
-        let body = number_block(block, pass)?;
-        let skip = u8::try_from(body.len()).map_err(|_| Invalid::TooFar)?;
-        program.push(Insn::new(JEQ_K, 0, skip, block.arch));
+        let mut body = vec![Insn::load(OFF_NR)];
+        tree(&mut body, &ranges(block, pass));
+        over(&mut program, JEQ_K, block.arch, body.len());
         program.extend(body);
     }
     program.push(Insn::ret(pass));
-    Ok(program)
+    program
 }
 
-fn number_block(block: &Numbers, pass: u32) -> Result<Vec<Insn>, Invalid> {
-    let mut body = vec![Insn::load(OFF_NR)];
-    let test = |out: &mut Vec<Insn>, &(number, answer): &(u32, u32)| {
-        out.extend([Insn::new(JEQ_K, 0, 1, number), Insn::ret(answer)]);
+/// Where each range of one answer begins, in order; the first one at 0.
+fn ranges(block: &Numbers, pass: u32) -> Vec<(u32, u32)> {
+    let mut known = BTreeMap::new();
+    for &(number, answer) in &block.answers {
+        known.entry(number).or_insert(answer);
+    }
+    // x32 is judged by the filter behind this one, but for what is listed here.
+    let own = |number: u32| block.arch != AUDIT_X86_64 || number < X32_BIT;
+    let answer = |number: u32| match (known.get(&number), block.above) {
+        (Some(answer), _) => *answer,
+        (None, Some((max, answer))) if number > max && own(number) => answer,
+        (None, _) => pass,
     };
-    for answer in block.answers.iter().filter(|(number, _)| *number < COMMON) {
-        test(&mut body, answer);
+    let mut starts = vec![0, X32_BIT];
+    starts.extend(block.above.map(|(max, _)| max.saturating_add(1)));
+    starts.extend(known.keys().flat_map(|number| [*number, number.saturating_add(1)]));
+    starts.sort_unstable();
+    starts.dedup();
+    let mut ranges: Vec<_> = starts.into_iter().map(|start| (start, answer(start))).collect();
+    ranges.dedup_by_key(|(_, answer)| *answer);
+    ranges
+}
+
+fn tree(out: &mut Vec<Insn>, ranges: &[(u32, u32)]) {
+    let (below, above) = ranges.split_at(ranges.len() / 2);
+    match (below, above) {
+        (_, []) => {}
+        ([], [(_, answer), ..]) => out.push(Insn::ret(*answer)),
+        (_, [(start, _), ..]) => {
+            let mut lower = Vec::new();
+            tree(&mut lower, below);
+            over_unless(out, *start, lower.len());
+            out.extend(lower);
+            tree(out, above);
+        }
     }
-    let mut high = Vec::new();
-    if block.arch == AUDIT_X86_64 {
-        // x32 is judged by the filter behind this one.
-        high.extend([Insn::new(JGE_K, 0, 1, X32_BIT), Insn::ret(pass)]);
+}
+
+/// Leads over the next `length` instructions where the test fails.
+fn over(out: &mut Vec<Insn>, test: u16, k: u32, length: usize) {
+    match u8::try_from(length) {
+        Ok(length) => out.push(Insn::new(test, 0, length, k)),
+        Err(_) => out.extend([Insn::new(test, 1, 0, k), far(length)]),
     }
-    for answer in block.answers.iter().filter(|(number, _)| *number >= COMMON) {
-        test(&mut high, answer);
+}
+
+/// Leads over the next `length` instructions for numbers from `start` on.
+fn over_unless(out: &mut Vec<Insn>, start: u32, length: usize) {
+    match u8::try_from(length) {
+        Ok(length) => out.push(Insn::new(JGE_K, length, 0, start)),
+        Err(_) => out.extend([Insn::new(JGE_K, 0, 1, start), far(length)]),
     }
-    let gate = block.above.map_or(COMMON, |(max, _)| COMMON.min(max.saturating_add(1)));
-    if let Some((max, answer)) = block.above {
-        high.extend([Insn::new(JGT_K, 0, 1, max), Insn::ret(answer)]);
-    }
-    let skip = u8::try_from(high.len()).map_err(|_| Invalid::TooFar)?;
-    body.push(Insn::new(JGE_K, 0, skip, gate));
-    body.extend(high);
-    body.push(Insn::ret(pass));
-    Ok(body)
+}
+
+/// A length beyond what a program can have is found by `validate`.
+fn far(length: usize) -> Insn {
+    Insn::new(JA, 0, 0, u32::try_from(length).unwrap_or(u32::MAX))
 }

@@ -23,7 +23,7 @@ use super::{CacheFault, Compiled, Flags, Program, SeccompError, bpf, compile};
 use crate::sys::openat;
 
 /// Of a file's form and of what `compile` makes of a profile: to be raised when either changes.
-const VERSION: &[u8; 8] = b"gabscmp1";
+const VERSION: &[u8; 8] = b"gabscmp2";
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 const HASH: usize = 32;

@@ -1,11 +1,14 @@
-//! A spec's profile to BPF, by libseccomp, as runc reads profiles; where runc is lax in silence, this is not.
+//! A spec's profile to BPF, as runc reads profiles; where runc is lax in silence, this is not. What goes by number alone is told from
+//! the rest, which is libseccomp's, in `direct`.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSyscall, error};
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 
+use super::direct::{MULTIPLEXED, number, single};
 use super::tables::NEWER;
 use super::translate::{action, comparison, flags, raw, strictness};
 use super::{Compiled, Program, SeccompError, bpf, uses_notify};
@@ -36,6 +39,12 @@ const HOST: [(Arch, ScmpArch, u32); 2] = [
 /// # Errors
 /// See [`SeccompError`]; none of the cache's kinds.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
+    let rules = profile.syscalls().as_deref().unwrap_or_default();
+    compile_with(profile, &single(rules))
+}
+
+/// The same, with the names that are looked for by number alone.
+pub(super) fn compile_with(profile: &LinuxSeccomp, single: &BTreeSet<&str>) -> Result<Compiled, SeccompError> {
     validate(profile)?;
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let mut work = Work {
@@ -44,6 +53,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
         arches: Vec::new(),
         newer: Vec::new(),
         skipped: Vec::new(),
+        direct: Vec::new(),
+        left: 0,
     };
     let mut filter = ScmpFilterContext::new(default).map_err(library("new filter"))?;
     filter
@@ -51,12 +62,12 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
         .map_err(library("action for foreign architectures"))?;
     work.add_arches(&mut filter, profile.architectures().as_deref().unwrap_or_default())?;
     let rules = profile.syscalls().as_deref().unwrap_or_default();
-    // The binary tree of libseccomp up to 2.5.4 misbehaves without rules, and does not pay for a few.
-    if rules.iter().map(|rule| rule.names().len()).sum::<usize>() > 32 {
-        filter.set_ctl_optimize(2).map_err(library("binary tree"))?;
-    }
     for rule in rules {
-        work.add_rule(&mut filter, rule)?;
+        work.add_rule(&mut filter, rule, single)?;
+    }
+    // The binary tree of libseccomp takes longer to make than all the rest, and up to 2.5.4 misbehaves without rules.
+    if work.left > 128 {
+        filter.set_ctl_optimize(2).map_err(library("binary tree"))?;
     }
     let program = work.join(&export(&filter)?, rules)?;
     let listener = uses_notify(profile);
@@ -102,6 +113,10 @@ struct Work {
     /// Answers for calls that libseccomp does not know and gabion does.
     newer: Vec<(u32, u32)>,
     skipped: Vec<String>,
+    /// By architecture: answers for calls that no condition is attached to.
+    direct: Vec<(ScmpArch, u32, u32)>,
+    /// How many rules libseccomp has been given.
+    left: usize,
 }
 
 impl Work {
@@ -127,7 +142,14 @@ impl Work {
         Ok(())
     }
 
-    fn add_rule(&mut self, filter: &mut ScmpFilterContext, rule: &LinuxSyscall) -> Result<(), SeccompError> {
+    /// A call that has this one answer whatever its arguments is found by number (`bpf::numbers`), without libseccomp: what it makes of hundreds of them
+    /// takes it ten milliseconds. The rest is libseccomp's.
+    fn add_rule(
+        &mut self,
+        filter: &mut ScmpFilterContext,
+        rule: &LinuxSyscall,
+        single: &BTreeSet<&str>,
+    ) -> Result<(), SeccompError> {
         let answer = action(rule.action(), rule.errno_ret())?;
         let args = rule.args().as_deref().unwrap_or_default();
         for name in rule.names() {
@@ -139,11 +161,33 @@ impl Work {
                 continue;
             }
             match ScmpSyscall::from_name(name) {
-                Ok(call) => add_known(filter, name, call, answer, &tests)?,
+                Ok(_) if single.contains(name.as_str()) && self.add_direct(name, rule) => {}
+                Ok(call) => {
+                    self.left += 1;
+                    add_known(filter, name, call, answer, &tests)?;
+                }
                 Err(_) => self.add_unknown(name, rule, tests.is_empty())?,
             }
         }
         Ok(())
+    }
+
+    /// Whether that is all there is to the call.
+    fn add_direct(&mut self, name: &str, rule: &LinuxSyscall) -> bool {
+        let answer = raw(rule.action(), rule.errno_ret());
+        if answer == PASS {
+            return false;
+        }
+        let mut whole = true;
+        for (arch, _) in &self.arches {
+            if *arch == ScmpArch::X86 && MULTIPLEXED.contains(&name) {
+                whole = false;
+            } else {
+                self.direct
+                    .extend(number(name, *arch).map(|number| (*arch, number, answer)));
+            }
+        }
+        whole
     }
 
     /// A name that libseccomp does not know: by number where gabion knows it, else left out if that refuses as much.
@@ -176,17 +220,22 @@ impl Work {
             let above = newest(*arch, rules)
                 .filter(|_| enosys)
                 .map(|max| (max, bpf::RET_ERRNO | ENOSYS));
-            if above.is_some() || !self.newer.is_empty() {
+            // x32 is told from x86_64 by its numbers alone.
+            let here = |of: &ScmpArch| of == arch || (*of == ScmpArch::X32 && *audit == bpf::AUDIT_X86_64);
+            let direct = self.direct.iter().filter(|(of, ..)| here(of));
+            let mut answers = self.newer.clone();
+            answers.extend(direct.map(|(_, number, answer)| (*number, *answer)));
+            if above.is_some() || !answers.is_empty() {
                 blocks.push(bpf::Numbers {
                     arch: *audit,
-                    answers: self.newer.clone(),
+                    answers,
                     above,
                 });
             }
         }
         let mut program = Vec::new();
         if !blocks.is_empty() {
-            program = bpf::numbers(&blocks, PASS).map_err(invalid)?;
+            program = bpf::numbers(&blocks, PASS);
         }
         bpf::chain(&mut program, PASS, body);
         bpf::validate(&program).map_err(invalid)?;

@@ -3,6 +3,7 @@
 
 mod built;
 mod caching;
+mod direct;
 mod live;
 mod profiles;
 

@@ -19,7 +19,7 @@ pub(crate) fn linker(sections: &[&str], krate: &str) -> String {
     let length = krate.len();
     format!(
         "{HEAD}{body}        /* What is newer than this list is likely to be run, too. */\n        \
-         *(.text._ZN{length}{krate}* .text.*{krate}..*)\n    }}\n}}\nINSERT BEFORE .text;\n"
+         *(.text._ZN{length}{krate}* .text.*{krate}..* .text.gabion_start)\n    }}\n}}\nINSERT BEFORE .text;\n"
     )
 }
 

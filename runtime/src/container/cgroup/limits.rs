@@ -114,7 +114,7 @@ impl Cgroup {
             .map(|d| (d.control, d.controller))
             .collect();
         let path = format!("/proc/{pid}/cgroup");
-        let listing = std::fs::read_to_string(&path).map_err(Error::file("read", path))?;
+        let listing = crate::small::read(&path).map_err(Error::file("read", path))?;
         members::verify(&self.record.place(), &controllers, &listing)
     }
 }

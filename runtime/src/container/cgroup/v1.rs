@@ -88,10 +88,10 @@ impl Directories {
             let parent = at.clone();
             at.push(part);
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                let own = fs::read_to_string(at.join(file)).map_err(Error::file("read", at.join(file)))?;
+                let own = crate::small::read(at.join(file)).map_err(Error::file("read", at.join(file)))?;
                 if own.trim().is_empty() {
                     let theirs =
-                        fs::read_to_string(parent.join(file)).map_err(Error::file("read", parent.join(file)))?;
+                        crate::small::read(parent.join(file)).map_err(Error::file("read", parent.join(file)))?;
                     put(&at.join(file), theirs.trim())?;
                 }
             }

@@ -1,7 +1,5 @@
 //! The first process, told apart from any other that has its number later.
 
-use std::fs;
-
 use crate::error::{Error, Result, Step};
 
 /// A process that cannot be mistaken for another one with its number.
@@ -46,7 +44,7 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = crate::small::read(format!("/proc/{pid}/stat")).ok()?;
     // The command name is in parentheses and may hold anything: what counts comes after the last one.
     let rest = text.rsplit_once(')')?.1;
     let mut fields = rest.split_ascii_whitespace();

@@ -1,10 +1,13 @@
 //! The device list.
 
+use std::io::Write;
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::Directories;
-use crate::container::cgroup::put;
-use crate::error::Result;
+use crate::container::cgroup::{open, put};
+use crate::error::{Error, Result};
 
 /// What runc lets every container have: nodes of any number, the devices of config-linux.md, pseudo-terminals, /dev/net/tun.
 const NEEDED: [&str; 11] = [
@@ -49,8 +52,9 @@ impl Directories {
         if !self.delegation.has("devices") {
             return Ok(());
         }
-        rules.iter().try_for_each(|rule| self.device(rule))?;
-        let file = self.need("devices")?.join("devices.allow");
+        let directory = self.need("devices")?;
+        write(&directory, rules)?;
+        let file = directory.join("devices.allow");
         NEEDED.iter().try_for_each(|rule| put(&file, rule))
     }
 
@@ -59,13 +63,24 @@ impl Directories {
         if rules.is_empty() && !self.delegation.has("devices") {
             return Ok(());
         }
-        put(&self.need("devices")?.join("devices.deny"), "a")?;
+        let directory = self.need("devices")?;
+        put(&directory.join("devices.deny"), "a")?;
         // In their order, denials too: what the spec takes out of what is allowed.
-        rules.iter().try_for_each(|rule| self.device(rule))
+        write(&directory, rules)
     }
+}
 
-    fn device(&self, rule: &LinuxDeviceCgroup) -> Result<()> {
-        let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-        put(&self.need("devices")?.join(file), &rule.to_string())
+/// Each rule is a write of its own; the file stays open while rules are of one kind.
+fn write(directory: &Path, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+    for alike in rules.chunk_by(|a, b| a.allow() == b.allow()) {
+        let allow = alike.first().is_some_and(LinuxDeviceCgroup::allow);
+        let path = directory.join(if allow { "devices.allow" } else { "devices.deny" });
+        let mut file = open(&path)?;
+        for rule in alike {
+            tracing::debug!(path = %path.display(), %rule, "cgroup");
+            file.write_all(rule.to_string().as_bytes())
+                .map_err(Error::file("write", &path))?;
+        }
     }
+    Ok(())
 }

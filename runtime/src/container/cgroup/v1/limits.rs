@@ -1,6 +1,5 @@
 //! Limits, file by file, in runc's order.
 
-use std::fs;
 use std::path::Path;
 
 use oci_spec::runtime::{
@@ -212,6 +211,6 @@ impl Directories {
 }
 
 fn get(path: &Path) -> Result<i64> {
-    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+    let text = crate::small::read(path).map_err(Error::file("read", path))?;
     Ok(text.trim().parse().unwrap_or(i64::MAX))
 }

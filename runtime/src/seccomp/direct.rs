@@ -1,0 +1,73 @@
+//! Which calls of a profile get one answer whatever their arguments, so that they can be found by number alone.
+
+use std::collections::BTreeSet;
+
+use libseccomp::{ScmpArch, ScmpSyscall};
+use oci_spec::runtime::LinuxSyscall;
+
+use super::bpf;
+
+/// Calls that i386 also makes through socketcall(2) and ipc(2), and those two: libseccomp knows what a rule for one is there.
+pub(super) const MULTIPLEXED: [&str; 34] = [
+    "socketcall",
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
+    "sendmmsg",
+    "ipc",
+    "semop",
+    "semget",
+    "semctl",
+    "semtimedop",
+    "msgsnd",
+    "msgrcv",
+    "msgget",
+    "msgctl",
+    "shmat",
+    "shmdt",
+    "shmget",
+    "shmctl",
+];
+
+/// Names that stand in the profile once, in a rule without conditions. What several rules for one call come to is libseccomp's to say.
+pub(super) fn single(rules: &[LinuxSyscall]) -> BTreeSet<&str> {
+    let mut single = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for rule in rules {
+        let free = rule.args().as_ref().is_none_or(Vec::is_empty);
+        for name in rule.names() {
+            if !free || !single.insert(name.as_str()) {
+                others.insert(name.as_str());
+            }
+        }
+    }
+    single.retain(|name| !others.contains(name));
+    single
+}
+
+/// A call's number, as filters see it; None where the architecture has no such call.
+pub(super) fn number(name: &str, arch: ScmpArch) -> Option<u32> {
+    let call = ScmpSyscall::from_name_by_arch(name, arch).ok()?;
+    let number = u32::try_from(call.as_raw_syscall()).ok()?;
+    Some(if arch == ScmpArch::X32 {
+        number | bpf::X32_BIT
+    } else {
+        number
+    })
+}
