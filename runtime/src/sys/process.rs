@@ -23,6 +23,18 @@ pub fn default_signals() -> Result<()> {
     Ok(())
 }
 
+/// Fills `bytes` from the kernel's generator (getrandom(2)): it needs no file, which a policy may keep from us.
+pub fn random(bytes: &mut [u8]) -> Result<()> {
+    // SAFETY: the kernel writes at most `len` bytes to memory that is ours to write.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Up to 256 bytes come whole (getrandom(2)); fewer are no success.
+    match usize::try_from(got) {
+        Ok(n) if n == bytes.len() => Ok(()),
+        Ok(_) => Err(Errno::EIO),
+        Err(_) => Err(Errno::last()),
+    }
+}
+
 /// Replaces the process by the program open at `fd` (execveat(2) AT_EMPTY_PATH). Returns only on failure.
 pub fn execveat(fd: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> Errno {
     let argv = pointers(args);
