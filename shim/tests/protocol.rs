@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::client::{Client, V2, V3};
@@ -112,6 +113,8 @@ fn invalid_requests_are_errors_and_nothing_more() {
     node.assert_clean();
 }
 
+/// The `start` action as containerd calls it; its answer, once the shim serves: before that it may still be on its way
+/// through execve, where a process has no arguments to be found by and no handler for its signals.
 fn start(node: &Node, id: &str, sandbox: Option<&str>, input: &[u8]) -> Vec<u8> {
     let bundle = node.dir.join("bundles").join(id);
     fs::create_dir_all(&bundle).unwrap();
@@ -128,7 +131,7 @@ fn start(node: &Node, id: &str, sandbox: Option<&str>, input: &[u8]) -> Vec<u8> 
         .args(["-publish-binary", "", "-id", id, "start"]);
     command
         .env("TTRPC_ADDRESS", format!("{}.ttrpc", node.socket().display()))
-        .current_dir(bundle);
+        .current_dir(&bundle);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -139,6 +142,10 @@ fn start(node: &Node, id: &str, sandbox: Option<&str>, input: &[u8]) -> Vec<u8> 
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
+    let address = fs::read_to_string(bundle.join("address")).unwrap();
+    Client::connect(Path::new(address.strip_prefix("unix://").unwrap()))
+        .call(V3, "Connect", &ConnectRequest::new())
+        .unwrap();
     output.stdout
 }
 
@@ -171,7 +178,7 @@ fn start_answers_each_containerd_in_its_own_way_and_a_pod_has_one_shim() {
     assert_eq!(node.shims().len(), 2);
     for id in ["pod", "other"] {
         let address = fs::read_to_string(node.dir.join("bundles").join(id).join("address")).unwrap();
-        let mut client = Client::connect(std::path::Path::new(address.strip_prefix("unix://").unwrap()));
+        let mut client = Client::connect(Path::new(address.strip_prefix("unix://").unwrap()));
         let answer = client
             .call(
                 V3,
@@ -229,14 +236,10 @@ fn an_idle_shim_ends_at_a_signal() {
     let node = Node::start("idle");
     let address = start(&node, "idle", None, &[]);
     let address = String::from_utf8(address).unwrap();
-    let socket = std::path::Path::new(address.strip_prefix("unix://").unwrap());
+    let socket = Path::new(address.strip_prefix("unix://").unwrap());
     assert!(socket.exists());
     let shims = node.shims();
     assert_eq!(shims.len(), 1);
-    // It serves: from here on a signal is one that it takes itself.
-    Client::connect(socket)
-        .call(V3, "Connect", &ConnectRequest::new())
-        .unwrap();
     nix::sys::signal::kill(shims[0], nix::sys::signal::Signal::SIGTERM).unwrap();
     until(SOON, "it ends", || node.shims().is_empty().then_some(()));
     assert!(!socket.exists(), "its socket goes with it");
