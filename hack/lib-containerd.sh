@@ -11,6 +11,11 @@
 containerd_config=/etc/containerd/config.toml
 drop_in=/etc/containerd/conf.d/gabion.toml
 
+# A section of the CRI plugin in a file of version 2.
+cri_section='^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]'
+# Whether something is left for the operator.
+asked_for=false
+
 # An option that is absent is its zero value, and printed or not.
 zero=" = (\"\"|''|false|0|\\[\\])$"
 
@@ -22,10 +27,11 @@ importing() {
     printf ']\n'
 }
 
-# What containerd makes of a config, each line with its section; our handlers and the list of files are left out.
+# What containerd makes of a config, each line with its section; our handlers and the list of files are left out. Fails where
+# containerd cannot read it: with that config it would not start.
 effective() {
     local text
-    text=$(containerd --config "$1" config dump 2>"$work/dump.err") || die "containerd --config $1 config dump: $(tail -n1 "$work/dump.err")"
+    text=$(containerd --config "$1" config dump 2>"$work/dump.err") || return 1
     awk '/^imports/ { next }
         /^ *\[/ { section = $0; gsub(/ /, "", section); next }
         NF && section !~ /\.runtimes\.gabion(-restricted)?[].]/ { $1 = $1; print section " " $0 }' <<<"$text" | LC_ALL=C sort -u
@@ -47,11 +53,11 @@ imports_drop_in() {
     fi
 }
 
-# The handlers, as lines for config.toml or a drop-in.
+# The handlers, as lines for config.toml or a drop-in; only those of $@.
 handlers() {
     local plugin='io.containerd.grpc.v1.cri' name options
     [[ $config_version -lt 3 ]] || plugin='io.containerd.cri.v1.runtime'
-    for name in gabion gabion-restricted; do
+    for name in "$@"; do
         options=/etc/gabion/containerd.toml
         [[ $name == gabion ]] || options=/etc/gabion/containerd-restricted.toml
         printf '[plugins."%s".containerd.runtimes.%s]\n' "$plugin" "$name"
@@ -66,12 +72,12 @@ handlers() {
 }
 
 # The handlers that containerd 1.x has now and, once any is written down, has no longer: runc, the default. Not those that
-# config.toml names itself.
+# the file $1 names itself.
 other_handlers() {
-    local section text last=''
+    local file=$1 section text last=''
     [[ $containerd_major -lt 2 ]] || return 0
     while read -r section text; do
-        [[ ! -f $root$containerd_config ]] || ! grep -qF "$section" "$root$containerd_config" || continue
+        [[ ! -f $file ]] || ! grep -qF "$section" "$file" || continue
         [[ $section == "$last" ]] || printf '%s\n' "$section"
         printf '  %s\n' "$text"
         last=$section
@@ -82,8 +88,8 @@ other_handlers() {
 make_drop_in() {
     printf '# Written by gabion'\''s hack/install. The handlers of the RuntimeClasses gabion and gabion-restricted.\n'
     printf 'version = %s\n' "$config_version"
-    handlers
-    other_handlers
+    handlers gabion gabion-restricted
+    other_handlers "$root$containerd_config"
 }
 
 # The shim's options: what containerd cannot say otherwise.
@@ -92,6 +98,10 @@ make_options() {
     [[ $1 == gabion ]] || printf 'level = "restricted"\n'
     # As the machine's runc handler does it, since one kubelet asks both.
     printf 'systemd_cgroup = %s\n' "$systemd_cgroup"
+}
+
+die_of_config() {
+    die "containerd cannot read $containerd_config: $(tail -n1 "$work/dump.err"); remedy: mend it until \`containerd config dump\` prints it"
 }
 
 # Reads of containerd what the rest needs to know. Before anything is written: it may not understand its own config.
@@ -112,51 +122,72 @@ look_at_containerd() {
     before=()
     [[ ! -f $root$containerd_config ]] || before=("$root$containerd_config")
     importing "${before[@]}" >"$work/before.toml"
-    effective "$work/before.toml" >"$work/before"
+    effective "$work/before.toml" >"$work/before" || die_of_config
     systemd_cgroup=false
     ! grep -q 'SystemdCgroup = true$' "$work/before" || systemd_cgroup=true
 }
 
-# Whether the drop-in would change nothing but our handlers; what else it would, in $work/changes.
-is_harmless() {
-    # On 1.x a section in config.toml itself is masked by a drop-in that is already there, and its loss would not be seen.
-    if [[ $containerd_major -lt 2 && -f $root$containerd_config ]] &&
-        grep -qE '^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]' "$root$containerd_config"; then
-        grep -E '^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]' "$root$containerd_config" | sed 's/^ */- /' >"$work/changes"
-        return 1
-    fi
-    importing "${before[@]}" "$work/drop-in.toml" >"$work/after.toml"
-    effective "$work/after.toml" >"$work/after"
+# Whether the config $1 gives what containerd had before, and our handlers; what else it would change, in $work/changes.
+changes_only_handlers() {
+    : >"$work/changes"
+    effective "$1" >"$work/after" || return 1
     {
         LC_ALL=C comm -23 "$work/before" "$work/after" | grep -vE "$zero" | sed 's/^/- /' || true
         LC_ALL=C comm -13 "$work/before" "$work/after" | sed 's/^/+ /'
     } >"$work/changes"
-    [[ ! -s $work/changes ]] && has_handlers "$work/after.toml"
+    [[ ! -s $work/changes ]] && has_handlers "$1"
 }
 
-# Says what the operator has to do where a file is theirs.
-ask_for_handlers() {
-    printf '\nThis containerd takes no drop-in for its CRI plugin: it would undo what %s says there:\n' "$containerd_config"
-    sed 's/^/  /' "$work/changes" | head -n 12
-    printf 'So the handlers have to stand in that file, which is yours. Add this to it, then restart containerd:\n\n'
-    handlers
-    other_handlers
-    printf '\n'
+# Whether the drop-in would change nothing but our handlers.
+is_harmless() {
+    # On 1.x a section in config.toml itself is masked by a drop-in that is already there, and its loss would not be seen.
+    if [[ $containerd_major -lt 2 && -f $root$containerd_config ]] && grep -E "$cri_section" "$root$containerd_config" >"$work/sections"; then
+        sed 's/^ */- /' "$work/sections" >"$work/changes"
+        return 1
+    fi
+    importing "${before[@]}" "$work/drop-in.toml" >"$work/after.toml"
+    changes_only_handlers "$work/after.toml"
 }
 
-ask_for_import() {
-    printf '\n%s does not import the drop-in. ' "$containerd_config"
-    if grep -qE '^ *imports *=' "$root$containerd_config"; then
-        printf 'Add this to the list in its line «imports»'
+# Whether containerd itself can be asked what it makes of the files as they now are.
+is_live() { [[ -z $root && $dry_run == false ]]; }
+
+# What keeps a config from being the one to restart with: containerd's own words, or the first thing that it would lose.
+obstacle() {
+    if [[ -s $work/changes ]]; then
+        printf 'it would change %s' "$(head -n1 "$work/changes")"
+    elif [[ ! -s $work/dump.err ]]; then
+        printf 'its CRI plugin would not have them'
     else
-        printf 'Add this line to it, before its first [section]'
+        printf '%s' "$(tail -n1 "$work/dump.err")"
     fi
-    printf ', then restart containerd:\n\n'
-    if grep -qE '^ *imports *=' "$root$containerd_config"; then
-        printf '  "%s"\n\n' "$(dirname "$drop_in")/*.toml"
-    else
-        printf '  imports = ["%s"]\n\n' "$(dirname "$drop_in")/*.toml"
+}
+
+# The files as they were before this run.
+undo_drop_in() {
+    local why
+    why=$(obstacle)
+    take_back "$drop_in"
+    [[ ! -f $work/former.toml ]] || put "$work/former.toml" "$drop_in" 0644
+    [[ ${#before[@]} -gt 0 ]] || take_back "$containerd_config"
+    save_record
+    die "with $drop_in containerd would not start as before: $why; the file is as it was; remedy: write the handlers into $containerd_config by hand (docs/INSTALL.md)"
+}
+
+install_drop_in() {
+    [[ $(standing "$drop_in") != ours ]] || cp "$root$drop_in" "$work/former.toml"
+    put "$work/drop-in.toml" "$drop_in" 0644
+    if [[ ! -f $root$containerd_config ]]; then
+        importing "$(dirname "$drop_in")/*.toml" >"$work/config.toml"
+        put "$work/config.toml" "$containerd_config" 0644
+    elif ! imports_drop_in; then
+        with_import >"$work/asked.toml"
+        if is_live && ! changes_only_handlers "$work/asked.toml"; then undo_drop_in; fi
+        ask_for_import
+        return
     fi
+    # The last word: containerd on its own file. A node whose containerd does not come up again has lost everything.
+    if is_live && ! changes_only_handlers "$containerd_config"; then undo_drop_in; fi
 }
 
 install_for_containerd() {
@@ -168,19 +199,26 @@ install_for_containerd() {
     make_drop_in >"$work/drop-in.toml"
     if [[ -f $root$containerd_config ]] && [[ $(standing "$drop_in") == nothing ]] && has_handlers "$root$containerd_config"; then
         tell unchanged "$containerd_config has the handlers"
-        return
-    fi
-    if ! is_harmless; then
-        [[ $(standing "$drop_in") == nothing ]] || take_back "$drop_in"
-        save_record
+    elif is_harmless; then
+        install_drop_in
+    else
+        if [[ $(standing "$drop_in") != nothing ]]; then
+            take_back "$drop_in"
+            save_record
+            # What was hidden by it counts again.
+            cp "$work/changes" "$work/why"
+            effective "$work/before.toml" >"$work/before" || die_of_config
+            cp "$work/why" "$work/changes"
+        fi
         ask_for_handlers
-        return
     fi
-    put "$work/drop-in.toml" "$drop_in" 0644
-    if [[ ! -f $root$containerd_config ]]; then
-        importing "$(dirname "$drop_in")/*.toml" >"$work/config.toml"
-        put "$work/config.toml" "$containerd_config" 0644
-    elif ! imports_drop_in; then
-        ask_for_import
+}
+
+what_remains_to_do() {
+    local then='restart it, then apply hack/manifests/runtimeclass.yaml'
+    if [[ $asked_for == true ]]; then
+        printf 'containerd was not changed yet. When you have done so, "containerd config dump" must still print it all; then %s\n' "$then"
+    else
+        printf 'containerd reads its config when it starts, and understands this one: %s\n' "$then"
     fi
 }

@@ -15,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -177,11 +178,7 @@ fn what_containerd_would_lose_by_a_drop_in_is_never_written() {
     place.config(&config);
     let done = place.below("install", &["--containerd"]).ok();
     assert!(!place.root.join(DROP_IN).exists(), "{done}");
-    let start = done
-        .out
-        .find("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]");
-    let lines = &done.out[start.unwrap_or_else(|| panic!("no handlers: {done}"))..];
-    let lines = &lines[..lines.find("\n\n").unwrap()];
+    let lines = asked_lines(&done);
     // As the operator is asked to: then containerd has both, and the next run asks for nothing.
     place.config(&format!("{config}{lines}\n"));
     let mut dump = Command::new("containerd");
@@ -208,11 +205,41 @@ fn an_import_of_somebody_s_cri_section_is_not_masked_either() {
     let place = Place::new("install-import");
     // It is imported by its real path, so that containerd finds it.
     let other = place.root.join("other.toml");
-    fs::write(&other, format!("version = 2\n{CRI_SECTION}")).unwrap();
-    place.config(&format!("version = 2\nimports = [\"{}\"]\n", other.display()));
+    let text = format!("version = 2\n{CRI_SECTION}");
+    fs::write(&other, &text).unwrap();
+    let config = format!("version = 2\nimports = [\"{}\"]\n", other.display());
+    place.config(&config);
     let done = place.below("install", &["--containerd"]).ok();
     assert!(!place.root.join(DROP_IN).exists(), "{done}");
-    assert!(done.out.contains("it would undo"), "{done}");
+    // In config.toml the handlers would be masked by that file.
+    assert!(done.out.contains("/other.toml"), "{done}");
+    fs::write(&other, format!("{text}{}\n", asked_lines(&done))).unwrap();
+    let again = place.below("install", &["--containerd"]).ok();
+    assert!(again.out.contains("has the handlers"), "{again}");
+}
+
+#[test]
+fn a_handler_that_is_there_already_is_not_asked_for_twice() {
+    let place = Place::new("install-half");
+    let config = format!(
+        "version = 2\n{CRI_SECTION}\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]\n  runtime_type = \"io.containerd.gabion.v2\"\n"
+    );
+    place.config(&config);
+    let done = place.below("install", &["--containerd"]).ok();
+    place.config(&format!("{config}{}\n", asked_lines(&done)));
+    let again = place.below("install", &["--containerd"]).ok();
+    assert!(again.out.contains("has the handlers"), "{again}");
+}
+
+/// The lines that hack/install asks the operator to add: from the first handler to the blank line.
+fn asked_lines(done: &Done) -> &str {
+    let start = done
+        .out
+        .find("\n[plugins.")
+        .unwrap_or_else(|| panic!("no handlers: {done}"));
+    let lines = &done.out[start + 1..];
+    &lines[..lines.find("\n\n").unwrap()]
 }
 
 #[test]
@@ -315,14 +342,74 @@ fn cri_status(dir: &Path) -> String {
     String::from_utf8_lossy(&curl.output().unwrap().stdout).into_owned()
 }
 
-#[test]
-fn a_machine_gets_its_handlers_and_runs_containers_by_all_three() {
-    // A thread that ends with the test: the harness may use its own for the next one.
-    let machine = std::thread::Builder::new()
-        .name("machine".into())
-        .spawn(install_on_a_machine);
+/// In a thread that ends with the test: the harness may use its own for the next one.
+fn on_a_machine_of_its_own(test: fn()) {
+    let machine = std::thread::Builder::new().name("machine".into()).spawn(test);
     if let Err(panic) = machine.unwrap().join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn a_machine_gets_its_handlers_and_runs_containers_by_all_three() {
+    on_a_machine_of_its_own(install_on_a_machine);
+}
+
+#[test]
+fn a_config_that_containerd_cannot_read_is_neither_made_nor_built_upon() {
+    on_a_machine_of_its_own(install_beside_a_broken_config);
+}
+
+fn install_beside_a_broken_config() {
+    let place = Place::new("install-broken");
+    own_machine(&place.bundle.dir);
+    let config = Path::new("/etc/containerd/config.toml");
+    fs::create_dir_all("/etc/containerd/conf.d").unwrap();
+    let places = ["/etc/containerd", "/etc/gabion", "/usr/local/bin"].map(Path::new);
+
+    fs::write(config, "version = 2\n[x\n").unwrap();
+    let before = tree(&places);
+    let refused = place.script("install", &["--containerd"]).fails_with(1);
+    refused.says(&["containerd cannot read /etc/containerd/config.toml", "remedy"]);
+    assert_eq!(tree(&places), before, "nothing is written");
+
+    // A containerd that reads what it is shown, and not what is then there: no more is believed of it than what it prints.
+    let real = Command::new("sh")
+        .args(["-c", "command -v containerd"])
+        .output()
+        .unwrap();
+    let real = String::from_utf8(real.stdout).unwrap();
+    let fake = place.bundle.dir.join("bin/containerd");
+    fs::create_dir(fake.parent().unwrap()).unwrap();
+    let text = format!(
+        "#!/bin/sh\n[ ! -e /{DROP_IN} ] || {{ echo 'containerd: it does not like that' >&2; exit 1; }}\nexec {} \"$@\"\n",
+        real.trim()
+    );
+    fs::write(&fake, text).unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    for text in [
+        "version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n",
+        "version = 2\n",
+        "",
+    ] {
+        match text {
+            "" => fs::remove_file(config).unwrap(),
+            text => fs::write(config, text).unwrap(),
+        }
+        let before = tree(&places[..1]);
+        let path = format!(
+            "{}:{}",
+            fake.parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let mut install = Command::new(Path::new(HACK).join("install"));
+        install.arg("--from").arg(place.bundle.dir.join("from"));
+        install.arg("--containerd").env("PATH", path);
+        let refused = Running::start(install, &place.bundle.dir)
+            .wait(limit(300))
+            .fails_with(1)
+            .says(&["containerd: it does not like that", "remedy"]);
+        assert_eq!(tree(&places[..1]), before, "{text}: {refused}");
     }
 }
 
