@@ -34,8 +34,8 @@ pub(crate) fn compare(count: usize, runtimes: &[PathBuf]) {
 struct Life {
     creates: Vec<Cost>,
     deletes: Vec<Cost>,
-    /// KiB that the machine has less, by container: the sleeping workload, its namespaces, mounts, cgroups, and what a runtime
-    /// leaves behind.
+    /// KiB that the machine cannot have back while it lives, by container: the sleeping workload, its namespaces, mounts,
+    /// cgroups, and what a runtime leaves behind.
     each: u64,
 }
 
@@ -46,7 +46,7 @@ fn life(count: usize, runtime: &Path) -> Life {
     let pid_file = bundle.dir.join("pid");
     let mut pids = Vec::new();
     let mut creates = Vec::new();
-    let before = available();
+    let before = held();
     for name in &names {
         bundle
             .config
@@ -64,7 +64,7 @@ fn life(count: usize, runtime: &Path) -> Life {
         pids.push(pid_of(&pid_file));
         timed(&mut command(runtime, &bundle.state(), &["start", name]), false);
     }
-    let each = before.saturating_sub(available()) / u64::try_from(count).expect("a count");
+    let each = held().saturating_sub(before) / u64::try_from(count).expect("a count");
     let mut deletes = Vec::new();
     for (name, pid) in names.iter().zip(&pids) {
         kill(*pid, Signal::SIGKILL).expect("the workload");
@@ -86,13 +86,19 @@ fn life(count: usize, runtime: &Path) -> Life {
     Life { creates, deletes, each }
 }
 
-/// MemAvailable, in KiB.
-fn available() -> u64 {
+/// KiB in use that nothing but an end gives back: all but free pages, caches of files and what the slab allocator can shrink
+/// (proc_meminfo(5)). MemAvailable will not do: it counts caches by half, and those grow as files are read.
+fn held() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
-    line.and_then(|line| line.split_ascii_whitespace().nth(1))
-        .and_then(|number| number.parse().ok())
-        .expect("MemAvailable")
+    let of = |name: &str| -> u64 {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|rest| rest.split_ascii_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .expect("a figure of /proc/meminfo")
+    };
+    let given_back = of("MemFree") + of("Buffers") + (of("Cached") - of("Shmem")) + of("SReclaimable");
+    of("MemTotal").saturating_sub(given_back)
 }
 
 fn both(costs: &[Cost]) -> String {
