@@ -108,30 +108,55 @@ enum Rootless {
     Auto,
 }
 
+/// A command's own options are put together only where it is asked for.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Create a container; its program waits for `start`
     Create(create::Args),
+    /// Start the program of a created container
     Start(start::Args),
+    /// Create and start a container, and wait for it unless detached
     Run(run::Args),
+    /// Print a container's state as JSON
     State(state::Args),
+    /// Send a signal to a container's first process
     Kill(kill::Args),
+    /// Delete a stopped container and what it held
     Delete(delete::Args),
+    /// Run a program in a running container
     Exec(exec::Args),
+    /// List the processes of a container
     Ps(ps::Args),
+    /// Stop every process of a container where it is
     Pause(pause::PauseArgs),
+    /// Let a paused container go on
     Resume(pause::ResumeArgs),
+    /// Set new limits for a running container, within the policy that it was made under
     Update(update::Args),
+    /// Print what a container uses, and when it runs out of memory
     Events(events::Args),
+    /// List the containers below --root, or in every root that is known
     List(list::Args),
+    /// Write a config.json to start from
     Spec(spec::Args),
+    /// Print what this runtime supports, as JSON
     Features(features::Args),
+    /// Show what would be changed or refused, without running anything
     Check(check::Args),
+    /// Say what a refusal or a denial means, and the smallest loosening that helps
     Explain(explain::Args),
+    /// Show the policy that holds, or check a policy file
     Policy(policy::Args),
+    /// Load the bundled AppArmor profile, or show it
     Apparmor(apparmor::Args),
+    /// Compare a running container with what was decided for it
     Attest(attest::Args),
+    /// Check the audit log, or print its newest hash
     Audit(audit::Args),
+    /// Not supported, by design
     Checkpoint(unsupported::Args),
+    /// Not supported, by design
     Restore(unsupported::Args),
 }
 

@@ -4,7 +4,6 @@ use super::output;
 use crate::apparmor;
 use crate::error::Result;
 
-/// Load the bundled AppArmor profile, or show it
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion apparmor load\n  gabion apparmor show >/etc/apparmor.d/gabion-default    # loaded at each boot\n\n\

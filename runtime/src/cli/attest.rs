@@ -18,7 +18,6 @@ enum Format {
     Json,
 }
 
-/// Compare a running container with what was decided for it
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion attest web\n  gabion attest --format json 3f9a\n\n\

@@ -11,7 +11,6 @@ use crate::host::collect::reader;
 /// A record is not what was written; 1 is «could not look».
 const BROKEN: u8 = 3;
 
-/// Check the audit log, or print its newest hash
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion audit verify\n  gabion audit verify ./copy.jsonl --head 9f86d0…\n  \

@@ -32,7 +32,6 @@ pub(super) enum Format {
     Json,
 }
 
-/// Show what would be changed or refused, without running anything
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \

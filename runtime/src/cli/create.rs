@@ -11,7 +11,6 @@ use crate::hardened::Hardened;
 use crate::host::collect::{Handles, collect, reader};
 use crate::request::{Leave, Request};
 
-/// Create a container; its program waits for `start`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion create -b ./bundle --pid-file /run/web.pid web && gabion start web")]
 pub(super) struct Args {
@@ -19,7 +18,7 @@ pub(super) struct Args {
     pub(super) launch: Launch,
 }
 
-/// What create and run have in common.
+// What create and run have in common: no doc comment, which would become the help of both.
 #[derive(Debug, clap::Args)]
 pub(super) struct Launch {
     /// The container's id, unique on this host

@@ -6,7 +6,6 @@ use crate::audit::{Event, Trail};
 use crate::container::{self, Deleted, Force, Left};
 use crate::error::Result;
 
-/// Delete a stopped container and what it held
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion delete web\n  gabion delete --force web   (kills it first; 0 where it is already gone)"

@@ -6,7 +6,6 @@ use super::{Global, output};
 use crate::container::events;
 use crate::error::{Error, Result};
 
-/// Print what a container uses, and when it runs out of memory
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion events --stats web          once\n  gabion events --interval 1s web    until the container ends"

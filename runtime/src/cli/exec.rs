@@ -10,7 +10,6 @@ use crate::container::{
 use crate::error::{Error, Result};
 use crate::request::read::read_process;
 
-/// Run a program in a running container
 #[derive(Debug, clap::Args)]
 // Flags of a command line; `options` turns them into what they mean.
 #[allow(clippy::struct_excessive_bools)]

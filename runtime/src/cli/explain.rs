@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::explain;
 use crate::policy::keys::nearest;
 
-/// Say what a refusal or a denial means, and the smallest loosening that helps
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion explain mounts.host-path\n  gabion explain EROFS\n  gabion explain seccomp   (a control)\n  \

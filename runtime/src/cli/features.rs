@@ -14,7 +14,6 @@ use crate::container::valid::OF_BINDS;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Print what this runtime supports, as JSON
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion features")]
 pub(super) struct Args {}

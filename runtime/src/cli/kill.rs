@@ -8,7 +8,6 @@ use crate::audit::{Event, Trail};
 use crate::container::{self, KillScope};
 use crate::error::{Error, Result};
 
-/// Send a signal to a container's first process
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion kill web\n  gabion kill web HUP\n  gabion kill --all web 9")]
 pub(super) struct Args {

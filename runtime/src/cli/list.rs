@@ -11,7 +11,6 @@ pub(super) enum Format {
     Json,
 }
 
-/// List the containers below --root, or in every root that is known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion list\n  gabion list -q\n  gabion list --format json")]
 pub(super) struct Args {

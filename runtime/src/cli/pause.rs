@@ -6,7 +6,6 @@ use crate::container::{self, Settings};
 use crate::error::Result;
 use crate::request::ContainerId;
 
-/// Stop every process of a container where it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion pause web")]
 pub(super) struct PauseArgs {
@@ -15,7 +14,6 @@ pub(super) struct PauseArgs {
     id: String,
 }
 
-/// Let a paused container go on
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion resume web")]
 pub(super) struct ResumeArgs {

@@ -20,7 +20,6 @@ enum Format {
     Json,
 }
 
-/// Show the policy that holds, or check a policy file
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion policy show\n  gabion --policy ./p.toml --level restricted policy show --format json\n  \

@@ -13,7 +13,6 @@ pub(super) enum Format {
     Json,
 }
 
-/// List the processes of a container
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion ps web\n  gabion ps --format json web\n  gabion ps web -o pid,user,args")]
 pub(super) struct Args {

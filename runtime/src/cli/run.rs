@@ -7,7 +7,6 @@ use crate::audit::{Action, Event};
 use crate::container::{self, Detach, Keep};
 use crate::error::Result;
 
-/// Create and start a container, and wait for it unless detached
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion run -b ./bundle web\n  gabion run -d -b ./bundle --pid-file /run/web.pid web\n\n\

@@ -13,7 +13,6 @@ const ROOTED: &str = include_str!("spec/config.json");
 /// runs at `hardened`.
 const ROOTLESS: &str = include_str!("spec/rootless.json");
 
-/// Write a config.json to start from
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion spec -b ./bundle\n  gabion spec --rootless")]
 pub(super) struct Args {

@@ -5,7 +5,6 @@ use crate::audit::{Action, Event, Trail};
 use crate::container;
 use crate::error::Result;
 
-/// Start the program of a created container
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion start web")]
 pub(super) struct Args {

@@ -4,7 +4,6 @@ use super::{Global, output};
 use crate::container;
 use crate::error::Result;
 
-/// Print a container's state as JSON
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion state web")]
 pub(super) struct Args {

@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 
-/// Not supported, by design
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]

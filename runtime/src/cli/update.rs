@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::request::read::{from_json, read_any};
 use crate::size::Size;
 
-/// Set new limits for a running container, within the policy that it was made under
 #[derive(Debug, Default, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion update --memory 512m --pids-limit 200 web\n  gabion update -r limits.json web\n  \
