@@ -6,8 +6,9 @@ target=$repo/target
 host=$(uname -m)-unknown-linux-gnu
 
 # How what is shipped is linked. Relocations packed: they are a twelfth of the file otherwise, and every start reads and touches them.
+# Names with the types in them, which layout.ld goes by.
 # shellcheck disable=SC2034  # for those who source this
-static="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+static="-C symbol-mangling-version=v0 -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
 say() { printf '\n\033[1m== %(%T)T %s\033[0m\n' -1 "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }

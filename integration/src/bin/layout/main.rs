@@ -53,8 +53,8 @@ fn write(map: &Path, out: &Path, krate: &str, watch: impl FnOnce(&mut Tracer)) {
     let mut seen = BTreeSet::new();
     let sections: Vec<&str> = tracer
         .hits()
-        .iter()
-        .map(|at| map.section_of(*at))
+        .into_iter()
+        .map(|at| map.section_of(at))
         .filter(|section| seen.insert(*section))
         .collect();
     assert!(
@@ -89,13 +89,13 @@ fn life(tracer: &mut Tracer, gabion: &Path, seccomp: Option<&str>) {
     bundle.write_config();
     let status = Command::new(&run[0]).args(&run[1..]).status().expect("gabion");
     assert!(status.success(), "{run:?}");
-    tracer.run(&run);
+    tracer.run(0, &run);
     bundle.config.acts(&["sleep"]);
     bundle.write_config();
-    tracer.run(&words(&["create", "--bundle", &dir, &name]));
-    tracer.run(&words(&["state", &name]));
-    tracer.run(&words(&["start", &name]));
-    tracer.run(&words(&["exec", &name, "/usr/bin/probe", "exit=0"]));
-    tracer.run(&words(&["kill", &name, "KILL"]));
-    tracer.run(&words(&["delete", "--force", &name]));
+    tracer.run(1, &words(&["create", "--bundle", &dir, &name]));
+    tracer.run(2, &words(&["state", &name]));
+    tracer.run(3, &words(&["start", &name]));
+    tracer.run(4, &words(&["exec", &name, "/usr/bin/probe", "exit=0"]));
+    tracer.run(5, &words(&["kill", &name, "KILL"]));
+    tracer.run(6, &words(&["delete", "--force", &name]));
 }

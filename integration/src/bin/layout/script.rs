@@ -19,7 +19,7 @@ pub(crate) fn linker(sections: &[&str], krate: &str) -> String {
     let length = krate.len();
     format!(
         "{HEAD}{body}        /* What is newer than this list is likely to be run, too. */\n        \
-         *(.text._ZN{length}{krate}* .text.*{krate}..* .text.gabion_start)\n    }}\n}}\nINSERT BEFORE .text;\n"
+         *(.text._RN*Cs*_{length}{krate}* .text.gabion_start)\n    }}\n}}\nINSERT BEFORE .text;\n"
     )
 }
 
@@ -27,7 +27,10 @@ pub(crate) fn linker(sections: &[&str], krate: &str) -> String {
 fn pattern(section: &str) -> String {
     let (file, name) = section.rsplit_once(":(").expect("FILE:(SECTION)");
     let name = name.trim_end_matches(')');
-    if name.starts_with(".text._") || name.starts_with(".text.unlikely._") || name == ".text.main" {
+    if name.starts_with(".text._")
+        || name.starts_with(".text.unlikely._")
+        || matches!(name, ".text.main" | ".text.gabion_start")
+    {
         return format!("*({})", stable(name));
     }
     match file.rsplit_once('/').map_or(file, |(_, base)| base).split_once('(') {
@@ -43,7 +46,8 @@ fn pattern(section: &str) -> String {
     }
 }
 
-/// Hashes become `*`: `17h0123456789abcdefE` of a legacy name, `CsHASH_` of a v0 one, `.llvm.NUMBER`, `.NUMBER`.
+/// Hashes become `*`: `CsHASH_` of a crate, `.llvm.NUMBER`, `.NUMBER`. What is generic keeps its types: only names of the v0 mangling have
+/// them, with others one that runs would bring all its like.
 fn stable(name: &str) -> String {
     let name = match name.find(".llvm.") {
         Some(at) => &name[..at],
@@ -51,9 +55,6 @@ fn stable(name: &str) -> String {
             .trim_end_matches(|c: char| c.is_ascii_digit())
             .trim_end_matches('.'),
     };
-    if let Some(at) = name.rfind("17h").filter(|at| name.len() - at == 20) {
-        return format!("{}*", &name[..at]);
-    }
     let mut out = String::new();
     let mut rest = name;
     while let Some(at) = rest.find("Cs") {

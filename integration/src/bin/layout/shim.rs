@@ -51,11 +51,12 @@ pub(crate) fn life(tracer: &mut Tracer, shim: &Path, gabion: &Path) {
         "-id",
         &bundle.name,
     ];
-    tracer.run(&words(
-        &[&[&*program], &flags[..], &["-bundle", &home, "start"]].concat(),
-    ));
+    tracer.run(
+        0,
+        &words(&[&[&*program], &flags[..], &["-bundle", &home, "start"]].concat()),
+    );
     let own = text(&std::env::current_exe().expect("our own path"));
-    tracer.accompany(&words(&[&own, "calls", &text(&dir), &bundle.name]));
+    tracer.accompany(1, &words(&[&own, "calls", &text(&dir), &bundle.name]));
 }
 
 fn text(path: &Path) -> String {

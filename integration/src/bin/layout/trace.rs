@@ -6,6 +6,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -20,8 +21,10 @@ pub(crate) struct Tracer {
     functions: BTreeSet<u64>,
     entry: Option<u64>,
     /// In the order of their first hit.
-    hits: Vec<u64>,
-    seen: BTreeSet<u64>,
+    order: Vec<u64>,
+    /// By which of the watched commands each was hit: a bit for each.
+    by: BTreeMap<u64, u32>,
+    command: u32,
     /// Where each process has the binary.
     bases: BTreeMap<Pid, u64>,
     /// The bytes under the breakpoints.
@@ -33,26 +36,32 @@ impl Tracer {
         Self {
             functions: map.functions.iter().copied().collect(),
             entry: None,
-            hits: Vec::new(),
-            seen: BTreeSet::new(),
+            order: Vec::new(),
+            by: BTreeMap::new(),
+            command: 0,
             bases: BTreeMap::new(),
             under: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn hits(&self) -> &[u64] {
-        &self.hits
+    /// What ran, first what every command needs, last what one alone does; what the same commands need in the order of its
+    /// first hit. So each command has its code in a few pieces, and none of what the others alone need between them.
+    pub(crate) fn hits(&self) -> Vec<u64> {
+        let mut hits = self.order.clone();
+        hits.sort_by_key(|at| (Reverse(self.by[at].count_ones()), self.by[at]));
+        hits
     }
 
-    /// Runs a command to its end. What it leaves behind goes on during the next one.
-    pub(crate) fn run(&mut self, words: &[OsString]) {
+    /// Runs a command to its end. What it leaves behind goes on during the next one. `command` tells those that are counted apart.
+    pub(crate) fn run(&mut self, command: u32, words: &[OsString]) {
         self.entry = Some(entry_of(&words[0]));
-        self.accompany(words);
+        self.accompany(command, words);
     }
 
     /// The same with a command that is not looked at itself: what is, is what was left behind.
     #[allow(clippy::zombie_processes, reason = "waitpid() below waits for every process")]
-    pub(crate) fn accompany(&mut self, words: &[OsString]) {
+    pub(crate) fn accompany(&mut self, command: u32, words: &[OsString]) {
+        self.command = 1 << command;
         // The shell stops for us to take hold, and becomes the command.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).args(words);
@@ -127,9 +136,11 @@ impl Tracer {
         poke(pid, base + at, *byte);
         registers.rip -= 1;
         ptrace::setregs(pid, registers).expect("registers");
-        if self.seen.insert(at) {
-            self.hits.push(at);
+        let by = self.by.entry(at).or_default();
+        if *by == 0 {
+            self.order.push(at);
         }
+        *by |= self.command;
         true
     }
 }
