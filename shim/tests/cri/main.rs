@@ -12,6 +12,7 @@ mod pods;
 mod stream;
 
 mod attacks;
+mod installed;
 mod life;
 mod node;
 mod verdicts;
