@@ -84,8 +84,9 @@ pub fn is_alive(pid: u32) -> bool {
 /// After a test that failed: ends what is left in its cgroups and removes them, so that the next test starts clean.
 pub fn scrub(bundle: &Bundle) {
     for cgroup in cgroups(&bundle.name) {
-        // A frozen process cannot die.
+        // A frozen process cannot die on v1; on v2 all in it and below go at once.
         drop(fs::write(cgroup.join("freezer.state"), "THAWED"));
+        drop(fs::write(cgroup.join("cgroup.kill"), "1"));
         let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines().filter_map(|line| line.parse().ok()) {
             // It may have died meanwhile.

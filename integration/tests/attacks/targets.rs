@@ -37,8 +37,8 @@ fn a_mount_target_that_is_exchanged_for_a_symlink_stays_inside() {
         .bind(volume.to_str().unwrap(), "/volume", &["rw"])
         .bind(data.to_str().unwrap(), "/volume/target/below", &["rw"])
         .args(&["/bin/cat", "/proc/self/mountinfo"]);
-    // Its place in the file system: what no name can hide.
-    let root = format!(" {} ", data.display());
+    // Its place in the file system: what no name can hide. /tmp may be one of its own.
+    let root = format!("/{}/data ", bundle.name);
     let container = Container::new(bundle).policy(&Policy::permissive());
     let race = Race::between(volume.join("target"), volume.join("link"));
     let mut ran = 0;
