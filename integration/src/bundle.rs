@@ -1,6 +1,7 @@
 //! A bundle of its own for each test, below a directory of its own.
 
 use crate::{Config, binaries};
+use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,17 @@ impl Bundle {
         for dir in [&self.dir, &self.bundle()] {
             fs::set_permissions(dir, Permissions::from_mode(0o755)).expect("mode");
         }
+    }
+
+    /// The cgroup becomes a scope of systemd's with the same name, unless the test chose another.
+    pub(crate) fn give_to_systemd(&mut self) -> bool {
+        let path = self.config.0.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+        let plain = path == Some(&*format!("/{}", self.name));
+        if plain {
+            let scope = format!("system.slice:git:{}", self.name);
+            self.config.set("/linux/cgroupsPath", scope.into());
+        }
+        plain
     }
 
     pub fn write_config(&self) {

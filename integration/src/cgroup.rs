@@ -35,3 +35,12 @@ pub fn file(v1: &str) -> &str {
 pub fn on<T>(v1: T, v2: T) -> T {
     if unified() { v2 } else { v1 }
 }
+
+/// Whether systemd makes the containers' cgroups, as `GABION_IT_CGROUPS` says.
+pub fn by_systemd() -> bool {
+    match std::env::var("GABION_IT_CGROUPS").as_deref() {
+        Ok("systemd") => true,
+        Ok(other) => panic!("GABION_IT_CGROUPS is «systemd» or not set, not «{other}»"),
+        Err(_) => false,
+    }
+}

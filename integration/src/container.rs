@@ -22,9 +22,12 @@ impl Container {
         Self::of(Runtime::under_test(), bundle)
     }
 
-    pub fn of(runtime: &Runtime, bundle: Bundle) -> Self {
+    pub fn of(runtime: &Runtime, mut bundle: Bundle) -> Self {
+        let mut globals = vec!["--root".to_owned(), bundle.state().display().to_string()];
+        if crate::cgroup::by_systemd() && bundle.give_to_systemd() {
+            globals.push("--systemd-cgroup".to_owned());
+        }
         bundle.write_config();
-        let globals = vec!["--root".to_owned(), bundle.state().display().to_string()];
         Self {
             bundle,
             runtime: runtime.clone(),

@@ -5,6 +5,7 @@
 //!   only make sure there that the act itself succeeds where nothing forbids it.
 //! - `GABION_BIN`, `GABION_SHIM`, `GABION_FAULTS_BIN`, `GABION_PROBE`: binaries built elsewhere; otherwise they are built once.
 //! - `GABION_IT_SLOW`: a whole number every time limit is multiplied with (emulated machines).
+//! - `GABION_IT_CGROUPS=systemd`: the containers' cgroups are scopes that systemd makes, on a machine with systemd and cgroup v2.
 #![allow(
     clippy::expect_used,
     clippy::panic,
