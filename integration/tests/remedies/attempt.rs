@@ -1,5 +1,6 @@
 //! One refusal and what is done about it.
 
+use crate::elsewhere::can_be_met;
 use integration::{Bundle, Container, Done, Runtime};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -140,6 +141,10 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn check(&self) {
+        if !can_be_met(self.code) {
+            eprintln!("left out on this machine: {}", self.code);
+            return;
+        }
         let mut attempt = Attempt::new(self.code);
         (self.ask)(&mut attempt);
         let done = attempt.go();

@@ -1,5 +1,7 @@
 //! Codes that are tried elsewhere or cannot be met, each with its reason.
 
+use integration::{apparmor, unified};
+
 /// Codes of `explain` that are no refusals: faults of files, calls and states.
 pub(crate) const NO_REFUSALS: [&str; 9] = [
     "bundle.invalid",
@@ -38,6 +40,22 @@ pub(crate) const WHY: &[(&str, &str)] = &[
     // What is missing is added, and what is joined is namespaces.mount-joined.
     ("namespaces.host-mount", "no request leads to it"),
 ];
+
+/// Whether a refusal can be met on this machine: some say that it does not have what others do.
+pub(crate) fn can_be_met(code: &str) -> bool {
+    match code {
+        // On v2 no controller is missing that a distribution's kernel has.
+        "cgroup.unified-on-v1" | "cgroup.controller-missing" => !unified(),
+        "lsm.apparmor-absent" => !apparmor(),
+        "lsm.none" => !apparmor() && !selinux(),
+        "lsm.selinux-absent" => !selinux(),
+        _ => true,
+    }
+}
+
+fn selinux() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
+}
 
 /// The remedies that are tried without a kernel.
 #[test]
