@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use integration::cgroup::on;
-use integration::{Container, unified};
+use integration::{Container, disk, unified};
 use serde_json::{Value, json};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -22,6 +22,7 @@ fn limits() -> Vec<Case> {
         ("memory", "memory.memsw.limit_in_bytes"),
     ];
     let quota: Files = &[("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.cfs_period_us")];
+    let (major, minor) = disk().unwrap_or_default();
     vec![
         case(memory, "memory-limit", json!({"memory": {"limit": 67_108_864}}), limit).field("/linux/resources/memory/limit").shows("67108864"),
         case(memory, "memory-limit-and-swap", json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}}), limit).field("/linux/resources/memory/swap").shows(on("memsw.limit_in_bytes: 134217728", "memsw.limit_in_bytes: 67108864")),
@@ -49,11 +50,11 @@ fn limits() -> Vec<Case> {
         case("config-linux.md#pids", "pids-unlimited", json!({"pids": {"limit": -1}}), &[("pids", "pids.max")]).runc().shows("max"),
         case("config-linux.md#pids", "pids-zero", json!({"pids": {"limit": 0}}), &[("pids", "pids.max")]),
         case("config-linux.md#block-io", "block-io-throttle",
-            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 254, "minor": 0, "rate": 1_048_576}], "throttleWriteIOPSDevice": [{"major": 254, "minor": 0, "rate": 100}]}}),
-            &[("blkio", "blkio.throttle.read_bps_device"), ("blkio", "blkio.throttle.write_iops_device")]).field("/linux/resources/blockIO").shows("1048576").only_if(has_vda),
+            json!({"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1_048_576}], "throttleWriteIOPSDevice": [{"major": major, "minor": minor, "rate": 100}]}}),
+            &[("blkio", "blkio.throttle.read_bps_device"), ("blkio", "blkio.throttle.write_iops_device")]).field("/linux/resources/blockIO").shows("1048576").only_if(has_disk),
         case("config-linux.md#block-io", "block-io-throttle-others",
-            json!({"blockIO": {"throttleWriteBpsDevice": [{"major": 254, "minor": 0, "rate": 2_097_152}], "throttleReadIOPSDevice": [{"major": 254, "minor": 0, "rate": 200}]}}),
-            &[("blkio", "blkio.throttle.write_bps_device"), ("blkio", "blkio.throttle.read_iops_device")]).field("/linux/resources/blockIO").shows("2097152").only_if(has_vda),
+            json!({"blockIO": {"throttleWriteBpsDevice": [{"major": major, "minor": minor, "rate": 2_097_152}], "throttleReadIOPSDevice": [{"major": major, "minor": minor, "rate": 200}]}}),
+            &[("blkio", "blkio.throttle.write_bps_device"), ("blkio", "blkio.throttle.read_iops_device")]).field("/linux/resources/blockIO").shows("2097152").only_if(has_disk),
         case("config-linux.md#block-io", "block-io-no-such-device", json!({"blockIO": {"throttleReadBpsDevice": [{"major": 99, "minor": 9, "rate": 1}]}}), &[]).shows("create 1"),
         case("config-linux.md#unified", "unified-on-v1", json!({"unified": {"pids.max": "7"}}), &[]).runc().shows("create 1").only_if(|| !unified()),
         case("config-linux.md#unified", "unified", json!({"unified": {"memory.high": "33554432", "pids.max": "77"}}), &[("memory", "memory.high"), ("pids", "pids.max")])
@@ -97,8 +98,8 @@ fn has_huge_pages() -> bool {
     unified() && std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|all| all.contains("hugetlb"))
 }
 
-fn has_vda() -> bool {
-    std::fs::read_to_string("/sys/block/vda/dev").is_ok_and(|dev| dev.trim() == "254:0")
+fn has_disk() -> bool {
+    disk().is_some()
 }
 
 fn placed() -> Vec<Case> {
