@@ -200,6 +200,45 @@ fn start_answers_each_containerd_in_its_own_way_and_a_pod_has_one_shim() {
     node.assert_clean();
 }
 
+/// Who may write there could answer in the shim's name.
+#[test]
+fn a_directory_of_sockets_that_others_may_write_to_is_refused() {
+    let node = Node::start("sockets");
+    let bundle = node.dir.join("bundles/x");
+    fs::create_dir_all(&bundle).unwrap();
+    fs::write(bundle.join("config.json"), "{}").unwrap();
+    // In a mount namespace of its own: the machine's directory stays as it is.
+    let script = "mount -t tmpfs -o mode=755 none /run/containerd && mkdir -m $MODE /run/containerd/s &&
+        chown $OWNER /run/containerd/s && exec \"$@\"";
+    for (mode, owner, starts) in [("777", "0", false), ("711", "65534", false), ("711", "0", true)] {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            SHIM,
+            "-namespace",
+            "default",
+            "-address",
+        ]);
+        command
+            .arg(node.socket())
+            .args(["-publish-binary", "", "-id", "x", "start"]);
+        command.env("MODE", mode).env("OWNER", owner).current_dir(&bundle);
+        command.env("TTRPC_ADDRESS", format!("{}.ttrpc", node.socket().display()));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), starts, "{mode} {owner}: {output:?}");
+        assert!(
+            starts || said.contains("others could put their own socket here"),
+            "{said}"
+        );
+        assert_eq!(node.shims().len(), usize::from(starts), "{mode} {owner}");
+    }
+}
+
 #[test]
 fn info_is_the_runtimes_features() {
     let runc = Options {
