@@ -367,10 +367,10 @@ fn paths() -> Vec<Case> {
             readonly,
             "readonly-path-runs",
             json!({"linux": {"readonlyPaths": ["/usr"]}}),
-            "awk '$5==\"/usr\"{print $6}' /proc/self/mountinfo",
+            "awk '$5==\"/usr\"{print \"is \" $6}' /proc/self/mountinfo",
         )
         .runc()
-        .shows("ro,"),
+        .shows("is ro"),
         Case::new(
             readonly,
             "readonly-absent",
