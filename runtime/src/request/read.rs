@@ -170,28 +170,31 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> {
 
 /// Where brackets nest too deeply.
 fn too_deep(text: &[u8]) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0_u32, false, false);
-    for (offset, byte) in text.iter().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    let (mut depth, mut at) = (0_u32, 0);
+    while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => in_string = true,
+            b'"' => at = end_of_string(text, at + 1),
+            b'{' | b'[' if depth == MAX_DEPTH => return Some(at),
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > MAX_DEPTH {
-            return Some(offset);
-        }
+        at += 1;
     }
     None
+}
+
+/// Where the quote is that ends a string, or beyond the text. Most of a config lies within strings, so this is a loop that does nothing else.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = text.get(at..) {
+        match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            Some(found) if rest[found] == b'"' => return at + found,
+            // What is escaped is no end.
+            Some(found) => at += found + 2,
+            None => break,
+        }
+    }
+    text.len()
 }
 
 /// serde's words in ours. It always says line and column.
@@ -224,7 +227,7 @@ fn check_spec(spec: &Spec) -> std::result::Result<(), String> {
         Some(root) if root.path().as_os_str().is_empty() => {
             Err("root.path is empty: name the root file system".to_owned())
         }
-        Some(root) => no_nul("root.path", root.path().as_os_str().as_encoded_bytes()),
+        Some(root) => no_nul(|| "root.path".to_owned(), root.path().as_os_str().as_encoded_bytes()),
     }
 }
 
@@ -255,20 +258,20 @@ fn check_process(process: &Process, prefix: &str) -> std::result::Result<(), Str
     }
     for (list, strings) in [("args", args), ("env", process.env().as_deref().unwrap_or_default())] {
         for (i, text) in strings.iter().enumerate() {
-            no_nul(&format!("{prefix}{list}[{i}]"), text.as_bytes())?;
+            no_nul(|| format!("{prefix}{list}[{i}]"), text.as_bytes())?;
         }
     }
     let cwd = process.cwd();
-    no_nul(&format!("{prefix}cwd"), cwd.as_os_str().as_encoded_bytes())?;
+    no_nul(|| format!("{prefix}cwd"), cwd.as_os_str().as_encoded_bytes())?;
     if !cwd.is_absolute() {
         return Err(format!("{prefix}cwd {:?} is not an absolute path", cwd.display()));
     }
     Ok(())
 }
 
-fn no_nul(what: &str, bytes: &[u8]) -> std::result::Result<(), String> {
+fn no_nul(what: impl Fn() -> String, bytes: &[u8]) -> std::result::Result<(), String> {
     if bytes.contains(&0) {
-        return Err(format!("{what} contains a NUL byte"));
+        return Err(format!("{} contains a NUL byte", what()));
     }
     Ok(())
 }
@@ -374,6 +377,25 @@ mod tests {
             assert!(text.contains(words), "{name}: {text}");
             assert!(text.contains("config.json: "), "{name}: {text}");
         }
+    }
+
+    #[test]
+    fn brackets_count_outside_of_strings_only() {
+        let (many, quote) = ("[".repeat(65), '"');
+        for text in [
+            format!("{quote}{many}{quote}"),
+            // The quote within is escaped; what escapes it is not.
+            format!(r#"["\"{many}"]"#),
+            format!(r#"["\\", "{many}"]"#),
+            format!("{quote}{many}"),
+            format!(r#"{quote}\"#),
+            "[]".repeat(65),
+        ] {
+            assert_eq!(too_deep(text.as_bytes()), None, "{text}");
+        }
+        let closed = format!(r#"["\\"{many}"#);
+        assert_eq!(too_deep(closed.as_bytes()), Some(5 + 63));
+        assert_eq!(too_deep(many.as_bytes()), Some(64));
     }
 
     #[test]
