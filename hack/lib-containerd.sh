@@ -217,7 +217,7 @@ install_for_containerd() {
 what_remains_to_do() {
     local then='restart it, then apply hack/manifests/runtimeclass.yaml'
     if [[ $asked_for == true ]]; then
-        printf 'containerd was not changed yet. When you have done so, "containerd config dump" must still print it all; then %s\n' "$then"
+        printf 'First add the lines above, and let "containerd config dump" print containerd'\''s config with them; then %s\n' "$then"
     else
         printf 'containerd reads its config when it starts, and understands this one: %s\n' "$then"
     fi
