@@ -388,7 +388,7 @@ mod tests {
             format!(r#"["\"{many}"]"#),
             format!(r#"["\\", "{many}"]"#),
             format!("{quote}{many}"),
-            format!(r#"{quote}\"#),
+            format!(r"{quote}\"),
             "[]".repeat(65),
         ] {
             assert_eq!(too_deep(text.as_bytes()), None, "{text}");
