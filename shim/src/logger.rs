@@ -76,19 +76,30 @@ impl Driver {
             .map_err(|error| Error::at("running log driver", &self.binary, error))?;
         // Our copies of its descriptors go with the command.
         drop(command);
-        let exit = exits.child(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let exit = exits.child(pid);
         let ready = Watched::new(ready).map_err(|error| Error::system("watching a descriptor", error))?;
         let mut byte = [0; 1];
         let closed = ready.ready(|fd| Ok(nix::unistd::read(fd.as_raw_fd(), &mut byte)?));
         let in_time = within(READY, closed).await;
-        // An end of file comes both from a driver that is ready and from one that dies: its end follows at once.
-        let died = within(DEATH, exit.wait()).await.is_some_and(|exit| exit.status != 0);
+        // An end of file comes both from a driver that is ready and from one that dies: its end follows at once, or on a busy machine
+        // after a while.
+        let limit = if holds_nothing(pid) { READY } else { DEATH };
+        let died = within(limit, exit.wait()).await.is_some_and(|exit| exit.status != 0);
         if in_time.is_none() || died {
             return Err(Error::Logger {
                 binary: self.binary.clone(),
             });
         }
         Ok(())
+    }
+}
+
+/// Whether a process has no descriptors any more: so it is as soon as it ends, before any of them is closed.
+fn holds_nothing(pid: Pid) -> bool {
+    match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(mut descriptors) => descriptors.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 
