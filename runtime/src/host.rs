@@ -10,7 +10,7 @@ mod cgroups;
 pub mod collect;
 pub mod files;
 mod image;
-mod lsm;
+pub mod lsm;
 mod namespaces;
 
 pub use cgroups::slice_path;

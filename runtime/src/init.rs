@@ -116,6 +116,8 @@ pub struct Create<'a> {
     pub listener: OwnedFd,
     pub hooks: &'a Option<oci_spec::runtime::Hooks>,
     pub memory_cgroup: Option<u64>,
+    /// SELinux: what files of file systems that are made for the container are labelled.
+    pub mount_label: Option<String>,
 }
 
 impl Setup<'_> {
@@ -191,7 +193,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     console::attach(setup, console::Bind::Console)?;
     // Last of the mounts: everything above may still need to write below them.
     pivot::finish_root(setup)?;
-    masks::apply(setup)?;
+    masks::apply(setup, create)?;
     finish_identity(setup)
 }
 

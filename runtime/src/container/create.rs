@@ -23,6 +23,7 @@ use crate::faults;
 use crate::hardened::Hardened;
 use crate::host::NsType;
 use crate::host::collect::{self, Handles};
+use crate::host::lsm;
 use crate::init::{Create, Filters, Kind, Proc, Setup};
 use crate::sys;
 use crate::time::rfc3339_nanos;
@@ -162,6 +163,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         listener: listener.into(),
         hooks: spec.hooks(),
         memory_cgroup: None,
+        mount_label: mount_label(&record.hardened),
     };
     let setup = Setup {
         hardened: &record.hardened,
@@ -193,6 +195,13 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     dir.ready()?;
     write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
     Ok(pid.as_raw())
+}
+
+/// The label of mounts, where a kernel is that can take it (runc: ignored without SELinux).
+fn mount_label(hardened: &Hardened) -> Option<String> {
+    let linux = hardened.spec().linux().as_ref();
+    let label = linux.and_then(|l| l.mount_label().clone()).filter(|l| !l.is_empty());
+    label.filter(|_| lsm::selinux_is_here())
 }
 
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.

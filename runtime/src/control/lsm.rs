@@ -37,12 +37,21 @@ pub const DEFAULT_PROFILE: &str = "gabion-default";
 const UNCONFINED: &str = "unconfined";
 
 /// Types that confine nothing, or are the host's own.
-const FORBIDDEN_TYPES: [&str; 10] = [
+const FORBIDDEN_TYPES: [&str; 18] = [
     "spc_t",
+    "spc_user_t",
     "unconfined_t",
     "unconfined_service_t",
+    // The runtime's and the engines' own: Fedora's policy and Debian's.
     "container_runtime_t",
+    "container_engine_t",
     "docker_t",
+    "dockerd_t",
+    "dockerd_user_t",
+    "podman_t",
+    "podman_user_t",
+    "crio_t",
+    "kubelet_t",
     "init_t",
     "initrc_t",
     "kernel_t",
@@ -50,8 +59,8 @@ const FORBIDDEN_TYPES: [&str; 10] = [
     "virtd_t",
 ];
 
-/// The category range that dominates every container's.
-const ALL_CATEGORIES: &str = "c0.c1023";
+/// Engines and gabion give two. Sixteen hold 120 pairs of half a million: hardly another container's.
+const MOST_CATEGORIES: usize = 16;
 
 impl Control for Lsm {
     fn id(&self) -> ControlId {
@@ -70,7 +79,7 @@ impl Control for Lsm {
 
         let mut plan = LsmPlan::default();
         apparmor(profile.as_deref(), &mut plan, cx, findings);
-        let fresh = selinux(label.as_deref(), &mut plan, cx, findings);
+        let level = selinux(label.as_deref(), &mut plan, cx, findings);
         if cx.host.apparmor == AppArmor::Absent && cx.host.selinux == SeLinux::Absent {
             none_here("this kernel has neither AppArmor nor SELinux", cx, findings);
         }
@@ -79,10 +88,10 @@ impl Control for Lsm {
                 .set_apparmor_profile(plan.apparmor.clone())
                 .set_selinux_label(plan.selinux.clone());
         }
-        if let (Some(level), Some(linux)) = (fresh, draft.spec.linux_mut())
+        if let (Some(level), Some(linux)) = (level, draft.spec.linux_mut())
             && linux.mount_label().as_deref().unwrap_or_default().is_empty()
         {
-            // Files of the container's own mounts carry its categories: another container cannot open them.
+            // Files of the container's own mounts carry its categories: another container cannot open them, and it can itself.
             linux.set_mount_label(Some(format!("system_u:object_r:container_file_t:{level}")));
         }
         draft.plan.lsm = plan;
@@ -218,7 +227,7 @@ fn can_load(host: &Host) -> Result<(), (&'static str, &'static str)> {
     }
 }
 
-/// Fills in the process label; gives the fresh level where gabion chose one.
+/// Fills in the process label; gives the level that files of its own have.
 fn selinux(asked: Option<&str>, plan: &mut LsmPlan, cx: &Context<'_>, findings: &mut Findings) -> Option<String> {
     let path = "process.selinuxLabel";
     let word = cx.request.caller().word(
@@ -255,7 +264,9 @@ fn selinux(asked: Option<&str>, plan: &mut LsmPlan, cx: &Context<'_>, findings: 
                 findings.kept(path, format!("{label} as named"));
             }
             plan.selinux = Some(label.to_owned());
-            None
+            // Of a range (s0-s0:c1,c2) the upper end: what it may reach.
+            let level = label.splitn(4, ':').nth(3).and_then(|level| level.rsplit('-').next());
+            level.map(str::to_owned)
         }
     }
 }
@@ -276,13 +287,31 @@ fn bad_label(label: &str) -> Option<(&'static str, &'static str)> {
     if FORBIDDEN_TYPES.contains(&typ) || typ.starts_with("unconfined") {
         return Some(("unconfined-label", "confines nothing"));
     }
-    if level.is_some_and(|l| l.contains(ALL_CATEGORIES)) {
-        return Some(("all-categories", "covers the categories of every other container"));
+    if level.is_some_and(|l| categories(l) > MOST_CATEGORIES) {
+        return Some(("all-categories", "covers the categories of other containers"));
     }
     None
 }
 
+/// How many categories a level reaches: `s0-s0:c1,c5.c9` six. One that is not understood reaches all.
+fn categories(level: &str) -> usize {
+    let upper = level.rsplit('-').next().unwrap_or_default();
+    let Some((_, list)) = upper.split_once(':') else {
+        return 0;
+    };
+    let number = |c: &str| c.strip_prefix('c')?.parse::<usize>().ok();
+    let reach = |part: &str| match part.split_once('.') {
+        Some((first, last)) => Some(number(last)?.checked_sub(number(first)?)? + 1),
+        None => number(part).map(|_| 1),
+    };
+    list.split(',')
+        .map(reach)
+        .try_fold(0_usize, |sum, n| sum.checked_add(n?))
+        .unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::json;
 
@@ -424,16 +453,45 @@ mod tests {
         for good in [
             "system_u:system_r:container_t:s0:c5,c9",
             "u:r:my_container.process:s0",
+            "u:r:x_t:s0-s0:c1,c5.c9",
             "u:r:x_t",
         ] {
             let (lsm, decision) = plan(&with_selinux(Some(good)));
             assert_eq!((lsm.selinux.as_deref(), decision.verdict), (Some(good), Verdict::Kept));
         }
+        for (label, asked, files) in [
+            (
+                "u:r:x_t:s0:c5,c9",
+                None,
+                Some("system_u:object_r:container_file_t:s0:c5,c9"),
+            ),
+            (
+                "u:r:x_t:s0-s0:c5,c9",
+                None,
+                Some("system_u:object_r:container_file_t:s0:c5,c9"),
+            ),
+            (
+                "u:r:x_t:s0:c5,c9",
+                Some("u:object_r:mine_t:s0"),
+                Some("u:object_r:mine_t:s0"),
+            ),
+            ("u:r:x_t", None, None),
+        ] {
+            let case = with_selinux(Some(label)).with("/linux/mountLabel", json!(asked));
+            let linux = case.decide(&Lsm).0.spec.linux().clone().unwrap();
+            assert_eq!(linux.mount_label().as_deref(), files, "{label}");
+        }
         for (bad, code) in [
             ("system_u:system_r:spc_t:s0", "lsm.unconfined-label"),
+            ("system_u:system_r:container_engine_t:s0", "lsm.unconfined-label"),
             ("unconfined_u:unconfined_r:unconfined_t:s0", "lsm.unconfined-label"),
             ("u:r:unconfined_whatever_t:s0", "lsm.unconfined-label"),
             ("system_u:system_r:container_t:s0-s0:c0.c1023", "lsm.all-categories"),
+            (
+                "system_u:system_r:container_t:s0:c0.c511,c512.c1022",
+                "lsm.all-categories",
+            ),
+            ("u:r:container_t:s0:c5,c9.c4", "lsm.all-categories"),
             ("container_t", "lsm.bad-label"),
             ("u::container_t:s0", "lsm.bad-label"),
             ("u:r:container_t:s0\n", "lsm.bad-label"),

@@ -61,7 +61,8 @@ fn wanted_apparmor<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
         .filter(|p| !p.is_empty())
 }
 
-fn wanted_selinux<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
+/// What the workload and its keyring are labelled.
+pub fn wanted_selinux<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
     let by_plan = setup.hardened.plan().lsm.selinux.as_deref();
     by_plan
         .or(setup.process.selinux_label().as_deref())

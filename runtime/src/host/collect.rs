@@ -104,7 +104,7 @@ fn gather(
             MemfdNoexec::Absent
         },
         apparmor: lsm::app_armor(),
-        selinux: lsm::selinux(),
+        selinux: lsm::selinux(&settings.root),
         euid,
         user_ns,
         nofile: nofile.map_or(0, |(_, hard)| hard),

@@ -1,6 +1,9 @@
 //! Which Linux security modules are here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use serde_json::Value;
 
 use super::{AppArmor, Parser, SeLinux};
 use crate::apparmor;
@@ -22,22 +25,51 @@ pub(super) fn app_armor() -> AppArmor {
     }
 }
 
-pub(super) fn selinux() -> SeLinux {
-    if !is_here(&Path::new("/sys/fs/selinux/enforce").try_exists()) {
-        return SeLinux::Absent;
-    }
-    let mut random = [0_u8; 4];
-    match sys::random(&mut random) {
-        Ok(()) => SeLinux::Enabled { mcs: mcs(random) },
-        // No pair, no container: a label with an empty level is one that the kernel does not take.
-        Err(_) => SeLinux::Enabled { mcs: String::new() },
-    }
+/// Whether SELinux is on. What may not be looked at is there: Debian's policy keeps its file system from runtimes, and a container
+/// without a label would run as spc_t.
+pub fn selinux_is_here() -> bool {
+    is_here(&Path::new("/sys/fs/selinux/enforce").try_exists())
 }
 
-/// What may not be looked at is there: Debian's policy keeps SELinux's file system from runtimes, and a container without a label
-/// would run as spc_t.
 fn is_here(looked: &std::io::Result<bool>) -> bool {
     !matches!(looked, Ok(false))
+}
+
+pub(super) fn selinux(state_root: &Path) -> SeLinux {
+    if !selinux_is_here() {
+        return SeLinux::Absent;
+    }
+    // No pair, no container: a label with an empty level is one that the kernel does not take.
+    let mcs = unused(&levels_in_use(state_root), random_pair).unwrap_or_default();
+    SeLinux::Enabled { mcs }
+}
+
+/// The first pair drawn that is nobody's. Random alone is not enough: among a thousand containers two would most likely share one.
+fn unused(in_use: &BTreeSet<String>, mut draw: impl FnMut() -> std::io::Result<String>) -> Option<String> {
+    /// As long as not nearly all of half a million pairs are taken, one of these is free.
+    const TRIES: usize = 64;
+    (0..TRIES).find_map(|_| draw().ok().filter(|pair| !in_use.contains(pair)))
+}
+
+/// The levels of the containers whose state lies below `root`, waiting ones among them. Not of all processes: a runtime's domain
+/// may not look at most of them, and each try would be a line in the audit log.
+fn levels_in_use(root: &Path) -> BTreeSet<String> {
+    let containers = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    let states = containers.filter_map(|entry| std::fs::read(entry.path().join("state.json")).ok());
+    let level = |state: Vec<u8>| {
+        let state: Value = serde_json::from_slice(&state).ok()?;
+        let label = state.pointer("/hardened/plan/lsm/selinux")?.as_str()?;
+        // user:role:type:level
+        Some(label.splitn(4, ':').nth(3)?.to_owned())
+    };
+    // One that is damaged or just being deleted holds none.
+    states.filter_map(level).collect()
+}
+
+fn random_pair() -> std::io::Result<String> {
+    let mut random = [0_u8; 4];
+    sys::random(&mut random)?;
+    Ok(mcs(random))
 }
 
 /// Two different categories of the 1024 that policies have, the lower one first.
@@ -50,6 +82,7 @@ fn mcs(random: [u8; 4]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -64,5 +97,32 @@ mod tests {
         let denied = Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
         let told = [denied, Ok(true), Ok(false)];
         assert_eq!(told.each_ref().map(is_here), [true, true, false]);
+    }
+
+    #[test]
+    fn a_pair_of_another_container_is_drawn_again() {
+        let root = std::env::temp_dir().join(format!("gabion-levels-{}", std::process::id()));
+        for (id, state) in [
+            (
+                "a",
+                r#"{"hardened": {"plan": {"lsm": {"selinux": "system_u:system_r:container_t:s0:c1,c2"}}}}"#,
+            ),
+            (
+                "b",
+                r#"{"hardened": {"plan": {"lsm": {"selinux": "u:r:mine_t:s0:c3,c4"}}}}"#,
+            ),
+            ("none", r#"{"hardened": {"plan": {"lsm": {}}}}"#),
+            ("damaged", "{"),
+        ] {
+            std::fs::create_dir_all(root.join(id)).unwrap();
+            std::fs::write(root.join(id).join("state.json"), state).unwrap();
+        }
+        let in_use = levels_in_use(&root);
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(in_use, BTreeSet::from(["s0:c1,c2".to_owned(), "s0:c3,c4".to_owned()]));
+        let mut drawn = ["s0:c1,c2", "s0:c3,c4", "s0:c7,c8"].into_iter();
+        let next = || Ok(drawn.next().unwrap().to_owned());
+        assert_eq!(unused(&in_use, next).as_deref(), Some("s0:c7,c8"));
+        assert_eq!(unused(&in_use, || Ok("s0:c1,c2".to_owned())), None);
     }
 }

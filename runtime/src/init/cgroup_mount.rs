@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Error, Result, Step};
 use crate::host::NsType;
 use crate::init::target;
-use crate::init::{Setup, fsmount};
+use crate::init::{Create, Setup, fsmount};
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MountAttr, Reach};
 
 const ATTRIBUTES: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -20,7 +20,7 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 }
 
 /// Mounts the container's view of its cgroups and gives the top of it.
-pub fn attach(setup: &Setup<'_>, place: &OwnedFd) -> Result<OwnedFd> {
+pub fn attach(setup: &Setup<'_>, create: &Create<'_>, place: &OwnedFd) -> Result<OwnedFd> {
     let listing = setup
         .proc
         .read("self/cgroup")
@@ -34,8 +34,9 @@ pub fn attach(setup: &Setup<'_>, place: &OwnedFd) -> Result<OwnedFd> {
         sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach cgroup2"))?;
         return Ok(made);
     }
-    let top = fsmount::create("tmpfs", "cgroup", &["mode=755".to_owned()], ATTRIBUTES)
-        .map_err(failed("make a tmpfs for cgroups"))?;
+    let mut options = vec!["mode=755".to_owned()];
+    options.extend(fsmount::context(create.mount_label.as_deref()));
+    let top = fsmount::create("tmpfs", "cgroup", &options, ATTRIBUTES).map_err(failed("make a tmpfs for cgroups"))?;
     sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
     // Mounted somewhere, if only in another namespace, and not here: the host does not see it, nor does the container.
     let is_here = |h: &&Hierarchy<'_>| {

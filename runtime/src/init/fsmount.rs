@@ -1,9 +1,11 @@
 //! New file systems as detached mounts (fsopen(2), fsmount(2)): configured before anyone can see them.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, Step};
 use crate::sys;
@@ -21,6 +23,22 @@ pub fn create(fstype: &str, source: &str, options: &[String], attributes: u64) -
     }
     sys::fsconfig_create(fs.as_fd())?;
     sys::fsmount(fs.as_fd(), attributes)
+}
+
+/// SELinux: every file of this file system carries the label (mount(8), context=).
+pub fn context(label: Option<&str>) -> Option<String> {
+    label.map(|label| format!("context={label}"))
+}
+
+/// SELinux: the label of a file system's top, where `context=` cannot be had.
+pub fn relabel(made: BorrowedFd<'_>, label: &str) -> nix::Result<()> {
+    let top = sys::openat(
+        made,
+        c".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    sys::fsetxattr(&top, c"security.selinux", label.as_bytes())
 }
 
 /// A tmpfs that is mounted nowhere, with room for two nodes.

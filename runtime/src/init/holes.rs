@@ -18,7 +18,7 @@ use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::hardened::Hole;
 use crate::init::target::{self, Point};
-use crate::init::{Setup, fsmount};
+use crate::init::{Create, Setup, fsmount};
 use crate::size::Size;
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID};
 
@@ -28,12 +28,12 @@ const MAX_DEPTH: u32 = 64;
 const SPECIAL: u32 = 0o6000;
 
 /// Makes every hole of the plan.
-pub fn dig(setup: &Setup<'_>, root: BorrowedFd<'_>) -> Result<()> {
+pub fn dig(setup: &Setup<'_>, create: &Create<'_>, root: BorrowedFd<'_>) -> Result<()> {
     if !setup.hardened.plan().holes.is_empty() {
         faults::at(Step::Holes)?;
     }
     for hole in &setup.hardened.plan().holes {
-        dig_one(root, hole)?;
+        dig_one(root, hole, create.mount_label.as_deref())?;
     }
     Ok(())
 }
@@ -43,10 +43,11 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Holes, format!("{doing} {path}"), e)
 }
 
-fn dig_one(root: BorrowedFd<'_>, hole: &Hole) -> Result<()> {
+fn dig_one(root: BorrowedFd<'_>, hole: &Hole, label: Option<&str>) -> Result<()> {
     let existed = target::resolve_vetted(root, &hole.target).is_ok();
     let place = target::open_vetted(Step::Holes, root, &hole.path, &hole.target, Point::Directory)?;
-    let options = [format!("size={}", hole.size), format!("mode={:o}", hole.mode)];
+    let mut options = vec![format!("size={}", hole.size), format!("mode={:o}", hole.mode)];
+    options.extend(fsmount::context(label));
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let made =
         fsmount::create("tmpfs", "hole", &options, attributes).map_err(failed("make a tmpfs for", &hole.path))?;

@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
+use crate::executor::label;
 use crate::faults;
 use crate::init::Setup;
 use crate::sys;
@@ -30,13 +31,20 @@ pub fn keyring(setup: &Setup<'_>) -> Result<()> {
     let before = match sys::session_keyring() {
         // A kernel without keyrings, or a session without one, has none to inherit.
         Err(Errno::ENOSYS) => return Ok(()),
-        Err(Errno::ENOKEY) => None,
-        other => Some(other.map_err(failed)?),
+        // SELinux: the caller's is not for the runtime to look at. The new one is.
+        before @ (Ok(_) | Err(Errno::ENOKEY | Errno::EACCES)) => before,
+        Err(e) => return Err(failed(e)),
     };
     if setup.applies(ControlId::Fds) {
+        let label = label::wanted_selinux(setup);
+        // SELinux: keys that are made from here on are the workload's, not the runtime's (runc).
+        label_keys(setup, label)?;
         sys::new_session_keyring().map_err(failed)?;
+        // A line end is how the kernel is told «no label» (selinux_setprocattr).
+        label_keys(setup, label.map(|_| "\n"))?;
+        keyring_is_labelled(label)?;
     }
-    if before.is_some() && sys::session_keyring().ok() == before {
+    if before != Err(Errno::ENOKEY) && sys::session_keyring() == before {
         let (expected, observed) = ("a session keyring of its own".to_owned(), "its caller's".to_owned());
         return Err(Error::Mismatch {
             control: ControlId::Fds,
@@ -45,6 +53,26 @@ pub fn keyring(setup: &Setup<'_>) -> Result<()> {
         });
     }
     Ok(())
+}
+
+fn label_keys(setup: &Setup<'_>, label: Option<&str>) -> Result<()> {
+    let Some(label) = label else { return Ok(()) };
+    let written = setup.proc.write("self/attr/keycreate", label);
+    written.map_err(|e| Error::step(Step::Keyring, format!("label new keys {label:?}"), e))
+}
+
+fn keyring_is_labelled(expected: Option<&str>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    let observed =
+        sys::session_keyring_label().map_err(|e| Error::step(Step::Keyring, "read the keyring's label", e))?;
+    if observed == expected.as_bytes() {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        control: ControlId::Lsm,
+        expected: format!("a session keyring labelled {expected}"),
+        observed: String::from_utf8_lossy(&observed).into_owned(),
+    })
 }
 
 /// Pipes and sockets on stdio become the user's, so that `/dev/stdout` can be opened again (runc: fixStdioPermissions).

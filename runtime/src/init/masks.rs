@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
-use crate::init::{Setup, fsmount};
+use crate::init::{Create, Setup, fsmount};
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
@@ -19,7 +19,7 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
 }
 
 /// Applies both lists.
-pub fn apply(setup: &Setup<'_>) -> Result<()> {
+pub fn apply(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {
     faults::at(Step::MaskedPaths)?;
     if !setup.applies(ControlId::MaskedPaths) {
         return Ok(());
@@ -37,14 +37,16 @@ pub fn apply(setup: &Setup<'_>) -> Result<()> {
     let mut covers = Covers {
         null: null_device()?,
         empty: None,
+        label: create.mount_label.as_deref(),
     };
     masked.iter().try_for_each(|path| covers.mask(Path::new(path)))
 }
 
 /// What masked paths are covered with: one thing for all files, one for all directories. A file system for each directory would be as empty.
-struct Covers {
+struct Covers<'a> {
     null: OwnedFd,
     empty: Option<OwnedFd>,
+    label: Option<&'a str>,
 }
 
 /// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
@@ -85,7 +87,7 @@ fn null_device() -> Result<OwnedFd> {
     Ok(fd)
 }
 
-impl Covers {
+impl Covers<'_> {
     fn mask(&mut self, path: &Path) -> Result<()> {
         let Some(fd) = open(path)? else { return Ok(()) };
         let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
@@ -97,7 +99,7 @@ impl Covers {
         };
         let cover = match template {
             Some(template) => sys::open_tree_clone(template.as_fd(), Reach::One),
-            None => empty_directory(),
+            None => empty_directory(self.label),
         };
         let cover = cover.map_err(failed("make a cover for", path))?;
         sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("mask", path))?;
@@ -110,8 +112,9 @@ impl Covers {
 }
 
 /// Read-only, as its clones are then, and with no room for a second inode.
-fn empty_directory() -> nix::Result<OwnedFd> {
+fn empty_directory(label: Option<&str>) -> nix::Result<OwnedFd> {
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    let options = ["nr_inodes=2".to_owned(), "mode=0555".to_owned()];
+    let mut options = vec!["nr_inodes=2".to_owned(), "mode=0555".to_owned()];
+    options.extend(fsmount::context(label));
     fsmount::create("tmpfs", "tmpfs", &options, attributes)
 }

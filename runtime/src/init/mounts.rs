@@ -28,7 +28,7 @@ pub fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
     let root = attach_root(create)?;
     // Below the spec's own mounts: a token mounted in /run stays visible.
     if setup.applies(ControlId::Holes) {
-        holes::dig(setup, root.as_fd())?;
+        holes::dig(setup, create, root.as_fd())?;
     }
     faults::at(Step::Mounts)?;
     let mut late = Vec::new();
@@ -114,7 +114,7 @@ fn mount_one(
     let typ = mount.typ().as_deref().unwrap_or("none");
     if typ == "cgroup" || typ == "cgroup2" {
         let place = place(setup, root, index, mount, Point::Directory)?;
-        return cgroup_mount::attach(setup, &place).map(|top| {
+        return cgroup_mount::attach(setup, create, &place).map(|top| {
             let read_only = options.flags.contains(MsFlags::MS_RDONLY) && setup.applies(ControlId::Cgroup);
             read_only.then_some((top, Reach::Tree))
         });
@@ -139,8 +139,16 @@ fn mount_one(
         .source()
         .as_ref()
         .map_or_else(|| typ.to_owned(), |s| s.display().to_string());
-    let made = fsmount::create(typ, &source, &with_label(setup, typ, data), attributes)
+    let label = create.mount_label.as_deref();
+    data.extend(fsmount::context(label.filter(|_| takes_context(typ))));
+    let made = fsmount::create(typ, &source, &data, attributes)
         .map_err(|e| Error::step(Step::Mounts, format!("make a {typ}"), e))?;
+    if let Some(label) = label
+        && typ == "mqueue"
+    {
+        fsmount::relabel(made.as_fd(), label)
+            .map_err(|e| Error::step(Step::Mounts, format!("label a {typ} {label}"), e))?;
+    }
     if copy_up {
         holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
     }
@@ -171,19 +179,7 @@ fn mode_of(place: &OwnedFd) -> Result<String> {
     Ok(format!("mode={:04o}", stat.st_mode & 0o7777))
 }
 
-/// SELinux: files of these mounts carry the container's label (mount(8), context=).
-fn with_label(setup: &Setup<'_>, typ: &str, mut data: Vec<String>) -> Vec<String> {
-    let label = setup
-        .hardened
-        .spec()
-        .linux()
-        .as_ref()
-        .and_then(|l| l.mount_label().as_ref());
-    if let Some(label) = label.filter(|l| !l.is_empty())
-        && !matches!(typ, "proc" | "sysfs")
-        && Path::new("/sys/fs/selinux/enforce").exists()
-    {
-        data.push(format!("context={label}"));
-    }
-    data
+/// A file system's own mount of the kernel cannot take another context: message queues have one for each IPC namespace.
+fn takes_context(typ: &str) -> bool {
+    !matches!(typ, "proc" | "sysfs" | "mqueue")
 }

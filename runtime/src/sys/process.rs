@@ -156,6 +156,26 @@ pub fn session_keyring() -> Result<c_long> {
     Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) })
 }
 
+/// The security label of this process's session keyring, without its final NUL (keyctl(2) KEYCTL_GET_SECURITY).
+pub fn session_keyring_label() -> Result<Vec<u8>> {
+    const KEYCTL_GET_SECURITY: c_int = 17;
+    const KEY_SPEC_SESSION_KEYRING: c_int = -3;
+    let mut label = vec![0_u8; 4096];
+    // SAFETY: the buffer is writable for its length.
+    let length = Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_GET_SECURITY,
+            KEY_SPEC_SESSION_KEYRING,
+            label.as_mut_ptr(),
+            label.len(),
+        )
+    })?;
+    // The kernel tells the whole length, also where it does not fit.
+    label.truncate(usize::try_from(length).unwrap_or(0).saturating_sub(1));
+    Ok(label)
+}
+
 /// The raw four-argument prctl(2), for options that take integers only.
 pub fn prctl(option: c_int, arg: libc::c_ulong) -> Result<c_int> {
     // SAFETY: the options used here take integers, no pointers.

@@ -131,7 +131,7 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "lsm.all-categories",
-        "The SELinux label has every category: it may read what belongs to any other container.",
+        "The SELinux label has every category, or more than 16: it may read what belongs to other containers.",
         "",
         "leave the label out to get categories of the container's own",
     ),
