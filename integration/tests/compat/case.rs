@@ -145,6 +145,21 @@ impl Case {
         self
     }
 
+    /// Not compared with a version of a peer that has a fault there: docs/RUNC-COMPAT.md says which.
+    pub(crate) fn but(mut self, faulty: Peer, version: &[u32]) -> Self {
+        self.peers
+            .retain(|peer| *peer != faulty || !peer.is_there() || !peer.version().starts_with(version));
+        self
+    }
+
+    /// On v2 the older peers do it otherwise: docs/RUNC-COMPAT.md says how.
+    pub(crate) fn alone_on_v2(mut self) -> Self {
+        if unified() {
+            self.peers.clear();
+        }
+        self
+    }
+
     /// Tells a weight of CPU time, which older runtimes make of shares in another way.
     pub(crate) fn weighs(mut self) -> Self {
         self.peers.retain(|peer| peer.weighs_alike());

@@ -44,7 +44,7 @@ impl Peer {
     }
 
     /// The first number that it tells of itself.
-    fn version(self) -> Vec<u32> {
+    pub(crate) fn version(self) -> Vec<u32> {
         let told = Command::new(self.name()).arg("--version").output().unwrap();
         let told = String::from_utf8_lossy(&told.stdout).into_owned();
         let words = told.split_whitespace().map(|word| word.split(['+', '-', '~']).next());

@@ -363,6 +363,7 @@ fn updates() -> Vec<Case> {
         .runc(),
         case("update-too-small", |c| update(c, &[&["--memory", "4096"]], &[]))
             .runc()
+            .alone_on_v2()
             .shows("exit 1"),
     ]
 }
@@ -411,6 +412,8 @@ fn told() -> Vec<Case> {
             for part in ["cpu/usage", "cpu/throttling", "memory/usage", "memory/swap", "pids"] {
                 shape(part, event["data"].pointer(&format!("/{part}")).unwrap(), &mut found);
             }
+            // On v2 runc 1.1 does not look at it.
+            found.retain(|place| !unified() || place != "memory/swap/max");
             found.sort();
             found.join("\n")
         })
