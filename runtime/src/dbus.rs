@@ -71,6 +71,14 @@ impl Body {
         self
     }
 
+    /// Short numbers, as process ids are.
+    #[must_use]
+    pub fn numbers(mut self, all: &[u32]) -> Self {
+        self.signature.push_str("au");
+        self.put_numbers(all);
+        self
+    }
+
     /// A list of names, each with its value.
     #[must_use]
     pub fn properties(mut self, all: &[(&str, Value)]) -> Self {
@@ -123,8 +131,12 @@ impl Body {
                 self.bytes.extend(value.to_le_bytes());
             }
             Value::Text(text) => self.put_text(text),
-            Value::Numbers(all) => self.put_array(4, |body| all.iter().for_each(|n| body.put_u32(*n))),
+            Value::Numbers(all) => self.put_numbers(all),
         }
+    }
+
+    fn put_numbers(&mut self, all: &[u32]) {
+        self.put_array(4, |body| all.iter().for_each(|n| body.put_u32(*n)));
     }
 
     /// The length counts neither itself nor what aligns the first element.
@@ -391,6 +403,10 @@ mod tests {
         let body = Body::default().text("ab").bool(true);
         assert_eq!(body.signature, "sb");
         assert_eq!(body.bytes, b"\x02\0\0\0ab\0\0\x01\0\0\0");
+
+        let body = Body::default().text("/").numbers(&[5, 6]);
+        assert_eq!(body.signature, "sau");
+        assert_eq!(body.bytes, b"\x01\0\0\0/\0\0\0\x08\0\0\0\x05\0\0\0\x06\0\0\0");
 
         let body = Body::default().properties(&[("A", Value::Number(7)), ("B", Value::Numbers(vec![5]))]);
         assert_eq!(body.signature, "a(sv)");

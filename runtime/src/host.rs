@@ -12,8 +12,9 @@ pub mod files;
 mod image;
 pub mod lsm;
 mod namespaces;
+mod unit;
 
-pub use cgroups::slice_path;
+pub use unit::{Unit, manager};
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

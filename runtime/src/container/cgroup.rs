@@ -31,9 +31,16 @@ pub struct CgroupRecord {
     pub path: PathBuf,
     pub driver: CgroupDriver,
     pub name: String,
+    /// The cgroup of the systemd whose unit it is, where that is a user's.
+    #[serde(default, skip_serializing_if = "is_root")]
+    pub manager: PathBuf,
     /// In which hierarchies it is made. Elsewhere a cgroup of its path is somebody else's.
     #[serde(default, skip_serializing_if = "Delegation::is_whole")]
     pub delegation: Delegation,
+}
+
+fn is_root(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 impl CgroupRecord {
@@ -41,7 +48,7 @@ impl CgroupRecord {
     /// makes it (systemd.slice(5)); on v1 libcontainer took it as it is.
     pub fn place(&self) -> PathBuf {
         match self.unit() {
-            Some(unit) if self.driver == CgroupDriver::Systemd && unified() => unit.place(),
+            Some(unit) if self.driver == CgroupDriver::Systemd && unified() => self.manager.join(unit.place()),
             _ => self.path.clone(),
         }
     }
@@ -177,11 +184,25 @@ impl Cgroup {
 
     /// Puts a further process into a container's cgroup, beside `init` where that has moved to one below.
     pub fn enter(&self, pid: Pid, init: Pid) -> Result<()> {
-        match self.files() {
+        let join = || match self.files() {
             Files::None => Ok(()),
             Files::V1(v1) => v1.add(pid),
             Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
             Files::V2(v2) => v2.make_inside().and_then(|()| v2.join(pid)),
+        };
+        let joined = join();
+        // A user may not take a process out of what is not theirs: a login's own cgroup (cgroup-v2.rst, Delegation Containment).
+        // Their systemd has it moved.
+        let denied = matches!(&joined, Err(Error::File { source, .. }) if source.raw_os_error() == Some(libc::EACCES));
+        if !denied {
+            return joined;
+        }
+        match (self.scope()?, self.files()) {
+            (Some(mut scope), Files::V2(v2)) if self.below.as_os_str().is_empty() => {
+                scope.attach(pid, &self.place(), &v2.beside(init)?)
+            }
+            (Some(mut scope), Files::V2(v2)) => scope.attach(pid, relative(&self.record.place()), &v2.place),
+            _ => joined,
         }
     }
 

@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
 use crate::apparmor;
-use crate::container::cgroup::{Cgroup, CgroupRecord};
+use crate::container::cgroup::{self, Cgroup, CgroupRecord};
 use crate::container::channel::{Channel, Message};
-use crate::container::options::{CreateOptions, Keyring, Settings};
+use crate::container::options::{CgroupDriver, CreateOptions, Keyring, Settings};
 use crate::container::precheck::Preserved;
 use crate::container::spawn::{self, Born};
 use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
@@ -21,10 +21,10 @@ use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::hardened::Hardened;
-use crate::host::NsType;
 use crate::host::collect::{self, Handles};
-use crate::host::lsm;
+use crate::host::{self, NsType, lsm};
 use crate::init::{Create, Filters, Kind, Proc, Setup};
+use crate::request::ContainerId;
 use crate::sys;
 use crate::time::rfc3339_nanos;
 
@@ -104,15 +104,24 @@ fn undo(dir: StateDir, lock: CreateLock) {
     drop(lock);
 }
 
+/// Where the control that gives it a place is only observed.
+fn default_place(driver: CgroupDriver, id: &ContainerId) -> PathBuf {
+    PathBuf::from(match driver {
+        CgroupDriver::Systemd if cgroup::unified() => format!(":gabion:{id}"),
+        _ => format!("/gabion/{id}"),
+    })
+}
+
 fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, handles: &Handles) -> Result<Record> {
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find", &options.bundle))?;
     let rootfs = fs::read_link(format!("/proc/self/fd/{}", handles.rootfs.as_raw_fd()))
         .map_err(Error::file("find", "the root file system"))?;
     let asked = hardened.spec().linux().as_ref().and_then(|l| l.cgroups_path().clone());
     let cgroup = CgroupRecord {
-        path: asked.unwrap_or_else(|| PathBuf::from(format!("/gabion/{}", options.id))),
+        path: asked.unwrap_or_else(|| default_place(settings.systemd_cgroup, &options.id)),
         driver: settings.systemd_cgroup,
         name: options.id.to_string(),
+        manager: host::manager(settings.systemd_cgroup, collect::is_host_root()),
         delegation: hardened.plan().delegation.clone(),
     };
     let mut hardened = hardened;

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::container::channel::{Channel, Message, Report};
 use crate::error::{Error, Result, Step};
 use crate::faults;
-use crate::host::{NsType, OwnUserNs, collect};
+use crate::host::{NsType, collect};
 use crate::init::{self, Setup, namespaces};
 use crate::sys::{self, Cloned};
 
@@ -46,7 +46,7 @@ impl Entry {
 
 /// Whether we may enter our own namespaces again: they are the host's, and so is the right to (setns(2)).
 fn returns() -> bool {
-    nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial
+    collect::is_host_root()
 }
 
 /// Where a process finds itself when it comes to be.
@@ -64,8 +64,9 @@ fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born
     if let Some(cgroup) = cradle {
         match sys::clone3(flags, Some(cgroup.as_fd())) {
             // The container has made groups of its own, and nobody may be in the one above them; or it is at its limit of
-            // processes, and who comes to look at it is let in beyond that, which a move is.
-            Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EAGAIN) => {}
+            // processes, and who comes to look at it is let in beyond that, which a move is. Or a user's process would leave
+            // what is not theirs, a login's cgroup, and their systemd is asked for that.
+            Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EAGAIN | Errno::EACCES) => {}
             cloned => return Ok((cloned?, Born::Inside)),
         }
     }

@@ -8,10 +8,11 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
-use super::{CgroupDriver, CgroupVersion, Delegation, OwnUserNs, SwapAccounting, collect};
+use super::unit::{default_slice, manager, slice_path};
+use super::{CgroupDriver, CgroupVersion, Delegation, OwnUserNs, SwapAccounting, Unit};
 use crate::request::{Request, normalize};
 
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// Above this a v1 limit means none (page counter's maximum, rounded to pages).
 const V1_UNLIMITED: u64 = 0x7fff_ffff_0000_0000;
@@ -74,10 +75,9 @@ fn parent(request: &Request, driver: CgroupDriver, rooted: bool) -> PathBuf {
     let asked = asked.unwrap_or(Path::new(""));
     match driver {
         CgroupDriver::Systemd => {
-            let text = asked.to_string_lossy();
-            let slice = text.split(':').next().unwrap_or_default();
-            let default = if rooted { "system.slice" } else { "user.slice" };
-            slice_path(if slice.is_empty() { default } else { slice })
+            let unit = Unit::named(asked, rooted);
+            let slice = unit.as_ref().map_or(default_slice(rooted), |unit| &unit.slice);
+            manager(driver, rooted).join(slice_path(slice))
         }
         // The path is the caller's: without `..` it cannot lead out.
         CgroupDriver::Cgroupfs => normalize(asked)
@@ -86,22 +86,6 @@ fn parent(request: &Request, driver: CgroupDriver, rooted: bool) -> PathBuf {
             .map(Path::to_owned)
             .unwrap_or_default(),
     }
-}
-
-/// `a-b.slice` lies below `a.slice` (systemd.slice(5)).
-pub fn slice_path(slice: &str) -> PathBuf {
-    let mut path = PathBuf::new();
-    let Some(name) = slice.strip_suffix(".slice").filter(|n| !n.is_empty() && *n != "-") else {
-        return path;
-    };
-    if name.contains('/') {
-        return path;
-    }
-    for (end, _) in name.match_indices('-') {
-        path.push(format!("{}.slice", &name[..end]));
-    }
-    path.push(slice);
-    path
 }
 
 /// The lowest limit in `file` on the way from `base/parent` up to `base`. What is not there yet limits nothing.
@@ -172,11 +156,8 @@ fn v2_delegated(driver: CgroupDriver, parent: &Path) -> (Delegation, BTreeSet<St
     let root = Path::new(ROOT);
     let place = match driver {
         CgroupDriver::Systemd => {
-            let uid = collect::host_uid();
-            let session = root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
-            [own_v2(), session]
-                .into_iter()
-                .find(|dir| writable(&dir.join("cgroup.procs")))
+            let manager = root.join(manager(driver, false));
+            writable(&manager.join("cgroup.procs")).then_some(manager)
         }
         CgroupDriver::Cgroupfs => given(root, parent).filter(|dir| movable(&own_v2(), dir)),
     };
@@ -201,7 +182,7 @@ fn listed(dir: &Path) -> BTreeSet<String> {
 }
 
 /// Our own group on v2.
-fn own_v2() -> PathBuf {
+pub(super) fn own_v2() -> PathBuf {
     let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = text
         .lines()
@@ -231,17 +212,6 @@ fn swap(version: CgroupVersion) -> SwapAccounting {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slices_nest() {
-        assert_eq!(slice_path("system.slice"), Path::new("system.slice"));
-        assert_eq!(
-            slice_path("kubepods-burstable-pod1.slice"),
-            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice")
-        );
-        assert_eq!(slice_path("-.slice"), Path::new(""));
-        assert_eq!(slice_path("../x.slice"), Path::new(""));
-    }
 
     #[test]
     fn a_directory_is_given_to_who_may_write_to_it() {

@@ -159,6 +159,11 @@ pub fn host_uid() -> u32 {
     outside(&map, euid).unwrap_or(euid)
 }
 
+/// Whether this is the host's root, and not one of a user namespace.
+pub fn is_host_root() -> bool {
+    nix::unistd::geteuid().is_root() && user_ns() == OwnUserNs::Initial
+}
+
 /// What `uid_map` makes of a user of its namespace.
 fn outside(map: &str, uid: u32) -> Option<u32> {
     map.lines().find_map(|line| {

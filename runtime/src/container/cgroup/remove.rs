@@ -45,11 +45,16 @@ impl Cgroup {
         }
     }
 
-    /// Under systemd the scope must go too; elsewhere there is nothing more.
+    /// Under systemd the scope must go too; elsewhere there is nothing more. Its directory is gone, and a scope without one ends by
+    /// itself (systemd.scope(5)): a systemd that cannot be asked keeps nothing alive, and must not keep a failed create's state.
     fn remove_scope(&self) -> Result<()> {
-        match self.scope()? {
-            Some(mut scope) => scope.stop(),
-            None => Ok(()),
+        match self.scope() {
+            Ok(Some(mut scope)) => scope.stop(),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "systemd cannot be asked to end the scope");
+                Ok(())
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use super::{CgroupRecord, members, v2};
 use crate::dbus::{Body, Connection, Fault, Object, Value};
 use crate::error::{Error, Result, Step};
-use crate::host::{OwnUserNs, collect, slice_path};
+use crate::host::Unit;
 
 /// systemd answers before it has moved the process. A busy node needs its time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,44 +26,15 @@ const MANAGER: Object = Object {
 /// Its last process was its end.
 const NOT_THERE: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// The names that systemd knows a scope and its slice by.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unit {
-    slice: String,
-    name: String,
-}
-
 impl CgroupRecord {
-    /// What `slice:prefix:name` asks for; without a slice it is the manager's own.
+    /// The unit that it is, where systemd's driver made it.
     pub(super) fn unit(&self) -> Option<Unit> {
-        let text = self.path.to_str()?;
-        let parts: Vec<&str> = text.splitn(3, ':').collect();
-        let (slice, prefix, name) = match *parts.as_slice() {
-            [slice, prefix, name] => (slice, prefix, name),
-            [prefix, name] => ("", prefix, name),
-            _ => return None,
-        };
-        let slice = match slice {
-            "" if rooted() => "system.slice",
-            "" => "user.slice",
-            named => named,
-        };
-        Some(Unit {
-            slice: slice.to_owned(),
-            name: format!("{prefix}-{name}.scope"),
-        })
+        Unit::named(&self.path, self.is_the_machines())
     }
-}
 
-impl Unit {
-    /// Its directory, from the hierarchy's mount. A user's own systemd has everything below its own.
-    pub(super) fn place(&self) -> PathBuf {
-        let below = slice_path(&self.slice).join(&self.name);
-        if rooted() {
-            return below;
-        }
-        let uid = collect::host_uid();
-        PathBuf::from(format!("user.slice/user-{uid}.slice/user@{uid}.service")).join(below)
+    /// Whether the machine's own systemd made it, and not a user's.
+    pub(super) fn is_the_machines(&self) -> bool {
+        self.manager.as_os_str().is_empty()
     }
 }
 
@@ -74,11 +45,6 @@ pub(super) struct Scope {
     container: String,
 }
 
-/// Whether the machine's own systemd is asked, and not the user's.
-fn rooted() -> bool {
-    nix::unistd::geteuid().is_root() && collect::user_ns() == OwnUserNs::Initial
-}
-
 fn refused(doing: &str, unit: &str, fault: &Fault) -> Error {
     Error::failed(
         Step::Cgroup,
@@ -86,9 +52,9 @@ fn refused(doing: &str, unit: &str, fault: &Fault) -> Error {
     )
 }
 
-fn connect() -> Result<Connection> {
+fn connect(rooted: bool) -> Result<Connection> {
     let mut last = None;
-    for (socket, through_bus) in sockets() {
+    for (socket, through_bus) in sockets(rooted) {
         let connected = if through_bus {
             Connection::to_bus(&socket, PATIENCE)
         } else {
@@ -104,8 +70,8 @@ fn connect() -> Result<Connection> {
 }
 
 /// Where systemd is heard: over the bus, or where there is none (a node in a container) by its own socket.
-fn sockets() -> Vec<(PathBuf, bool)> {
-    if rooted() {
+fn sockets(rooted: bool) -> Vec<(PathBuf, bool)> {
+    if rooted {
         return vec![
             ("/run/dbus/system_bus_socket".into(), true),
             ("/run/systemd/private".into(), false),
@@ -134,7 +100,7 @@ impl Scope {
             return Err(Error::failed(Step::Cgroup, why));
         };
         Ok(Self {
-            systemd: connect()?,
+            systemd: connect(record.is_the_machines())?,
             unit,
             container: record.name.clone(),
         })
@@ -172,6 +138,18 @@ impl Scope {
         self.call("StartTransientUnit", &body)?
             .map_err(|fault| refused("start", &self.unit.name, &fault))?;
         self.wait(pid, place)
+    }
+
+    /// Moves a further process to `to`, which is the scope at `place` or lies below it.
+    pub(super) fn attach(&mut self, pid: Pid, place: &Path, to: &Path) -> Result<()> {
+        let below = to.strip_prefix(place).unwrap_or(Path::new(""));
+        let body = Body::default()
+            .text(&self.unit.name)
+            .text(&Path::new("/").join(below).to_string_lossy())
+            .numbers(&[pid.as_raw().cast_unsigned()]);
+        self.call("AttachProcessesToUnit", &body)?
+            .map_err(|fault| refused("move a process to", &self.unit.name, &fault))?;
+        self.wait(pid, to)
     }
 
     fn wait(&self, pid: Pid, place: &Path) -> Result<()> {
@@ -281,8 +259,6 @@ fn cpu_properties(cpu: &LinuxCpu, directory: &Path) -> Result<Vec<(&'static str,
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::container::options::CgroupDriver;
-    use crate::host::Delegation;
     use serde_json::json;
 
     #[test]
@@ -335,28 +311,5 @@ mod tests {
         for (told, expected) in results {
             assert_eq!(told, expected);
         }
-    }
-
-    #[test]
-    fn a_path_names_a_slice_and_a_scope() {
-        let unit = |path: &str| {
-            let record = CgroupRecord {
-                path: path.into(),
-                driver: CgroupDriver::Systemd,
-                name: "c".to_owned(),
-                delegation: Delegation::Whole,
-            };
-            record.unit()
-        };
-        let names = |slice: &str, name: &str| {
-            let (slice, name) = (slice.to_owned(), name.to_owned());
-            Some(Unit { slice, name })
-        };
-        assert_eq!(unit("a-b.slice:cri:x"), names("a-b.slice", "cri-x.scope"));
-        assert_eq!(unit("a.slice:cri:x:y"), names("a.slice", "cri-x:y.scope"));
-        let of_nobody = unit("cri:x").unwrap();
-        assert_eq!(of_nobody.name, "cri-x.scope");
-        assert!(of_nobody.place().ends_with(format!("{}/cri-x.scope", of_nobody.slice)));
-        assert_eq!(unit("/a/b"), None);
     }
 }

@@ -90,13 +90,20 @@ impl Directory {
         if !busy {
             return joined;
         }
+        let beside = self.beside(init)?;
+        if beside == self.place {
+            return joined;
+        }
+        put(&self.root.join(beside).join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Where `init` is: the directory, or one below it.
+    pub(super) fn beside(&self, init: Pid) -> Result<PathBuf> {
         let listing = format!("/proc/{init}/cgroup");
         let text = fs::read_to_string(&listing).map_err(Error::file("read", listing))?;
-        let theirs = place_of(&text, "").filter(|at| relative(at).starts_with(&self.place));
-        match theirs {
-            Some(at) => put(&self.root.join(relative(at)).join("cgroup.procs"), &pid.to_string()),
-            None => joined,
-        }
+        let theirs = place_of(&text, "").map(relative);
+        let theirs = theirs.filter(|at| at.starts_with(&self.place));
+        Ok(theirs.unwrap_or(&self.place).to_path_buf())
     }
 
     /// Stops every process.
