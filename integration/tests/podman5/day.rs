@@ -1,4 +1,4 @@
-//! What people do with containers all day.
+//! What people do with containers all day; the same as root and as a user.
 
 use crate::engine::{Podman, systemd};
 use integration::command::{limit, until};
@@ -7,11 +7,20 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
-fn a_day_of_containers() {
-    let Some(podman) = Podman::new("podman5-day") else {
-        return;
-    };
-    let podman = &podman;
+fn root_s_day() {
+    if let Some(podman) = Podman::root("podman5-root") {
+        a_day(&podman);
+    }
+}
+
+#[test]
+fn a_user_s_day() {
+    if let Some(podman) = Podman::user("podman5-user") {
+        a_day(&podman);
+    }
+}
+
+fn a_day(podman: &Podman) {
     assert_eq!(
         podman.run(&["img", "sh", "-c", "id -u; exit 7"]).fails_with(7).out,
         "0\n"
@@ -63,7 +72,7 @@ fn places_to_write(podman: &Podman) {
 fn one_container(podman: &Podman) {
     let script = "trap 'exit 0' TERM; echo up; while :; do sleep 0.2; done";
     let mut words = vec!["run", "--detach", "--name", "c", "--network", "none"];
-    words.extend(["--memory", "64m", "--pids-limit", "100"]);
+    words.extend(["--memory", "64m", "--pids-limit", "100", "--volume", "named:/named"]);
     words.extend(["--health-cmd", "test -e /tmp/well", "--health-interval", "disable"]);
     words.extend(["img", "sh", "-c", script]);
     podman.call(&words).ok();
@@ -91,9 +100,21 @@ fn one_container(podman: &Podman) {
     podman.call(&["healthcheck", "run", "c"]).ok();
     assert_eq!(podman.call(&["exec", "c", "cat", "/tmp/well"]).ok().out, "copied\n");
 
-    assert!(podman.call(&["top", "c"]).ok().out.contains("sleep"));
-    let stats = podman.call(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "c"]);
-    assert!(stats.ok().out.starts_with("c "));
+    let back = podman.below("back");
+    podman.call(&["cp", "c:/tmp/well", back.to_str().unwrap()]).ok();
+    assert_eq!(fs::read_to_string(back).unwrap(), "copied\n");
+    podman.call(&["exec", "c", "touch", "/named/file"]).ok();
+
+    let top = podman.call(&["top", "c", "pid", "args"]).ok().out;
+    assert!(top.contains("sleep 0.2"), "{top}");
+    let stats = podman.call(&[
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.Name}} {{.PIDs}} {{.MemUsage}}",
+        "c",
+    ]);
+    shown(&stats.ok().out);
     podman.call(&["pause", "c"]).ok();
     assert_eq!(podman.tell("c", "{{.State.Status}}"), "paused");
     podman.call(&["unpause", "c"]).ok();
@@ -101,8 +122,23 @@ fn one_container(podman: &Podman) {
     podman.call(&["stop", "--time", "60", "c"]).ok();
     assert_eq!(podman.tell("c", "{{.State.Status}} {{.State.ExitCode}}"), "exited 0");
     podman.call(&["start", "c"]).ok();
+    // What lies in a volume stays.
+    podman.call(&["exec", "c", "test", "-e", "/named/file"]).ok();
     podman.call(&["kill", "c"]).ok();
     podman.call(&["rm", "--force", "c"]).ok();
+    podman.call(&["volume", "rm", "named"]).ok();
+}
+
+/// Figures are those of the container's cgroup.
+fn shown(stats: &str) {
+    let fields: Vec<&str> = stats.split_whitespace().collect();
+    assert_eq!((fields[0], fields[3]), ("c", "/"), "{stats}");
+    if unified() && systemd() {
+        assert!(fields[1].parse::<u32>().unwrap() >= 1, "{stats}");
+        // After `podman update`.
+        assert_eq!(fields[4], "100.7MB", "{stats}");
+        assert_ne!(fields[2], "0B", "{stats}");
+    }
 }
 
 /// Limits are where the kernel looks, before and after `podman update`.
@@ -111,6 +147,9 @@ fn limits(podman: &Podman) {
         return;
     }
     let cgroup = podman.cgroup("c");
+    if let Some(session) = &podman.session {
+        assert!(cgroup.starts_with(session.delegated()), "{}", cgroup.display());
+    }
     if systemd() {
         // conmon makes the scope, podman the name.
         let scope = cgroup.to_string_lossy().contains("libpod-") && cgroup.to_string_lossy().contains(".scope");

@@ -11,6 +11,9 @@ const NGINX: &str = "/usr/sbin/nginx";
 /// What the page says.
 pub(crate) const PAGE: &str = "a page from inside\n";
 
+/// nginx in the places where Debian's has what it writes.
+pub(crate) const DEBIAN_CONF: &str = "/etc/nginx/debian.conf";
+
 const CONF: &str = "user app app;
 pid /var/run/nginx.pid;
 error_log /dev/stderr;
@@ -71,4 +74,10 @@ fn add_nginx(root: &Path) {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
     fs::write(root.join("etc/nginx/nginx.conf"), CONF).unwrap();
+    let log = CONF.replace("/dev/stdout", "/var/log/nginx/access.log");
+    let debian = log
+        .replace("/var/run/nginx", "/run/nginx")
+        .replace("/var/cache/nginx/client", "/var/lib/nginx/body");
+    let debian = debian.replace("/var/cache/nginx", "/var/lib/nginx");
+    fs::write(root.join(DEBIAN_CONF.trim_start_matches('/')), debian).unwrap();
 }

@@ -7,17 +7,33 @@ use integration::command::{limit, until};
 use std::fs;
 
 #[test]
-fn a_pod_with_a_read_only_root_serves_its_page() {
+fn root_plays_a_pod() {
     if has_nginx()
-        && let Some(podman) = Podman::new("kube-serves")
+        && let Some(podman) = Podman::root("kube-root")
     {
         serves(&podman);
     }
 }
 
 #[test]
-fn a_privileged_pod_is_refused() {
-    if let Some(podman) = Podman::new("kube-privileged") {
+fn a_user_plays_a_pod() {
+    if has_nginx()
+        && let Some(podman) = Podman::user("kube-user")
+    {
+        serves(&podman);
+    }
+}
+
+#[test]
+fn a_privileged_pod_is_refused_for_root() {
+    if let Some(podman) = Podman::root("kube-privileged-root") {
+        refuses(&podman);
+    }
+}
+
+#[test]
+fn a_privileged_pod_is_refused_for_a_user() {
+    if let Some(podman) = Podman::user("kube-privileged-user") {
         refuses(&podman);
     }
 }

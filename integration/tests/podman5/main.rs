@@ -1,5 +1,5 @@
-//! podman's day, pods, and `kube play` of two Pods that differ in one line. With systemd where it runs, and nginx where it is
-//! installed: on a node all of it; elsewhere the rest is left out aloud.
+//! podman's day as root and as a user with a systemd session, `kube play`, and gabion by itself in that session. On a node all of
+//! it; elsewhere what the machine has, and the rest is left out aloud.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,9 @@
 )]
 
 mod day;
+mod direct;
 mod engine;
 mod image;
 mod kube;
+mod readme;
+mod session;
