@@ -88,8 +88,10 @@ pub fn containerd(dir: &Path, setup: &Setup<'_>) -> String {
         disabled.push("io.containerd.grpc.v1.cri".to_owned());
     }
     let dir = dir.display();
+    // NRI, which 2.x has on, takes one place in the file system for the whole machine: a second containerd that starts ends over it.
     format!(
         "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {disabled:?}\n\
-         [grpc]\naddress = \"{dir}/c.sock\"\n[debug]\nlevel = \"debug\"\n{more}"
+         [grpc]\naddress = \"{dir}/c.sock\"\n[debug]\nlevel = \"debug\"\n\
+         [plugins.\"io.containerd.nri.v1.nri\"]\ndisable = true\n{more}"
     )
 }
