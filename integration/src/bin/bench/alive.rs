@@ -86,8 +86,8 @@ fn life(count: usize, runtime: &Path) -> Life {
     Life { creates, deletes, each }
 }
 
-/// KiB in use that nothing but an end gives back: all but free pages, caches of files and what the slab allocator can shrink
-/// (proc_meminfo(5)). MemAvailable will not do: it counts caches by half, and those grow as files are read.
+/// KiB in use that only an end gives back (proc_meminfo(5)). What is free or available will not do: caches of files grow meanwhile, and whoever
+/// runs first fills those that all use.
 fn held() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
     let of = |name: &str| -> u64 {
@@ -97,8 +97,16 @@ fn held() -> u64 {
             .and_then(|number| number.parse().ok())
             .expect("a figure of /proc/meminfo")
     };
-    let given_back = of("MemFree") + of("Buffers") + (of("Cached") - of("Shmem")) + of("SReclaimable");
-    of("MemTotal").saturating_sub(given_back)
+    // Kernel stacks are among what is had by vmalloc.
+    let kinds = [
+        "AnonPages",
+        "Shmem",
+        "SUnreclaim",
+        "PageTables",
+        "VmallocUsed",
+        "Percpu",
+    ];
+    kinds.map(of).iter().sum()
 }
 
 fn both(costs: &[Cost]) -> String {
