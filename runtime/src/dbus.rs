@@ -36,6 +36,8 @@ pub enum Value {
     Text(String),
     /// Short numbers, as process ids are.
     Numbers(Vec<u32>),
+    /// A set of small numbers, as CPUs are: a bit for each.
+    Bytes(Vec<u8>),
 }
 
 impl Value {
@@ -45,6 +47,7 @@ impl Value {
             Self::Number(_) => "t",
             Self::Text(_) => "s",
             Self::Numbers(_) => "au",
+            Self::Bytes(_) => "ay",
         }
     }
 }
@@ -132,6 +135,7 @@ impl Body {
             }
             Value::Text(text) => self.put_text(text),
             Value::Numbers(all) => self.put_numbers(all),
+            Value::Bytes(all) => self.put_array(1, |body| body.bytes.extend(all)),
         }
     }
 
@@ -418,6 +422,9 @@ mod tests {
         ];
         assert_eq!(body.bytes, expected.concat());
         assert_eq!(Body::default().no_others().bytes, [0; 8]);
+
+        let body = Body::default().properties(&[("C", Value::Bytes(vec![5]))]);
+        assert_eq!(body.bytes, b"\x11\0\0\0\0\0\0\0\x01\0\0\0C\0\x02ay\0\0\0\x01\0\0\0\x05");
     }
 
     /// A field of a header.

@@ -1,6 +1,6 @@
 //! The systemd driver: the container's cgroup is a scope that systemd made and gave away. On a node with systemd and cgroup v2.
 
-use integration::{Bundle, Container, Outcome, Policy, unified};
+use integration::{Bundle, Container, Outcome, Policy, disk, unified};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,7 +55,9 @@ fn limits_are_files_and_properties() {
     if !here() {
         return;
     }
+    let (major, minor) = disk().expect("a disk");
     let resources = json!({
+        "blockIO": { "throttleReadBpsDevice": [{ "major": major, "minor": minor, "rate": 1 << 20 }] },
         "memory": { "limit": 64 << 20, "reservation": 32 << 20 },
         "pids": { "limit": 55 },
         "cpu": { "shares": 1024, "quota": 20_000, "period": 50_000, "cpus": "0" },
@@ -72,6 +74,10 @@ fn limits_are_files_and_properties() {
         ("cpu.weight", "100"),
         ("cpu.max", "20000 50000"),
         ("cpuset.cpus", "0"),
+        (
+            "io.max",
+            &format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=max"),
+        ),
     ] {
         assert_eq!(file(&container, name), value, "{name}");
     }
@@ -95,6 +101,59 @@ fn limits_are_files_and_properties() {
     assert_eq!(file(&container, "cpu.max"), "20000 50000");
     assert_eq!(property(&container, "TasksMax"), "44");
     assert_eq!(property(&container, "CPUQuotaPerSecUSec"), "400ms");
+}
+
+/// systemd writes all that it knows of a scope when one thing changes, or when it reads its files again. What only stood in a file of
+/// the cgroup would be gone then.
+#[test]
+fn no_limit_is_lost_when_systemd_writes_its_own() {
+    if !here() {
+        return;
+    }
+    let (major, minor) = disk().expect("a disk");
+    let resources = json!({
+        "blockIO": { "throttleReadBpsDevice": [{ "major": major, "minor": minor, "rate": 1 << 20 }] },
+        "memory": { "limit": 64 << 20 },
+        "pids": { "limit": 55 },
+        "cpu": { "cpus": "0", "mems": "0", "quota": 20_000, "period": 50_000, "burst": 10_000 },
+        "unified": { "memory.high": "50331648", "memory.min": "4194304", "memory.oom.group": "1", "cpu.weight": "77", "pids.max": "33" }
+    });
+    let container = container("systemd-kept", resources);
+    container.run_detached().ok();
+    let all = || {
+        [
+            "memory.max",
+            "memory.swap.max",
+            "memory.high",
+            "memory.min",
+            "memory.oom.group",
+            "pids.max",
+            "cpu.weight",
+            "cpu.max",
+            "cpu.max.burst",
+            "cpuset.cpus",
+            "cpuset.mems",
+            "io.max",
+        ]
+        .map(|name| format!("{name} {}", file(&container, name)))
+    };
+    let before = all();
+    let systemctl = |words: &[&str]| assert!(Command::new("systemctl").args(words).status().unwrap().success());
+    systemctl(&["daemon-reload"]);
+    assert_eq!(all(), before, "after systemctl daemon-reload");
+    let unit = scope(&container);
+    for change in [
+        "IOWeight=50",
+        "MemoryLow=1M",
+        "StartupCPUWeight=50",
+        "StartupAllowedCPUs=0",
+    ] {
+        systemctl(&["set-property", "--runtime", &unit, change]);
+        assert_eq!(all(), before, "after {change}");
+    }
+    container.op(&["update", "--memory", "64m", container.id()]).ok();
+    container.op(&["update", "--cpuset-cpus", "0", container.id()]).ok();
+    assert_eq!(all(), before, "after update");
 }
 
 #[test]

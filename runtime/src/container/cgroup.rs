@@ -19,6 +19,7 @@ use crate::host::Delegation;
 mod limits;
 pub mod members;
 mod program;
+mod properties;
 mod readback;
 mod remove;
 mod systemd;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 
-use super::{CgroupRecord, members, v2};
+use super::properties::properties;
+use super::{CgroupRecord, members};
 use crate::dbus::{Body, Connection, Fault, Object, Value};
 use crate::error::{Error, Result, Step};
 use crate::host::Unit;
@@ -191,125 +192,5 @@ impl Scope {
         let body = Body::default().text(&self.unit.name).bool(true).properties(&properties);
         self.call("SetUnitProperties", &body)?
             .map_err(|fault| refused("set limits of", &self.unit.name, &fault))
-    }
-}
-
-/// What has a property that means the same: tasks, memory, CPU time. Zero says nothing.
-fn properties(resources: &LinuxResources, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
-    let mut all = Vec::new();
-    if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|n| *n != 0) {
-        all.push(("TasksMax", unlimited_or(limit)));
-    }
-    if let Some(memory) = resources.memory() {
-        all.extend(memory_properties(*memory, directory)?);
-    }
-    if let Some(cpu) = resources.cpu() {
-        all.extend(cpu_properties(cpu, directory)?);
-    }
-    Ok(all)
-}
-
-/// systemd's word for no limit is the largest number.
-fn unlimited_or(limit: i64) -> Value {
-    Value::Number(u64::try_from(limit).unwrap_or(u64::MAX))
-}
-
-fn memory_properties(memory: LinuxMemory, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
-    let said = |n: Option<i64>| n.filter(|n| *n != 0);
-    let (limit, together) = (said(memory.limit()), said(memory.swap()));
-    let mut measure = limit;
-    if limit.is_none() && together.is_some() {
-        // Beside a limit that stays as it is.
-        let text = std::fs::read_to_string(directory.join("memory.max")).unwrap_or_default();
-        measure = text.trim().parse().ok();
-    }
-    let swap = v2::swap(measure, together)?;
-    let named = [
-        ("MemoryMax", limit),
-        ("MemorySwapMax", swap),
-        ("MemoryLow", said(memory.reservation())),
-    ];
-    let set = named.into_iter().filter_map(|(name, n)| Some((name, unlimited_or(n?))));
-    Ok(set.collect())
-}
-
-/// CPU time is told to systemd by the second; the part that is not said stays what it is.
-fn cpu_properties(cpu: &LinuxCpu, directory: &Path) -> Result<Vec<(&'static str, Value)>> {
-    const SECOND: u64 = 1_000_000;
-    let mut all = Vec::new();
-    if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
-        all.push(("CPUWeight", Value::Number(v2::weight(shares))));
-    }
-    let (quota, period) = (cpu.quota().filter(|n| *n != 0), cpu.period().filter(|n| *n != 0));
-    let file = directory.join("cpu.max");
-    if (quota.is_none() && period.is_none()) || !file.exists() {
-        return Ok(all);
-    }
-    let (old_quota, old_period) = v2::cpu_max(&file)?;
-    let quota = quota.or_else(|| old_quota.parse().ok());
-    let period = period.unwrap_or(old_period);
-    let second = quota.and_then(|quota| u64::try_from(quota).ok());
-    let second = second.map_or(u64::MAX, |quota| quota.saturating_mul(SECOND) / period);
-    all.push(("CPUQuotaPerSecUSec", Value::Number(second)));
-    all.push(("CPUQuotaPeriodUSec", Value::Number(period)));
-    Ok(all)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn limits_are_told_in_systemds_words() {
-        let directory = std::env::temp_dir().join(format!("gabion-systemd-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("cpu.max"), "max 50000\n").unwrap();
-        std::fs::write(directory.join("memory.max"), "4096\n").unwrap();
-        let told = |limits: serde_json::Value| {
-            let all = properties(&serde_json::from_value(limits).unwrap(), &directory).unwrap();
-            let words = all.iter().map(|(name, value)| match value {
-                Value::Number(u64::MAX) => format!("{name}=infinity"),
-                Value::Number(n) => format!("{name}={n}"),
-                other => panic!("{name}: {other:?}"),
-            });
-            words.collect::<Vec<_>>().join(" ")
-        };
-        let results = [
-            (json!({}), ""),
-            (
-                json!({"pids": {"limit": 0}, "memory": {"limit": 0}, "cpu": {"shares": 0}}),
-                "",
-            ),
-            (json!({"pids": {"limit": -1}}), "TasksMax=infinity"),
-            (
-                json!({"memory": {"limit": 4096, "swap": 8192}}),
-                "MemoryMax=4096 MemorySwapMax=4096",
-            ),
-            (json!({"memory": {"swap": 4096}}), "MemorySwapMax=0"),
-            (
-                json!({"memory": {"limit": -1, "reservation": 5}}),
-                "MemoryMax=infinity MemorySwapMax=infinity MemoryLow=5",
-            ),
-            (json!({"cpu": {"shares": 1024}}), "CPUWeight=100"),
-            (
-                json!({"cpu": {"quota": 20_000}}),
-                "CPUQuotaPerSecUSec=400000 CPUQuotaPeriodUSec=50000",
-            ),
-            (
-                json!({"cpu": {"quota": -1}}),
-                "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000",
-            ),
-            (
-                json!({"cpu": {"period": 100_000}}),
-                "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000",
-            ),
-        ]
-        .map(|(limits, expected)| (told(limits), expected));
-        std::fs::remove_dir_all(&directory).unwrap();
-        for (told, expected) in results {
-            assert_eq!(told, expected);
-        }
     }
 }

@@ -331,7 +331,7 @@ pub(super) fn weight(shares: u64) -> u64 {
 }
 
 /// v1's 10 to 1000 as 1 to 10000 (runc).
-fn io_weight(weight: u16) -> u32 {
+pub(super) fn io_weight(weight: u16) -> u32 {
     1 + u32::from(weight.saturating_sub(10)) * 9999 / 990
 }
 
