@@ -94,6 +94,7 @@ fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
 }
 
 fn run_again(program: &OwnedFd) -> Result<()> {
+    tracing::debug!("our own binary runs again from where it cannot be written");
     let args: Vec<CString> = std::env::args_os()
         .filter_map(|a| CString::new(a.as_bytes()).ok())
         .collect();

@@ -126,3 +126,17 @@ fn an_image_cannot_make_the_runtime_its_program() {
         container.nothing_left();
     }
 }
+
+/// The first instructions of the binary see to it, once a command, before libc is set up: `main` finds nothing left to do.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_first_instructions_leave_nothing_to_do() {
+    if !Runtime::under_test().hardens {
+        return;
+    }
+    let container = Container::new(Bundle::new("attack-first")).policy(&Policy::hardened());
+    let words = ["--debug", "create", "--bundle", &container.path(), container.id()];
+    let done = container.op(&words).ok();
+    assert!(done.err.contains("called"), "it tells what it does: {done}");
+    assert!(!done.err.contains("runs again"), "by main: {done}");
+}

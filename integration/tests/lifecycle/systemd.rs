@@ -138,6 +138,8 @@ fn no_limit_is_lost_when_systemd_writes_its_own() {
         .map(|name| format!("{name} {}", file(&container, name)))
     };
     let before = all();
+    assert!(before.contains(&"pids.max 33".to_owned()), "the smaller: {before:?}");
+    assert!(before.contains(&"memory.oom.group 1".to_owned()), "{before:?}");
     let systemctl = |words: &[&str]| assert!(Command::new("systemctl").args(words).status().unwrap().success());
     systemctl(&["daemon-reload"]);
     assert_eq!(all(), before, "after systemctl daemon-reload");

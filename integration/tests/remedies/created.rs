@@ -266,6 +266,11 @@ pub(crate) const ROWS: &[Row] = &[
         remedy: |a| remove(a, "/linux/resources/unified"),
     },
     Row {
+        code: "cgroup.unified-value",
+        ask: |a| set(a, "/linux/resources/unified", json!({ "pids.max": "many" })),
+        remedy: |a| set(a, "/linux/resources/unified", json!({ "pids.max": "100" })),
+    },
+    Row {
         code: "cgroup.controller-missing",
         ask: |a| {
             let page = json!([{ "pageSize": "2MB", "limit": 4 << 20 }]);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::container::options::CgroupDriver;
@@ -169,11 +170,11 @@ impl Cgroup {
         v2.open().map(Some)
     }
 
-    /// Makes the cgroup and puts the process into it.
-    pub fn add(&self, pid: Pid) -> Result<()> {
+    /// Makes the cgroup and puts the process into it. Of its limits (`limit`) only what cannot be told later is looked at.
+    pub fn add(&self, pid: Pid, resources: Option<&LinuxResources>) -> Result<()> {
         match (self.scope()?, self.files()) {
             (Some(mut scope), Files::V2(v2)) => {
-                scope.start(pid, &self.place())?;
+                scope.start(pid, &self.place(), resources)?;
                 // Those that systemd does not know (huge pages) it does not pass on.
                 v2.make()
             }

@@ -216,15 +216,15 @@ fn mount_label(hardened: &Hardened) -> Option<String> {
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
 fn into_cgroup(record: &Record, cgroup: &Cgroup, pid: Pid, born: Born) -> Result<()> {
     faults::at(Step::Cgroup)?;
-    if born == Born::Outside {
-        cgroup.add(pid)?;
-    }
     let resources = record
         .hardened
         .spec()
         .linux()
         .as_ref()
         .and_then(|l| l.resources().as_ref());
+    if born == Born::Outside {
+        cgroup.add(pid, resources)?;
+    }
     if let Some(resources) = resources {
         cgroup.limit(resources, &record.hardened)?;
     }

@@ -19,7 +19,7 @@ mod place;
 mod seen;
 #[cfg(test)]
 mod tests;
-mod unified;
+pub mod unified;
 pub mod update;
 
 pub struct Cgroup;

@@ -6,10 +6,11 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::v2;
+use crate::control::cgroup::unified::{self, Limit};
 use crate::dbus::Value;
 use crate::error::{Error, Result, Step};
 
-type Property = (&'static str, Value);
+pub(super) type Property = (&'static str, Value);
 
 /// What has a property that means the same. Zero says nothing. `directory` is the cgroup as it is now.
 pub(super) fn properties(resources: &LinuxResources, directory: &Path) -> Result<Vec<Property>> {
@@ -34,6 +35,12 @@ pub(super) fn properties(resources: &LinuxResources, directory: &Path) -> Result
         all.extend(told);
     }
     Ok(all)
+}
+
+/// systemd's word for `memory.oom.group`. Kubernetes asks for it by default.
+pub(super) fn oom_policy(resources: &LinuxResources) -> Option<Property> {
+    let group = resources.unified().as_ref()?.get("memory.oom.group")?;
+    (group.trim() != "0").then(|| ("OOMPolicy", Value::Text("kill".to_owned())))
 }
 
 /// systemd's word for no limit is the largest number.
@@ -181,22 +188,12 @@ fn unified_cpu_time(value: &str, directory: &Path) -> Result<Vec<Property>> {
     Ok(cpu_time(quota, period).into())
 }
 
-/// As the kernel reads it (memparse): `max`, or a number that may end in K, M, G or T.
 fn number(file: &str, value: &str) -> Result<Value> {
-    if value == "max" {
-        return Ok(Value::Number(u64::MAX));
+    match unified::number(value) {
+        Some(Limit::Max) => Ok(Value::Number(u64::MAX)),
+        Some(Limit::Of(n)) => Ok(Value::Number(n)),
+        None => Err(not_told(file, value)),
     }
-    let unit = value.chars().last().map_or('b', |c| c.to_ascii_lowercase());
-    let shift = match unit {
-        'k' => 10,
-        'm' => 20,
-        'g' => 30,
-        't' => 40,
-        _ => 0,
-    };
-    let digits = if shift == 0 { value } else { &value[..value.len() - 1] };
-    let said = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
-    said.map(Value::Number).ok_or_else(|| not_told(file, value))
 }
 
 fn not_told(file: &str, value: &str) -> Error {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
-use super::properties::properties;
+use super::properties::{Property, oom_policy, properties};
 use super::{CgroupRecord, members};
 use crate::dbus::{Body, Connection, Fault, Object, Value};
 use crate::error::{Error, Result, Step};
@@ -23,6 +23,9 @@ const MANAGER: Object = Object {
     path: "/org/freedesktop/systemd1",
     interface: "org.freedesktop.systemd1.Manager",
 };
+
+/// A property that this systemd does not know, or that only a unit's start can set.
+const NO_SUCH_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
 
 /// Its last process was its end.
 const NOT_THERE: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -113,9 +116,33 @@ impl Scope {
     }
 
     /// Makes the scope with this process in it, and waits until it is. `place` is where its directory will be.
-    pub(super) fn start(&mut self, pid: Pid, place: &Path) -> Result<()> {
+    pub(super) fn start(&mut self, pid: Pid, place: &Path, resources: Option<&LinuxResources>) -> Result<()> {
+        let mut properties = self.description(pid);
+        let known = properties.len();
+        // Later it cannot be set.
+        properties.extend(resources.and_then(oom_policy));
+        let mut answer = self.start_with(&properties)?;
+        if answer.as_ref().is_err_and(|fault| fault.name == NO_SUCH_PROPERTY) && properties.len() > known {
+            // Before systemd 253 scopes have no such policy, and the file is all there is.
+            answer = self.start_with(&properties[..known])?;
+        }
+        answer.map_err(|fault| refused("start", &self.unit.name, &fault))?;
+        self.wait(pid, place)
+    }
+
+    fn start_with(&mut self, properties: &[Property]) -> Result<std::result::Result<(), Fault>> {
+        let body = Body::default()
+            .text(&self.unit.name)
+            .text("replace")
+            .properties(properties)
+            .no_others();
+        self.call("StartTransientUnit", &body)
+    }
+
+    /// What the scope is, without its limits.
+    fn description(&self, pid: Pid) -> Vec<Property> {
         let yes = Value::Bool(true);
-        let properties = [
+        vec![
             (
                 "Description",
                 Value::Text(format!("gabion container {}", self.container)),
@@ -130,15 +157,7 @@ impl Scope {
             ("IOAccounting", yes.clone()),
             ("MemoryAccounting", yes.clone()),
             ("TasksAccounting", yes),
-        ];
-        let body = Body::default()
-            .text(&self.unit.name)
-            .text("replace")
-            .properties(&properties)
-            .no_others();
-        self.call("StartTransientUnit", &body)?
-            .map_err(|fault| refused("start", &self.unit.name, &fault))?;
-        self.wait(pid, place)
+        ]
     }
 
     /// Moves a further process to `to`, which is the scope at `place` or lies below it.

@@ -193,6 +193,44 @@ fn cpu_only_if_somebody_says_so() {
 }
 
 #[test]
+fn of_two_words_for_one_limit_the_smaller_holds() {
+    for (memory, pids, unified) in [
+        (
+            json!(1 << 30),
+            json!(33),
+            json!({"memory.max": "512M", "pids.max": "55"}),
+        ),
+        (
+            json!(512 << 20),
+            json!(55),
+            json!({"memory.max": "1g", "pids.max": "33"}),
+        ),
+        (
+            json!(null),
+            json!(-1),
+            json!({"memory.max": "524288K", "pids.max": " 33 "}),
+        ),
+        (
+            json!(512 << 20),
+            json!(33),
+            json!({"memory.max": "max", "pids.max": "max"}),
+        ),
+    ] {
+        let asked = json!({"memory": {"limit": memory}, "pids": {"limit": pids}, "unified": unified});
+        let (draft, _) = resources(asked.clone()).decide(&Cgroup);
+        let resources = draft.spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert_eq!(resources.memory().unwrap().limit(), Some(512 << 20), "{asked}");
+        assert_eq!(resources.pids().unwrap().limit(), 33, "{asked}");
+    }
+    for value in ["", "many", "-5", "+5", "5x", "99999999999T", "M"] {
+        refusal(
+            &limits(&resources(json!({"unified": {"pids.max": value}}))).4,
+            "cgroup.unified-value",
+        );
+    }
+}
+
+#[test]
 fn unified_cannot_undo_or_write_elsewhere() {
     for key in ["/etc/passwd", "../x/memory.max", "cgroup.procs", "memory", "a/b.c", ""] {
         let mut case = resources(json!({"unified": {(key): "1"}}));

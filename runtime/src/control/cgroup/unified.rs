@@ -29,19 +29,16 @@ pub(super) fn fold(resources: &mut LinuxResources, cx: &Context<'_>, findings: &
         );
     }
     if let Some(value) = unified.remove("pids.max") {
-        let asked = number(&value);
-        if finite(resources.pids().map(|p| p.limit())).is_none() {
-            let mut pids = LinuxPids::default();
-            pids.set_limit(asked);
-            resources.set_pids(Some(pids));
-        }
+        let asked = limit("pids.max", &value, cx, findings);
+        let mut pids = LinuxPids::default();
+        pids.set_limit(smaller(resources.pids().map(|p| p.limit()), asked));
+        resources.set_pids(Some(pids));
         moved("pids.max", &value, "pids.limit", findings);
     }
     let mut memory = resources.memory().unwrap_or_default();
     if let Some(value) = unified.remove("memory.max") {
-        if finite(memory.limit()).is_none() {
-            memory.set_limit(Some(number(&value)));
-        }
+        let asked = limit("memory.max", &value, cx, findings);
+        memory.set_limit(Some(smaller(memory.limit(), asked)));
         moved("memory.max", &value, "memory.limit", findings);
     }
     if let Some(value) = unified.remove("memory.swap.max") {
@@ -91,7 +88,63 @@ fn is_limit(key: &str) -> bool {
     plain && named && !key.contains("..") && !key.starts_with("cgroup.")
 }
 
-/// A number of the kernel's file; `max`, and what is none, is unlimited.
-fn number(value: &str) -> i64 {
-    value.trim().parse::<u64>().map_or(-1, signed)
+/// What is said in both places holds in both.
+fn smaller(said: Option<i64>, asked: i64) -> i64 {
+    finite(said)
+        .into_iter()
+        .chain(finite(Some(asked)))
+        .min()
+        .map_or(-1, signed)
+}
+
+/// As the field that means the same has it, where -1 is none. What is no number is refused: the kernel would not have taken it.
+fn limit(key: &str, value: &str, cx: &Context<'_>, findings: &mut Findings) -> i64 {
+    match number(value) {
+        Some(Limit::Of(n)) => signed(n),
+        Some(Limit::Max) => -1,
+        None => {
+            findings.refused(
+                "unified-value",
+                format!("linux.resources.unified.{key}"),
+                format!("{value:?} is neither a number nor `max`"),
+                cx.request.caller().word(
+                    "mend it in the CRI's unified resources",
+                    "mend it in `--cgroup-conf`",
+                    "mend it in `linux.resources.unified`",
+                ),
+            );
+            -1
+        }
+    }
+}
+
+/// What a file of a limit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    Max,
+    /// That many.
+    Of(u64),
+}
+
+/// As the kernel reads it (memparse): `max`, or a number that may end in K, M, G or T.
+#[must_use]
+pub fn number(value: &str) -> Option<Limit> {
+    let value = value.trim();
+    if value == "max" {
+        return Some(Limit::Max);
+    }
+    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];
+    let last = value.chars().last()?.to_ascii_lowercase();
+    let shift = units
+        .into_iter()
+        .find_map(|(unit, shift)| (unit == last).then_some(shift));
+    let digits = if shift.is_none() {
+        value
+    } else {
+        &value[..value.len() - 1]
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    let said = digits.parse::<u64>().ok().filter(|_| plain);
+    said?.checked_mul(1 << shift.unwrap_or(0)).map(Limit::Of)
 }

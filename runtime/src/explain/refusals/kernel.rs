@@ -76,6 +76,12 @@ pub(super) static TABLE: &[Entry] = &[
         "use the limit's own field, or boot with cgroup v2",
     ),
     entry(
+        "cgroup.unified-value",
+        "linux.resources.unified has a limit that is neither a number (K, M, G and T may end it) nor `max`.",
+        "",
+        "write it as the kernel's file takes it: 512M",
+    ),
+    entry(
         "namespaces.duplicate",
         "A kind of namespace is listed twice: which one would hold cannot be told.",
         "",
