@@ -1,6 +1,6 @@
 //! What people do with containers all day; the same as root and as a user.
 
-use crate::engine::{Podman, systemd};
+use crate::engine::{Podman, Who, systemd};
 use integration::command::{limit, until};
 use integration::unified;
 use std::fs::{self, Permissions};
@@ -8,19 +8,18 @@ use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
 fn root_s_day() {
-    if let Some(podman) = Podman::root("podman5-root") {
-        a_day(&podman);
-    }
+    a_day(Who::Root);
 }
 
 #[test]
 fn a_user_s_day() {
-    if let Some(podman) = Podman::user("podman5-user") {
-        a_day(&podman);
-    }
+    a_day(Who::User);
 }
 
-fn a_day(podman: &Podman) {
+fn a_day(who: Who) {
+    let Some(podman) = &Podman::of(who, "podman5") else {
+        return;
+    };
     assert_eq!(
         podman.run(&["img", "sh", "-c", "id -u; exit 7"]).fails_with(7).out,
         "0\n"
@@ -162,6 +161,10 @@ fn limits(podman: &Podman) {
     );
     // podman asks for as much swap as memory; hardened has none.
     assert_eq!(file("memory.swap.max"), "0");
+    let unbounded = podman.call(&["update", "--pids-limit", "-1", "c"]);
+    assert_ne!(unbounded.code, 0, "{unbounded}");
+    unbounded.says(&["refused [cgroup.pids-unlimited]", "remedy: "]);
+    assert_eq!(file("pids.max"), "100");
     podman
         .call(&["update", "--memory", "96m", "--pids-limit", "50", "c"])
         .ok();

@@ -20,6 +20,14 @@ pub(crate) struct Podman {
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
+/// Whose podman it is: every test here is run for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Root,
+    /// The nodes' ordinary user, in a session of systemd's.
+    User,
+}
+
 /// Where images, containers and configuration are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Places {
@@ -37,40 +45,32 @@ pub(crate) fn systemd() -> bool {
 }
 
 impl Podman {
-    /// None where there is no podman.
-    pub(crate) fn root(test: &str) -> Option<Self> {
-        Self::new(test, None, Places::Own)
-    }
-
     /// None where there is no podman, or no user with a session.
-    pub(crate) fn user(test: &str) -> Option<Self> {
-        let session = Session::new()?;
-        Self::new(test, Some(session), Places::Own)
+    pub(crate) fn of(who: Who, test: &str) -> Option<Self> {
+        Self::new(who, test, Places::Own)
     }
 
     /// With the machine's own places: only on a node, which is thrown away afterwards.
-    pub(crate) fn root_s_own(test: &str) -> Option<Self> {
-        thrown_away().then(|| Self::new(test, None, Places::Default))?
+    pub(crate) fn with_its_own(who: Who, test: &str) -> Option<Self> {
+        thrown_away().then(|| Self::new(who, test, Places::Default))?
     }
 
-    /// The same with the user's own.
-    pub(crate) fn user_s_own(test: &str) -> Option<Self> {
-        let session = thrown_away().then(Session::new)??;
-        Self::new(test, Some(session), Places::Default)
-    }
-
-    fn new(test: &str, session: Option<Session>, places: Places) -> Option<Self> {
+    fn new(who: Who, test: &str, places: Places) -> Option<Self> {
         let there = Command::new("podman").arg("--version").output();
         if !there.is_ok_and(|o| o.status.success()) {
             eprintln!("left out: no podman here");
             return None;
         }
+        let session = match who {
+            Who::Root => None,
+            Who::User => Some(Session::new()?),
+        };
         // One that failed leaves nothing that another minds.
         let alone = session
             .is_some()
             .then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
         let podman = Self {
-            bundle: Bundle::with_busybox(test),
+            bundle: Bundle::with_busybox(&format!("{test}-{who:?}").to_lowercase()),
             session,
             places,
             level: "hardened",

@@ -1,41 +1,30 @@
 //! `podman kube play` of two Pods that differ in one line: nginx with a read-only root and two emptyDirs, and the same privileged.
 
-use crate::engine::Podman;
+use crate::engine::{Podman, Who};
 use crate::image::{PAGE, has_nginx};
 use integration::Done;
 use integration::command::{limit, until};
 use std::fs;
+use std::time::Duration;
 
 #[test]
 fn root_plays_a_pod() {
-    if has_nginx()
-        && let Some(podman) = Podman::root("kube-root")
-    {
-        serves(&podman);
-    }
+    serves(Who::Root);
 }
 
 #[test]
 fn a_user_plays_a_pod() {
-    if has_nginx()
-        && let Some(podman) = Podman::user("kube-user")
-    {
-        serves(&podman);
-    }
+    serves(Who::User);
 }
 
 #[test]
 fn a_privileged_pod_is_refused_for_root() {
-    if let Some(podman) = Podman::root("kube-privileged-root") {
-        refuses(&podman);
-    }
+    refuses(Who::Root);
 }
 
 #[test]
 fn a_privileged_pod_is_refused_for_a_user() {
-    if let Some(podman) = Podman::user("kube-privileged-user") {
-        refuses(&podman);
-    }
+    refuses(Who::User);
 }
 
 fn play(podman: &Podman, security: &str, args: &str) -> Done {
@@ -65,9 +54,12 @@ spec:
     podman.call(&["play", "kube", "--network", "none", file.to_str().unwrap()])
 }
 
-fn serves(podman: &Podman) {
+fn serves(who: Who) {
+    let Some(podman) = has_nginx().then(|| Podman::of(who, "kube")).flatten() else {
+        return;
+    };
     play(
-        podman,
+        &podman,
         "{ readOnlyRootFilesystem: true }",
         r#"["nginx", "-g", "daemon off;"]"#,
     )
@@ -88,22 +80,57 @@ fn serves(podman: &Podman) {
     podman.nothing_runs();
 }
 
-/// Given back whatever happens: without the refusal the pod would change it for the whole machine.
-struct Sysctl(&'static str, String);
+/// A file of /proc that the privileged pod writes where nothing forbids it: root one of the machine's, a user one of the user
+/// namespace that all of this user's containers are in.
+struct Written<'a> {
+    podman: &'a Podman,
+    path: &'static str,
+    before: String,
+}
 
-impl Drop for Sysctl {
-    fn drop(&mut self) {
-        if fs::read_to_string(self.0).unwrap() != self.1 {
-            fs::write(self.0, &self.1).unwrap();
+impl<'a> Written<'a> {
+    fn new(podman: &'a Podman) -> Self {
+        let path = match podman.session {
+            None => "/proc/sys/kernel/printk_ratelimit_burst",
+            Some(_) => "/proc/sys/user/max_time_namespaces",
+        };
+        let mut written = Self {
+            podman,
+            path,
+            before: String::new(),
+        };
+        written.before = written.now();
+        written
+    }
+
+    fn now(&self) -> String {
+        match self.podman.session {
+            None => fs::read_to_string(self.path).unwrap(),
+            Some(_) => self.podman.call(&["unshare", "cat", self.path]).ok().out,
         }
     }
 }
 
-fn refuses(podman: &Podman) {
-    let path = "/proc/sys/kernel/printk_ratelimit_burst";
-    let before = Sysctl(path, fs::read_to_string(path).unwrap());
-    let script = format!(r#"["sh", "-c", "echo 1234 > {path}; exec sleep 600"]"#);
+/// Given back whatever happens: without the refusal the pod would change it for the whole machine. A user's goes with the namespace.
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        if self.podman.session.is_none() && self.now() != self.before {
+            fs::write(self.path, &self.before).unwrap();
+        }
+    }
+}
+
+fn refuses(who: Who) {
+    let Some(podman) = &Podman::of(who, "kube-privileged") else {
+        return;
+    };
+    let written = Written::new(podman);
+    let script = format!(r#"["sh", "-c", "echo 1234 > {}; exec sleep 600"]"#, written.path);
     let done = play(podman, "{ privileged: true }", &script);
+    // What is not refused has some time to write.
+    let patience = if done.code == 0 { limit(3) } else { Duration::ZERO };
+    let changed = until(patience, || written.now() != written.before);
+    assert!(!changed, "{} is {}: {done}", written.path, written.now());
     assert_ne!(done.code, 0, "{done}");
     let lines: Vec<&str> = done
         .err
@@ -112,7 +139,6 @@ fn refuses(podman: &Podman) {
         .collect();
     assert_eq!(lines.len(), 1, "{done}");
     assert!(lines[0].contains("remedy: "), "{done}");
-    assert_eq!(fs::read_to_string(path).unwrap(), before.1);
     podman.call(&["pod", "rm", "--all", "--force", "--time", "0"]).ok();
     podman.nothing_runs();
 }

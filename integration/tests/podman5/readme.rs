@@ -1,13 +1,13 @@
 //! README's lines about podman, followed on a node: with the entry that stands there, in the place that is named there, and
 //! podman's own storage, networks and timers.
 
-use crate::engine::Podman;
+use crate::engine::{Podman, Who};
 use crate::image::{DEBIAN_CONF, PAGE, has_nginx};
 use integration::command::{limit, until};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 /// Stands there.
@@ -15,34 +15,23 @@ const HOLES: &str = "dev.gabion.holes=/var/lib/nginx /var/log/nginx";
 
 #[test]
 fn root_follows_the_readme() {
-    if has_nginx()
-        && let Some(podman) = Podman::root_s_own("readme-root")
-    {
-        let place = "/etc/containers/containers.conf.d/gabion.conf";
-        follows(&podman, Path::new(place), 8080);
-    }
+    follows(Who::Root, 8080);
 }
 
 #[test]
 fn a_user_follows_the_readme() {
-    if has_nginx()
-        && let Some(podman) = Podman::user_s_own("readme-user")
-    {
-        let place = podman
-            .session
-            .as_ref()
-            .unwrap()
-            .home
-            .join(".config/containers/containers.conf");
-        follows(&podman, &place, 8081);
-    }
+    follows(Who::User, 8081);
 }
 
 /// The entry by hand, gone again afterwards.
 struct Entry(PathBuf);
 
 impl Entry {
-    fn write(podman: &Podman, place: &Path) -> Self {
+    fn write(podman: &Podman) -> Self {
+        let place = match &podman.session {
+            None => PathBuf::from("/etc/containers/containers.conf.d/gabion.conf"),
+            Some(session) => session.home.join(".config/containers/containers.conf"),
+        };
         let readme = fs::read_to_string(README).unwrap();
         assert!(readme.contains("~/.config/containers/containers.conf"));
         assert!(readme.contains("/etc/containers/containers.conf.d/gabion.conf"));
@@ -51,11 +40,11 @@ impl Entry {
         assert_eq!(entry[1], r#"gabion = ["/usr/local/bin/gabion"]"#);
         let dir = place.parent().unwrap();
         fs::create_dir_all(dir).unwrap();
-        fs::write(place, entry.join("\n")).unwrap();
+        fs::write(&place, entry.join("\n")).unwrap();
         if let Some(session) = &podman.session {
             session.give(&session.home.join(".config"));
         }
-        Self(place.to_owned())
+        Self(place)
     }
 }
 
@@ -65,8 +54,11 @@ impl Drop for Entry {
     }
 }
 
-fn follows(podman: &Podman, place: &Path, port: u16) {
-    let _entry = Entry::write(podman, place);
+fn follows(who: Who, port: u16) {
+    let Some(podman) = &has_nginx().then(|| Podman::with_its_own(who, "readme")).flatten() else {
+        return;
+    };
+    let _entry = Entry::write(podman);
     let gabion = |words: &[&str]| podman.call(&[&["--runtime", "gabion"], words].concat());
     assert_eq!(gabion(&["run", "--rm", "img", "id", "-u"]).ok().out, "0\n");
     plugins(podman);
