@@ -1,6 +1,7 @@
 //! The real podman, with the real conmon.
 
 use integration::Podman;
+use integration::command::{limit, until};
 
 fn podman_s_day(level: &'static str) {
     let Some(podman) = Podman::new(&format!("podman-{level}"), level) else {
@@ -19,12 +20,12 @@ fn podman_s_day(level: &'static str) {
     // podman tells these apart by runc's words.
     run(&["img", "no-such-program"]).fails_with(127);
     run(&["img", "/etc"]).fails_with(126);
-    let limit = if integration::unified() {
+    let file = if integration::unified() {
         "/sys/fs/cgroup/memory.max"
     } else {
         "/sys/fs/cgroup/memory/memory.limit_in_bytes"
     };
-    assert_eq!(run(&["--memory", "64m", "img", "cat", limit]).ok().out, "67108864\n");
+    assert_eq!(run(&["--memory", "64m", "img", "cat", file]).ok().out, "67108864\n");
 
     podman
         .call(&[
@@ -40,7 +41,8 @@ fn podman_s_day(level: &'static str) {
             "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
         ])
         .ok();
-    assert_eq!(podman.call(&["logs", &name]).ok().out, "up\n");
+    let said = until(limit(20), || podman.call(&["logs", &name]).ok().out == "up\n");
+    assert!(said, "it never said so");
     assert_eq!(
         podman
             .call(&["exec", "-e", "A=1", "-w", "/tmp", &name, "sh", "-c", "echo $A; pwd"])

@@ -1,6 +1,7 @@
 //! podman, as root or as a user in a session, with storage, containers and secrets of the test's own.
 
 use crate::image;
+use crate::left_out;
 use crate::session::Session;
 use integration::command::{Running, limit, until};
 use integration::{Bundle, Done, Runtime, leaks, unified};
@@ -58,7 +59,7 @@ impl Podman {
     fn new(who: Who, test: &str, places: Places) -> Option<Self> {
         let there = Command::new("podman").arg("--version").output();
         if !there.is_ok_and(|o| o.status.success()) {
-            eprintln!("left out: no podman here");
+            left_out("no podman here");
             return None;
         }
         let session = match who {

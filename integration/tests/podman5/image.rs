@@ -1,5 +1,6 @@
 //! The image: busybox and the machine's own nginx, packed where they lie.
 
+use crate::left_out;
 use integration::Bundle;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,7 +33,7 @@ http {
 pub(crate) fn has_nginx() -> bool {
     let here = Path::new(NGINX).exists();
     if !here {
-        eprintln!("left out: no nginx here");
+        left_out("no nginx here");
     }
     here
 }

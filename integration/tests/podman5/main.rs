@@ -14,3 +14,9 @@ mod image;
 mod kube;
 mod readme;
 mod session;
+
+/// What this machine lacks is said aloud; a node has all of it.
+fn left_out(why: &str) {
+    assert!(std::env::var_os("GABION_NODE").is_none(), "on a node: {why}");
+    eprintln!("left out: {why}");
+}

@@ -1,6 +1,7 @@
 //! A login session of a user that the machine has, made by systemd and logind as a login makes one: with a systemd and a bus of
 //! the user's own, and cgroups delegated to them.
 
+use crate::left_out;
 use integration::command::{limit, until};
 use integration::unified;
 use std::ffi::OsStr;
@@ -28,7 +29,7 @@ impl Session {
         let line = passwd.lines().find(|line| line.starts_with("user:"));
         let systemd = unified() && Path::new("/run/systemd/system").is_dir();
         let (Some(line), true) = (line, systemd) else {
-            eprintln!("left out: needs systemd, cgroup v2 and a user called {NAME}");
+            left_out(&format!("needs systemd, cgroup v2 and a user called {NAME}"));
             return None;
         };
         let fields: Vec<&str> = line.split(':').collect();

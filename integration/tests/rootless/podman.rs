@@ -109,7 +109,8 @@ fn a_day(level: &'static str) {
             script,
         ])
         .ok();
-    assert_eq!(podman.call(&["logs", "c"]).ok().out, "up\n");
+    let said = until(limit(20), || podman.call(&["logs", "c"]).ok().out == "up\n");
+    assert!(said, "it never said so");
     let exec = podman.call(&["exec", "-e", "A=1", "-w", "/tmp", "c", "sh", "-c", "echo $A; pwd"]);
     assert_eq!(exec.ok().out, "1\n/tmp\n");
     podman.call(&["exec", "c", "sh", "-c", "exit 9"]).fails_with(9);
