@@ -20,6 +20,9 @@ pub(crate) struct Session {
     pub(crate) home: PathBuf,
     unit: String,
     scope: PathBuf,
+    /// What a login's process may have open, and run: podman gives containers as much, and the user's systemd, which runs health
+    /// checks, has no more. A test of root's may have.
+    limits: String,
 }
 
 impl Session {
@@ -39,6 +42,7 @@ impl Session {
             home: PathBuf::from(fields[5]),
             unit: format!("git-login-{}-{serial}.service", std::process::id()),
             scope: PathBuf::new(),
+            limits: String::new(),
         };
         let login = Command::new("systemd-run")
             .args([
@@ -57,17 +61,31 @@ impl Session {
             session.scope.is_dir() && session.run_dir().join("bus").exists()
         });
         assert!(ready, "no session of {NAME} came up");
+        session.limits = session.find_limits();
         Some(session)
+    }
+
+    fn first_process(&self) -> String {
+        let words = ["show", "--value", "--property=MainPID", &self.unit];
+        let asked = Command::new("systemctl").args(words).output().unwrap();
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    }
+
+    /// As words for prlimit(1).
+    fn find_limits(&self) -> String {
+        let text = fs::read_to_string(format!("/proc/{}/limits", self.first_process())).unwrap();
+        let found = [("nofile", "Max open files"), ("nproc", "Max processes")].map(|(name, called)| {
+            let line = text.lines().find_map(|line| line.strip_prefix(called)).unwrap();
+            let (soft, hard) = line.trim().split_once(' ').unwrap();
+            let hard = hard.split_whitespace().next().unwrap();
+            format!("--{name}={soft}:{hard}")
+        });
+        found.join(" ")
     }
 
     /// Where logind put the session's first process.
     fn find_scope(&self) -> Option<PathBuf> {
-        let asked = Command::new("systemctl")
-            .args(["show", "--value", "--property=MainPID", &self.unit])
-            .output()
-            .ok()?;
-        let pid = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.first_process())).ok()?;
         let place = text.trim().strip_prefix("0::/")?;
         place
             .contains("/session-")
@@ -86,7 +104,7 @@ impl Session {
 
     /// The program, in the session, as the user, with what a login sets.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, env: &[String], program: &Path, args: &[S]) -> Command {
-        const ENTER: &str = r#"echo $$ > "$1/cgroup.procs"; uid=$2 home=$3; shift 3; cd "$home"
+        const ENTER: &str = r#"echo $$ > "$1/cgroup.procs"; uid=$2 home=$3; prlimit --pid $$ $4; shift 4; cd "$home"
 exec setpriv --reuid "$uid" --regid "$uid" --init-groups --inh-caps=-all env -i "$@""#;
         let run = self.run_dir();
         let mut command = Command::new("bash");
@@ -95,6 +113,7 @@ exec setpriv --reuid "$uid" --regid "$uid" --init-groups --inh-caps=-all env -i 
             .arg(&self.scope)
             .arg(self.uid.to_string())
             .arg(&self.home)
+            .arg(&self.limits)
             .arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .arg(format!("USER={NAME}"))
             .arg(format!("HOME={}", self.home.display()))
