@@ -147,7 +147,9 @@ impl Podman {
             .args(["-c", "ulimit -n 4096; ulimit -u 10000; exec env \"$@\"", "env"])
             .args(env)
             .arg("podman")
-            .args(&words);
+            .args(&words)
+            // The conmon of an exec leaves a file `oom` where it is called.
+            .current_dir(&self.bundle.dir);
         command
     }
 
