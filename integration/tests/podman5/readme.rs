@@ -55,10 +55,12 @@ impl Drop for Entry {
 }
 
 fn follows(who: Who, port: u16) {
-    let Some(podman) = &has_nginx().then(|| Podman::with_its_own(who, "readme")).flatten() else {
+    let Some(podman) = has_nginx().then(|| Podman::with_its_own(who, "readme")).flatten() else {
         return;
     };
-    let _entry = Entry::write(podman);
+    // The last named goes first: podman clears up by the entry.
+    let (_entry, podman) = (Entry::write(&podman), podman);
+    let podman = &podman;
     let gabion = |words: &[&str]| podman.call(&[&["--runtime", "gabion"], words].concat());
     assert_eq!(gabion(&["run", "--rm", "img", "id", "-u"]).ok().out, "0\n");
     plugins(podman);

@@ -95,9 +95,12 @@ fn a_day(level: &'static str) {
     podman.run(&["img", "no-such-program"]).fails_with(127);
 
     let script = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    // Not journald, podman's default where there is systemd: a user without a session reads no journal.
     podman
         .call(&[
             "run",
+            "--log-driver",
+            "k8s-file",
             "--detach",
             "--name",
             "c",
