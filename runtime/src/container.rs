@@ -13,6 +13,7 @@ pub mod id_maps;
 pub mod kill;
 pub mod namespace;
 pub mod options;
+mod own_limits;
 pub mod pause;
 pub mod precheck;
 pub mod query;

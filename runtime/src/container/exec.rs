@@ -16,7 +16,7 @@ use crate::container::options::{
 };
 use crate::container::spawn::{self, Born, Entry};
 use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{affinity, create, precheck, query};
+use crate::container::{affinity, create, own_limits, precheck, query};
 use crate::control::exec::{self as vet, ExecRequest, Widening};
 use crate::control::{ControlId, capabilities};
 use crate::error::{Error, Result, Step};
@@ -169,21 +169,29 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 
 /// The process that was asked for, and the flags that would widen it.
 fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
-    match process {
-        ExecProcess::File(process) => Ok(ExecRequest {
+    let stored = record.hardened.spec().process().as_ref();
+    let mut asked = match process {
+        ExecProcess::File(process) => ExecRequest {
             process: *process,
             widening: Vec::new(),
-        }),
+        },
         ExecProcess::Line(line) => {
-            let base = record.hardened.spec().process().clone();
-            let base = base.ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
+            let mut base = stored
+                .cloned()
+                .ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
+            // No flag names one.
+            base.set_rlimits(None);
             let widening = widening(&line);
-            Ok(ExecRequest {
+            ExecRequest {
                 process: from_line(base, &line),
                 widening,
-            })
+            }
         }
+    };
+    if let Some(stored) = stored {
+        own_limits::fill(&mut asked.process, stored)?;
     }
+    Ok(asked)
 }
 
 /// Where exec is only observed: flags are done as they say, and what process.json leaves out is the container's, as with runc.

@@ -15,6 +15,7 @@ use crate::observed::Observed;
 use crate::policy::ExecRule;
 
 mod merge;
+pub(crate) use merge::lower;
 #[cfg(test)]
 mod tests;
 

@@ -146,7 +146,7 @@ pub fn sysctls(setup: &Setup<'_>) -> Result<()> {
 }
 
 /// The kernel's number of a resource (getrlimit(2)).
-fn resource(typ: PosixRlimitType) -> Resource {
+pub fn resource(typ: PosixRlimitType) -> Resource {
     match typ {
         PosixRlimitType::RlimitCpu => Resource::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => Resource::RLIMIT_FSIZE,

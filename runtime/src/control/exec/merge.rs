@@ -158,7 +158,7 @@ fn rlimits(process: &mut Process, stored: &Process, hardened: &Hardened, finding
     let mut merged: Vec<PosixRlimit> = Vec::new();
     for limit in stored.rlimits().iter().flatten().chain(&asked) {
         match merged.iter_mut().find(|m| m.typ() == limit.typ()) {
-            Some(known) => *known = lower(known, limit),
+            Some(known) => *known = lower(known, limit.soft(), limit.hard()),
             None => merged.push(*limit),
         }
     }
@@ -202,11 +202,11 @@ fn rank(process: &mut Process, stored: &Process, hardened: &Hardened, findings: 
     }
 }
 
-fn lower(a: &PosixRlimit, b: &PosixRlimit) -> PosixRlimit {
-    let hard = a.hard().min(b.hard());
+pub(crate) fn lower(a: &PosixRlimit, soft: u64, hard: u64) -> PosixRlimit {
+    let hard = a.hard().min(hard);
     PosixRlimitBuilder::default()
         .typ(a.typ())
-        .soft(a.soft().min(b.soft()).min(hard))
+        .soft(a.soft().min(soft).min(hard))
         .hard(hard)
         .build()
         .unwrap_or(*a)
