@@ -90,4 +90,7 @@ fn an_exec_that_names_none_has_the_lower_of_its_caller_s_and_the_container_s() {
     assert_eq!(exec(&Value::Null, 1000), "800\n900\n");
     let named = json!([{ "type": "RLIMIT_NOFILE", "soft": 600, "hard": 650 }]);
     assert_eq!(exec(&named, 1000), "600\n650\n");
+    // By words the process is the container's, with its limits.
+    let by_words = container.exec(&["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"]).ok();
+    assert_eq!(by_words.out, "800\n900\n");
 }

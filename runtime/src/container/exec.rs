@@ -176,11 +176,10 @@ fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
             widening: Vec::new(),
         },
         ExecProcess::Line(line) => {
-            let mut base = stored
+            // Its limits with it, as with runc.
+            let base = stored
                 .cloned()
                 .ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
-            // No flag names one.
-            base.set_rlimits(None);
             let widening = widening(&line);
             ExecRequest {
                 process: from_line(base, &line),
