@@ -343,4 +343,6 @@ pub enum MemfdNoexec {
     #[default]
     Absent,
     Present,
+    /// It may not be looked at: a security module keeps it from gabion.
+    Hidden,
 }

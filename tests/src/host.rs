@@ -44,6 +44,8 @@ pub struct HostFile {
     pub landlock_abi: Option<u32>,
     pub kernel: Option<(u32, u32)>,
     pub no_memfd_noexec: bool,
+    /// It may not be looked at.
+    pub hidden_memfd_noexec: bool,
     /// Loaded AppArmor profiles. None: no AppArmor.
     pub apparmor: Option<BTreeSet<String>>,
     /// AppArmor is on, its profiles cannot be listed.
@@ -189,10 +191,10 @@ impl HostFile {
             },
             landlock_abi: self.landlock_abi.unwrap_or(7),
             kernel: self.kernel.unwrap_or((6, 12)),
-            memfd_noexec: if self.no_memfd_noexec {
-                MemfdNoexec::Absent
-            } else {
-                MemfdNoexec::Present
+            memfd_noexec: match (self.no_memfd_noexec, self.hidden_memfd_noexec) {
+                (true, _) => MemfdNoexec::Absent,
+                (_, true) => MemfdNoexec::Hidden,
+                _ => MemfdNoexec::Present,
             },
             apparmor: self.apparmor(),
             selinux: self

@@ -27,6 +27,8 @@ pub(crate) const WHY: &[(&str, &str)] = &[
     ("cgroup.swap-accounting-missing", OTHER_HOST),
     // A kernel before 6.7.
     ("landlock.tcp-unsupported", OTHER_HOST),
+    // SELinux, and a domain that may not look at /proc/sys/vm (integration/tests/controls/lsm/selinux.rs).
+    ("sysctl.memfd-hidden", OTHER_HOST),
     // AppArmor or SELinux.
     ("lsm.all-categories", OTHER_HOST),
     ("lsm.bad-label", OTHER_HOST),

@@ -177,6 +177,14 @@ fn memfd(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
             MEMFD,
             "it cannot be set from inside a user namespace: memfd_create may make executable files",
         );
+    } else if new && cx.host.memfd_noexec == MemfdNoexec::Hidden {
+        findings.refused(
+            "memfd-hidden",
+            MEMFD,
+            "gabion may not look at /proc/sys/vm/memfd_noexec, so it cannot see to it that memfd_create makes no executable files",
+            "allow it in the policy of the machine's security module (docs/INSTALL.md, SELinux), or set [sysctl] memfd_noexec = \"observe\" \
+             in /etc/gabion/policy.toml",
+        );
     } else if new {
         draft.plan.memfd_noexec = Some(ENFORCED);
         findings.added(MEMFD, ENFORCED.to_string(), "memfd_create makes no executable files");

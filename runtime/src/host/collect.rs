@@ -98,11 +98,7 @@ fn gather(
         swap_accounting: cgroup.swap,
         landlock_abi: sys::landlock_abi(),
         kernel: kernel(),
-        memfd_noexec: if Path::new("/proc/sys/vm/memfd_noexec").exists() {
-            MemfdNoexec::Present
-        } else {
-            MemfdNoexec::Absent
-        },
+        memfd_noexec: memfd_noexec(&Path::new("/proc/sys/vm/memfd_noexec").try_exists()),
         apparmor: lsm::app_armor(),
         selinux: lsm::selinux(&settings.root),
         euid,
@@ -117,6 +113,15 @@ fn gather(
         state_dirs: state_dirs(policy, settings),
     };
     (host, ns, source_fds)
+}
+
+/// What may not be looked at is not absent.
+fn memfd_noexec(looked: &io::Result<bool>) -> MemfdNoexec {
+    match looked {
+        Ok(true) => MemfdNoexec::Present,
+        Ok(false) => MemfdNoexec::Absent,
+        Err(_) => MemfdNoexec::Hidden,
+    }
 }
 
 fn thermal_throttle() -> Vec<PathBuf> {
@@ -299,6 +304,14 @@ mod tests {
         assert_eq!(hooks[Path::new("/tmp")], HookFile::NotAFile);
         assert_eq!(hooks[Path::new("/nowhere")], HookFile::Unreadable(libc::ENOENT));
         assert_eq!(hooks.len(), 3);
+    }
+
+    #[test]
+    fn a_sysctl_that_may_not_be_looked_at_is_hidden() {
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        let told = [denied, Ok(true), Ok(false)];
+        let expected = [MemfdNoexec::Hidden, MemfdNoexec::Present, MemfdNoexec::Absent];
+        assert_eq!(told.each_ref().map(memfd_noexec), expected);
     }
 
     #[test]

@@ -185,6 +185,12 @@ pub(super) static TABLE: &[Entry] = &[
         "give the container that namespace, or remove the sysctl",
     ),
     entry(
+        "sysctl.memfd-hidden",
+        "vm.memfd_noexec may not be looked at: SELinux keeps it from gabion's domain, so it cannot be set either.",
+        "`ls /proc/sys/vm/memfd_noexec` in that domain; the denial is in `dmesg` or `ausearch -m avc`",
+        "semodule -i gabion-debian.cil (docs/INSTALL.md, SELinux); else [sysctl] memfd_noexec = \"observe\"",
+    ),
+    entry(
         "sysctl.name",
         "A sysctl's name is not one: it could climb out of /proc/sys.",
         "",
