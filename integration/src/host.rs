@@ -7,6 +7,11 @@ pub fn apparmor() -> bool {
     std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
+/// Whether SELinux is on and enforces.
+pub fn selinux() -> bool {
+    std::fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|text| text.trim() == "1")
+}
+
 /// Whether cgroup v2 alone is mounted.
 pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()

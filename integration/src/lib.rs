@@ -37,7 +37,7 @@ pub use case::{Case, Expect};
 pub use command::Done;
 pub use config::Config;
 pub use container::Container;
-pub use host::{apparmor, disk, unified};
+pub use host::{apparmor, disk, selinux, unified};
 pub use outcome::Outcome;
 pub use podman::Podman;
 pub use policy::Policy;

@@ -1,8 +1,10 @@
-//! `lsm`: AppArmor says no by itself to what the other layers say no to.
+//! `lsm`: AppArmor says no by itself to what the other layers say no to; SELinux in `lsm/selinux.rs`.
 
 use crate::{check, errno, hardens};
 use integration::{Bundle, Case, Container, Outcome, Policy, apparmor};
 use serde_json::json;
+
+mod selinux;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
