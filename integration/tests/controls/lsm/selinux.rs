@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::hardens;
+use integration::command::{limit, until};
 use integration::{Bundle, Container, Outcome, Policy, Runtime, selinux};
 use serde_json::{Value, json};
 
@@ -94,12 +95,15 @@ fn gabion_is_in_the_runtimes_domain() {
     }
     let container = Container::new(Bundle::new("selinux-domain")).policy(&Policy::hardened());
     let gabion = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
-    let label = std::fs::read_to_string(format!("/proc/{}/attr/current", gabion.pid())).unwrap();
-    let domain = label.split(':').nth(2);
-    assert!(
-        matches!(domain, Some("container_engine_t" | "container_runtime_t")),
-        "{label}"
-    );
+    let label = || std::fs::read_to_string(format!("/proc/{}/attr/current", gabion.pid())).unwrap();
+    let in_domain = || {
+        matches!(
+            label().split(':').nth(2),
+            Some("container_engine_t" | "container_runtime_t")
+        )
+    };
+    // Whoever started it is told a moment before execve gives it its domain.
+    assert!(until(limit(10), in_domain), "{}", label());
 }
 
 #[test]
