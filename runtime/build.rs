@@ -23,7 +23,7 @@ const LAYOUT: &str = "layout.ld";
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 /// Our own first instructions come before libc's. In the shipped, static binary the code that a container's life runs through lies side by side (`hack/layout`).
-fn link() {
+fn link() -> Result<(), env::VarError> {
     println!("cargo::rerun-if-changed={LAYOUT}");
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     // `sys/first.rs`.
@@ -31,11 +31,11 @@ fn link() {
         println!("cargo::rustc-link-arg-bins=-Wl,-e,gabion_start");
     }
     if features.split(',').any(|feature| feature == "crt-static") {
-        println!(
-            "cargo::rustc-link-arg-bins=-Wl,-T,{}/{LAYOUT}",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        // Where it lies now, not where this program was compiled.
+        let here = env::var("CARGO_MANIFEST_DIR")?;
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{here}/{LAYOUT}");
     }
+    Ok(())
 }
 
 struct Family {
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build/policy.rs");
     println!("cargo::rerun-if-changed=src/seccomp/bpf.rs");
-    link();
+    link()?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
     check(&policy)?;
