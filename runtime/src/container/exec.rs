@@ -170,27 +170,28 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 /// The process that was asked for, and the flags that would widen it.
 fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
     let stored = record.hardened.spec().process().as_ref();
-    let mut asked = match process {
-        ExecProcess::File(process) => ExecRequest {
-            process: *process,
-            widening: Vec::new(),
-        },
+    match process {
+        ExecProcess::File(mut process) => {
+            if let Some(stored) = stored {
+                own_limits::fill(&mut process, stored)?;
+            }
+            Ok(ExecRequest {
+                process: *process,
+                widening: Vec::new(),
+            })
+        }
         ExecProcess::Line(line) => {
             // Its limits with it, as with runc.
             let base = stored
                 .cloned()
                 .ok_or_else(|| Error::failed(Step::Execve, "the container has no process"))?;
             let widening = widening(&line);
-            ExecRequest {
+            Ok(ExecRequest {
                 process: from_line(base, &line),
                 widening,
-            }
+            })
         }
-    };
-    if let Some(stored) = stored {
-        own_limits::fill(&mut asked.process, stored)?;
     }
-    Ok(asked)
 }
 
 /// Where exec is only observed: flags are done as they say, and what process.json leaves out is the container's, as with runc.

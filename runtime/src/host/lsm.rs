@@ -1,6 +1,7 @@
 //! Which Linux security modules are here.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,18 +11,28 @@ use crate::apparmor;
 use crate::sys;
 
 pub(super) fn app_armor() -> AppArmor {
-    match std::fs::read_to_string("/sys/module/apparmor/parameters/enabled") {
-        Ok(text) if text.starts_with('Y') => AppArmor::Enabled {
-            loaded: std::fs::read_to_string(apparmor::LOADED)
-                .ok()
-                .map(|text| apparmor::enforced(&text).map(str::to_owned).collect()),
-            parser: if apparmor::parser().is_some() {
-                Parser::Here
-            } else {
-                Parser::Missing
-            },
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if !enforces(&enabled) {
+        return AppArmor::Absent;
+    }
+    AppArmor::Enabled {
+        loaded: std::fs::read_to_string(apparmor::LOADED)
+            .ok()
+            .map(|text| apparmor::enforced(&text).map(str::to_owned).collect()),
+        parser: if apparmor::parser().is_some() {
+            Parser::Here
+        } else {
+            Parser::Missing
         },
-        _ => AppArmor::Absent,
+    }
+}
+
+/// Whether the kernel's word is that AppArmor is on. What may not be read is on, as with SELinux: a container without its profile
+/// that nobody hears of is the worse mistake. ENOTDIR and ENOENT: no such module, or no sysfs.
+fn enforces(enabled: &std::io::Result<String>) -> bool {
+    match enabled {
+        Ok(text) => text.starts_with('Y'),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 
@@ -94,9 +105,17 @@ mod tests {
 
     #[test]
     fn what_may_not_be_looked_at_is_there() {
-        let denied = Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
-        let told = [denied, Ok(true), Ok(false)];
+        let denied = || std::io::Error::from(ErrorKind::PermissionDenied);
+        let told = [Err(denied()), Ok(true), Ok(false)];
         assert_eq!(told.each_ref().map(is_here), [true, true, false]);
+        let missing = || std::io::Error::from(ErrorKind::NotFound);
+        let read = [
+            Err(denied()),
+            Ok("Y\n".to_owned()),
+            Ok("N\n".to_owned()),
+            Err(missing()),
+        ];
+        assert_eq!(read.each_ref().map(enforces), [true, true, false, false]);
     }
 
     #[test]
