@@ -17,6 +17,7 @@ use super::pods::Config;
 const HACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack");
 const CONFIG: &str = "/etc/containerd/config.toml";
 const SOCKET: &str = "/run/containerd/containerd.sock";
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 /// A node's image has it, so that containerd runs where a test asks for it only.
 const MASK: &str = "/etc/systemd/system/containerd.service";
 const PROGRAMS: [&str; 2] = ["/usr/local/bin/gabion", "/usr/local/bin/containerd-shim-gabion-v2"];
@@ -39,9 +40,31 @@ impl Machine {
         }
         fs::remove_file(MASK).unwrap();
         let machine = Self { dir, programs };
+        // SELinux: what containerd says must not be lost, and it writes to few kinds of a caller's files.
+        if Path::new(SELINUX).exists() {
+            machine.prepare_for_selinux();
+        }
         machine.systemctl(&["daemon-reload"]);
         machine.systemctl(&["start", "containerd"]);
         machine
+    }
+
+    /// As docs/INSTALL.md has it for nodes with SELinux.
+    fn prepare_for_selinux(&self) {
+        let dir = self.dir.to_str().unwrap();
+        self.command("chcon", &["-t", "container_file_t", dir]).ok();
+        self.command("chcon", &["-R", "-t", "bin_t", "/usr/lib/cni"]).ok();
+        let text = fs::read_to_string(CONFIG).unwrap();
+        let section = "[plugins.\"io.containerd.grpc.v1.cri\"]\n";
+        assert!(text.contains(section), "{text}");
+        let more = format!("{section}    enable_selinux = true\n");
+        fs::write(CONFIG, text.replace(section, &more)).unwrap();
+    }
+
+    /// Whether hack/install's module is loaded. By a pipe: semodule may not write to a test's file.
+    fn has_module(&self) -> bool {
+        let loaded = self.command("sh", &["-c", "semodule -l | cat"]).out;
+        loaded.lines().any(|module| module.trim() == "gabion-debian")
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Ran {
@@ -229,6 +252,12 @@ fn a_node_installed_by_the_book_runs_pods_and_is_left_as_it_was() {
     }
     let machine = Machine::new();
     let dirs = ["/etc", "/usr/local", "/var/lib/gabion"];
+    let files = |dirs: &[&str]| {
+        let mut found = files(dirs);
+        // Compiled anew with every module, and by Debian's tools in every state of it: what is loaded is asked for below.
+        found.retain(|path, _| !path.starts_with("/etc/selinux"));
+        found
+    };
     let before = files(&dirs);
     let would = machine.install(&["--dry-run"]);
     assert_eq!(differences(&files(&dirs), &before), [""; 0], "{would:?}");
@@ -257,7 +286,9 @@ fn a_node_installed_by_the_book_runs_pods_and_is_left_as_it_was() {
         cri("StopPodSandbox", &json!({ "pod_sandbox_id": sandbox })).unwrap();
         cri("RemovePodSandbox", &json!({ "pod_sandbox_id": sandbox })).unwrap();
     }
+    assert_eq!(machine.has_module(), Path::new(SELINUX).exists());
     machine.command(&uninstall, &[]).ok();
+    assert!(!machine.has_module());
     // What the operator did stays: it is not ours.
     let mut expected = before;
     for operators in [CONFIG, "/etc/cni/net.d/10-test.conflist"] {
