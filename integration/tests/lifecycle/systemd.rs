@@ -223,7 +223,7 @@ fn a_path_that_is_no_unit_is_refused() {
     if !here() {
         return;
     }
-    for path in ["/NAME", "system.slice:git:NAME.slice", "system:git:NAME"] {
+    for path in ["/git/NAME", "system.slice:git:NAME.slice", "system:git:NAME"] {
         let mut bundle = Bundle::new("systemd-path");
         let path = path.replace("NAME", &bundle.name);
         bundle.config.set("/linux/cgroupsPath", json!(path));
