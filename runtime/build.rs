@@ -1,6 +1,7 @@
 //! Compiles `policy/seccomp.toml` into the BPF that the binary carries: `{default,floor}-{x86_64,aarch64}.bpf` in `OUT_DIR`,
 //! and `numbers.rs`, the calls newer than libseccomp. A name that cannot be resolved fails the build.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -13,6 +14,8 @@ use policy::{Fault, POLICY, Policy, Rule, When, check, errno};
 #[allow(dead_code)]
 #[path = "src/seccomp/bpf.rs"]
 mod bpf;
+#[path = "src/seccomp/numbers.rs"]
+mod numbers;
 #[path = "build/policy.rs"]
 mod policy;
 
@@ -60,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build/policy.rs");
     println!("cargo::rerun-if-changed=src/seccomp/bpf.rs");
+    println!("cargo::rerun-if-changed=src/seccomp/numbers.rs");
     link()?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
@@ -121,8 +125,9 @@ impl Build<'_> {
             self.policy.marker.number,
             bpf::RET_ERRNO | errno(&self.policy.marker.errno)?,
         );
-        let mut program = self.numbers(&rules, &[marker])?;
-        bpf::chain(&mut program, PASS_RET, &self.layer(&rules, rest)?);
+        let direct = self.direct(&rules);
+        let mut program = self.numbers(&rules, &direct, &[marker])?;
+        bpf::chain(&mut program, PASS_RET, &self.layer(&rules, &direct, rest)?);
         Ok(program)
     }
 
@@ -130,19 +135,49 @@ impl Build<'_> {
         let allow: Vec<&Rule> = self.policy.default.allow.iter().collect();
         let refuse: Vec<&Rule> = self.policy.default.refuse.iter().collect();
         let both: Vec<&Rule> = allow.iter().chain(&refuse).copied().collect();
+        let direct = self.direct(&both);
+        let unknown = refusal(&self.policy.unknown)?;
         let mut program = self.floor(PASS)?;
-        bpf::chain(&mut program, PASS_RET, &self.numbers(&both, &[])?);
-        bpf::chain(&mut program, PASS_RET, &self.layer(&allow, PASS)?);
-        bpf::chain(
-            &mut program,
-            PASS_RET,
-            &self.layer(&refuse, refusal(&self.policy.unknown)?)?,
-        );
+        bpf::chain(&mut program, PASS_RET, &self.numbers(&both, &direct, &[])?);
+        bpf::chain(&mut program, PASS_RET, &self.layer(&allow, &direct, PASS)?);
+        bpf::chain(&mut program, PASS_RET, &self.layer(&refuse, &direct, unknown)?);
         Ok(program)
     }
 
-    /// The number of a call that libseccomp is not asked for, on one architecture of the family.
-    fn number(&self, name: &str, arch: usize) -> Option<u32> {
+    /// Calls that these rules give one answer whatever their arguments: found by number alone, since a tree is half the length of what
+    /// libseccomp makes of them, and the kernel checks and compiles a filter anew for each container.
+    fn direct<'r>(&self, rules: &[&'r Rule]) -> BTreeSet<&'r str> {
+        let (mut single, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for rule in rules {
+            for name in rule.calls.iter().map(String::as_str) {
+                let one = rule.when.is_none() && !numbers::MULTIPLEXED.contains(&name);
+                if !self.is_numbered(name) && (!one || !single.insert(name)) {
+                    others.insert(name);
+                }
+                if self.is_numbered(name) {
+                    single.insert(name);
+                }
+            }
+        }
+        single.retain(|name| !others.contains(name));
+        single
+    }
+
+    /// A call's number on one architecture of the family.
+    fn number(&self, name: &str, index: usize) -> Result<Option<u32>, Fault> {
+        if self.is_numbered(name) {
+            return Ok(self.number_given(name, index));
+        }
+        ScmpSyscall::from_name(name).map_err(|_| Fault::UnknownCall(name.to_owned()))?;
+        let (arch, _) = self.family.arches[index];
+        let call = ScmpSyscall::from_name_by_arch(name, arch)
+            .ok()
+            .filter(|call| is_real(*call));
+        Ok(call.map(|call| call.as_raw_syscall().cast_unsigned()))
+    }
+
+    /// The number of a call that libseccomp is not asked for.
+    fn number_given(&self, name: &str, arch: usize) -> Option<u32> {
         let own = if arch == 0 {
             self.policy.numbers.get(self.family.name)
         } else {
@@ -156,7 +191,12 @@ impl Build<'_> {
         self.policy.numbers.values().any(|table| table.contains_key(name))
     }
 
-    fn numbers(&self, rules: &[&Rule], first: &[(u32, u32)]) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
+    fn numbers(
+        &self,
+        rules: &[&Rule],
+        direct: &BTreeSet<&str>,
+        first: &[(u32, u32)],
+    ) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
         let mut blocks = Vec::new();
         for (index, &(_, arch)) in self.family.arches.iter().enumerate() {
             let mut answers = first.to_vec();
@@ -165,23 +205,29 @@ impl Build<'_> {
                     .errno
                     .as_deref()
                     .map_or(Ok(RET_ALLOW), |name| errno(name).map(|e| bpf::RET_ERRNO | e))?;
-                for name in rule.calls.iter().filter(|name| self.is_numbered(name)) {
+                for name in rule.calls.iter().filter(|name| direct.contains(name.as_str())) {
                     if rule.when.is_some() {
                         return Err(Fault::Condition(name.clone()).into());
                     }
-                    answers.extend(self.number(name, index).map(|number| (number, answer)));
+                    answers.extend(self.number(name, index)?.map(|number| (number, answer)));
                 }
             }
-            blocks.push(bpf::Numbers {
+            blocks.push(numbers::Numbers {
                 arch,
                 answers,
                 above: None,
             });
         }
-        Ok(bpf::numbers(&blocks, PASS_RET))
+        Ok(numbers::tree_of(&blocks, PASS_RET))
     }
 
-    fn layer(&self, rules: &[&Rule], rest: ScmpAction) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
+    /// What is left to libseccomp: conditions, and the calls that i386 has two ways to make.
+    fn layer(
+        &self,
+        rules: &[&Rule],
+        direct: &BTreeSet<&str>,
+        rest: ScmpAction,
+    ) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
         let mut filter = ScmpFilterContext::new(rest)?;
         for (arch, _) in self.family.arches {
             filter.add_arch(arch)?;
@@ -195,7 +241,7 @@ impl Build<'_> {
             let action = rule.errno.as_deref().map_or(Ok(ScmpAction::Allow), refusal)?;
             // libseccomp takes no rule that says what it does anyway; the name is still looked up.
             let same = action == rest;
-            for name in rule.calls.iter().filter(|name| !self.is_numbered(name)) {
+            for name in rule.calls.iter().filter(|name| !direct.contains(name.as_str())) {
                 self.add(&mut filter, name, (!same).then_some(action), rule.when.as_ref())?;
             }
         }

@@ -13,6 +13,7 @@ mod bpf;
 mod cache;
 mod compile;
 mod direct;
+mod numbers;
 mod probe;
 mod translate;
 

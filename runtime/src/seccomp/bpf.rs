@@ -3,7 +3,6 @@
 //! Shared with `build.rs` (by `#[path]`), so it depends on nothing but `std`.
 //! Source for the form: linux/filter.h, linux/seccomp.h, kernel/seccomp.c `seccomp_check_filter`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// `AUDIT_ARCH_*` of linux/audit.h: how a filter sees the ABI of a call.
@@ -26,15 +25,15 @@ pub(crate) const MAX_INSNS: usize = 4096;
 pub(crate) const INSN_SIZE: usize = 8;
 
 /// Offsets in `struct seccomp_data`.
-const OFF_NR: u32 = 0;
-const OFF_ARCH: u32 = 4;
+pub(super) const OFF_NR: u32 = 0;
+pub(super) const OFF_ARCH: u32 = 4;
 const DATA_SIZE: u32 = 64;
 
 const LD_W_ABS: u16 = 0x20;
-const JA: u16 = 0x05;
-const JEQ_K: u16 = 0x15;
+pub(super) const JA: u16 = 0x05;
+pub(super) const JEQ_K: u16 = 0x15;
 const JGT_K: u16 = 0x25;
-const JGE_K: u16 = 0x35;
+pub(super) const JGE_K: u16 = 0x35;
 const RET_K: u16 = 0x06;
 const AND_K: u16 = 0x54;
 /// JEQ, JGT, JGE, JSET with a constant.
@@ -50,15 +49,15 @@ pub(crate) struct Insn {
 }
 
 impl Insn {
-    const fn new(code: u16, jt: u8, jf: u8, k: u32) -> Self {
+    pub(super) const fn new(code: u16, jt: u8, jf: u8, k: u32) -> Self {
         Self { code, jt, jf, k }
     }
 
-    fn load(offset: u32) -> Self {
+    pub(super) fn load(offset: u32) -> Self {
         Self::new(LD_W_ABS, 0, 0, offset)
     }
 
-    fn ret(action: u32) -> Self {
+    pub(super) fn ret(action: u32) -> Self {
         Self::new(RET_K, 0, 0, action)
     }
 }
@@ -149,88 +148,4 @@ pub(crate) fn chain(first: &mut Vec<Insn>, pass: u32, next: &[Insn]) {
         }
     }
     first.extend_from_slice(next);
-}
-
-/// Answers by call number alone, for one ABI.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Numbers {
-    /// `AUDIT_ARCH_*`
-    pub(crate) arch: u32,
-    /// (number, seccomp return value); for two of one number the first counts.
-    pub(crate) answers: Vec<(u32, u32)>,
-    /// Every number above the first gets the second.
-    pub(crate) above: Option<(u32, u32)>,
-}
-
-/// A filter of number tests, ending by answering `pass` for all that it does not know: for each ABI a binary tree of the ranges that get
-/// one answer. Calls are a few hundred in some dozens of ranges, so each is found by six or seven comparisons.
-pub(crate) fn numbers(blocks: &[Numbers], pass: u32) -> Vec<Insn> {
-    let mut program = vec![Insn::load(OFF_ARCH)];
-    for block in blocks {
-        let mut body = vec![Insn::load(OFF_NR)];
-        tree(&mut body, &ranges(block, pass));
-        over(&mut program, JEQ_K, block.arch, body.len());
-        program.extend(body);
-    }
-    program.push(Insn::ret(pass));
-    program
-}
-
-/// Where each range of one answer begins, in order; the first one at 0.
-fn ranges(block: &Numbers, pass: u32) -> Vec<(u32, u32)> {
-    let mut known = BTreeMap::new();
-    for &(number, answer) in &block.answers {
-        known.entry(number).or_insert(answer);
-    }
-    // x32 is judged by the filter behind this one, but for what is listed here.
-    let own = |number: u32| block.arch != AUDIT_X86_64 || number < X32_BIT;
-    let answer = |number: u32| match (known.get(&number), block.above) {
-        (Some(answer), _) => *answer,
-        (None, Some((max, answer))) if number > max && own(number) => answer,
-        (None, _) => pass,
-    };
-    let mut starts = vec![0, X32_BIT];
-    starts.extend(block.above.map(|(max, _)| max.saturating_add(1)));
-    starts.extend(known.keys().flat_map(|number| [*number, number.saturating_add(1)]));
-    starts.sort_unstable();
-    starts.dedup();
-    let mut ranges: Vec<_> = starts.into_iter().map(|start| (start, answer(start))).collect();
-    ranges.dedup_by_key(|(_, answer)| *answer);
-    ranges
-}
-
-fn tree(out: &mut Vec<Insn>, ranges: &[(u32, u32)]) {
-    let (below, above) = ranges.split_at(ranges.len() / 2);
-    match (below, above) {
-        (_, []) => {}
-        ([], [(_, answer), ..]) => out.push(Insn::ret(*answer)),
-        (_, [(start, _), ..]) => {
-            let mut lower = Vec::new();
-            tree(&mut lower, below);
-            over_unless(out, *start, lower.len());
-            out.extend(lower);
-            tree(out, above);
-        }
-    }
-}
-
-/// Leads over the next `length` instructions where the test fails.
-fn over(out: &mut Vec<Insn>, test: u16, k: u32, length: usize) {
-    match u8::try_from(length) {
-        Ok(length) => out.push(Insn::new(test, 0, length, k)),
-        Err(_) => out.extend([Insn::new(test, 1, 0, k), far(length)]),
-    }
-}
-
-/// Leads over the next `length` instructions for numbers from `start` on.
-fn over_unless(out: &mut Vec<Insn>, start: u32, length: usize) {
-    match u8::try_from(length) {
-        Ok(length) => out.push(Insn::new(JGE_K, length, 0, start)),
-        Err(_) => out.extend([Insn::new(JGE_K, 0, 1, start), far(length)]),
-    }
-}
-
-/// A length beyond what a program can have is found by `validate`.
-fn far(length: usize) -> Insn {
-    Insn::new(JA, 0, 0, u32::try_from(length).unwrap_or(u32::MAX))
 }

@@ -8,7 +8,8 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSy
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 
-use super::direct::{MULTIPLEXED, number, single};
+use super::direct::{number, single};
+use super::numbers;
 use super::tables::NEWER;
 use super::translate::{action, comparison, flags, raw, strictness};
 use super::{Compiled, Program, SeccompError, bpf, uses_notify};
@@ -142,7 +143,7 @@ impl Work {
         Ok(())
     }
 
-    /// A call that has this one answer whatever its arguments is found by number (`bpf::numbers`), without libseccomp: what it makes of hundreds of them
+    /// A call that has this one answer whatever its arguments is found by number (`numbers::tree_of`), without libseccomp: what it makes of hundreds of them
     /// takes it ten milliseconds. The rest is libseccomp's.
     fn add_rule(
         &mut self,
@@ -180,7 +181,7 @@ impl Work {
         }
         let mut whole = true;
         for (arch, _) in &self.arches {
-            if *arch == ScmpArch::X86 && MULTIPLEXED.contains(&name) {
+            if *arch == ScmpArch::X86 && numbers::MULTIPLEXED.contains(&name) {
                 whole = false;
             } else {
                 self.direct
@@ -226,7 +227,7 @@ impl Work {
             let mut answers = self.newer.clone();
             answers.extend(direct.map(|(_, number, answer)| (*number, *answer)));
             if above.is_some() || !answers.is_empty() {
-                blocks.push(bpf::Numbers {
+                blocks.push(numbers::Numbers {
                     arch: *audit,
                     answers,
                     above,
@@ -235,7 +236,7 @@ impl Work {
         }
         let mut program = Vec::new();
         if !blocks.is_empty() {
-            program = bpf::numbers(&blocks, PASS);
+            program = numbers::tree_of(&blocks, PASS);
         }
         bpf::chain(&mut program, PASS, body);
         bpf::validate(&program).map_err(invalid)?;

@@ -7,44 +7,6 @@ use oci_spec::runtime::LinuxSyscall;
 
 use super::bpf;
 
-/// Calls that i386 also makes through socketcall(2) and ipc(2), and those two: libseccomp knows what a rule for one is there.
-pub(super) const MULTIPLEXED: [&str; 34] = [
-    "socketcall",
-    "socket",
-    "bind",
-    "connect",
-    "listen",
-    "accept",
-    "getsockname",
-    "getpeername",
-    "socketpair",
-    "send",
-    "recv",
-    "sendto",
-    "recvfrom",
-    "shutdown",
-    "setsockopt",
-    "getsockopt",
-    "sendmsg",
-    "recvmsg",
-    "accept4",
-    "recvmmsg",
-    "sendmmsg",
-    "ipc",
-    "semop",
-    "semget",
-    "semctl",
-    "semtimedop",
-    "msgsnd",
-    "msgrcv",
-    "msgget",
-    "msgctl",
-    "shmat",
-    "shmdt",
-    "shmget",
-    "shmctl",
-];
-
 /// Names that stand in the profile once, in a rule without conditions. What several rules for one call come to is libseccomp's to say.
 pub(super) fn single(rules: &[LinuxSyscall]) -> BTreeSet<&str> {
     let mut single = BTreeSet::new();
