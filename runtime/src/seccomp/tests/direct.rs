@@ -126,3 +126,28 @@ fn profiles_by_lot() {
     }
     assert!(compared > 20, "{compared} of 60 were profiles");
 }
+
+/// More ranges than one tree holds, each with an answer of its own, up to what jumps over returns have to be.
+#[test]
+fn every_number_finds_its_answer_in_a_tree_of_any_size() {
+    for count in [0_u32, 1, 2, 3, 127, 128, 129, 300, 1000] {
+        let answers: Vec<(u32, u32)> = (0..count).map(|i| (2 * i, bpf::RET_ERRNO + i)).collect();
+        let block = numbers::Numbers {
+            arch: bpf::AUDIT_X86_64,
+            answers: answers.clone(),
+            above: None,
+        };
+        let program = numbers::tree_of(&[block], ALLOW);
+        bpf::validate(&program).unwrap();
+        for number in (0..2 * count + 3).chain([bpf::X32_BIT, u32::MAX]) {
+            let call = Call {
+                arch: bpf::AUDIT_X86_64,
+                number,
+                args: [0; 6],
+            };
+            let known = answers.iter().find(|(known, _)| *known == number);
+            let expected = known.map_or(ALLOW, |(_, answer)| *answer);
+            assert_eq!(interpret(&program, call), expected, "{number} of {count}");
+        }
+    }
+}
