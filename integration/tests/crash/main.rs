@@ -9,6 +9,7 @@
 
 mod damaged;
 
+use integration::cgroup::by_systemd;
 use integration::command::{limit, run, until};
 use integration::{Bundle, Container, Done, Policy, leaks};
 use nix::sys::signal::{Signal, kill};
@@ -227,18 +228,20 @@ fn a_disk_that_fills_up_under_a_container_is_survived() {
     let root = container.bundle.dir.join("small");
     std::fs::create_dir(&root).unwrap();
     let script = format!(
-        "set -e; mount -t tmpfs -o size=512k,mode=700 none {root}; g() {{ \"$0\" --root {root} --level hardened \"$@\"; }}; \
+        "set -e; mount -t tmpfs -o size=512k,mode=700 none {root}; g() {{ \"$0\" --root {root} {driver} --level hardened \"$@\"; }}; \
          g create --bundle {bundle} {id} </dev/null >/dev/null; \
          dd if=/dev/zero of={root}/.fill bs=1k 2>/dev/null || true; \
          g start {id}; \
          cp {root}/{id}/state.json {dir}/before; \
          if g update --pids-limit 55 {id}; then echo updated; exit 1; fi; \
          cmp {root}/{id}/state.json {dir}/before; \
-         g state {id} | grep -q running; echo; echo pids $(cat /sys/fs/cgroup/pids/{id}/pids.max || cat /sys/fs/cgroup/{id}/pids.max); \
+         g state {id} | grep -q running; echo; echo pids $(cat /sys/fs/cgroup/pids/{id}/pids.max || cat /sys/fs/cgroup/{id}/pids.max || \
+         cat /sys/fs/cgroup/system.slice/git-{id}.scope/pids.max); \
          g kill {id} KILL; g delete --force {id}; ! test -e {root}/{id}",
         root = root.display(),
         bundle = container.path(),
         dir = container.bundle.dir.display(),
+        driver = if by_systemd() { "--systemd-cgroup" } else { "" },
         id = container.id()
     );
     let done = in_own_mounts(&container, &script).ok();

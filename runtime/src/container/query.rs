@@ -41,7 +41,8 @@ pub fn status(dir: &StateDir) -> Result<Status> {
 pub fn frozen(cgroup: &CgroupRecord) -> Result<bool> {
     let read = |path: &Path| match crate::small::read(path) {
         Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // ENODEV: removed between open and read, as systemd does with a scope whose last process has ended.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
         Err(e) => Err(Error::File {
             doing: "read",
             path: path.to_path_buf(),

@@ -69,7 +69,13 @@ fn remove_tree(directory: &Path) -> std::result::Result<(), Errno> {
         Err(e) if errno(&e) != Errno::EBUSY && errno(&e) != Errno::ENOTEMPTY => return Err(errno(&e)),
         Err(_) => {}
     }
-    for entry in std::fs::read_dir(directory).map_err(|e| errno(&e))? {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // systemd was quicker.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(errno(&e)),
+    };
+    for entry in entries {
         let entry = entry.map_err(|e| errno(&e))?;
         if entry.file_type().map_err(|e| errno(&e))?.is_dir() {
             remove_tree(&entry.path())?;
