@@ -147,20 +147,14 @@ impl Build<'_> {
     /// Calls that these rules give one answer whatever their arguments: found by number alone, since a tree is half the length of what
     /// libseccomp makes of them, and the kernel checks and compiles a filter anew for each container.
     fn direct<'r>(&self, rules: &[&'r Rule]) -> BTreeSet<&'r str> {
-        let (mut single, mut others) = (BTreeSet::new(), BTreeSet::new());
-        for rule in rules {
-            for name in rule.calls.iter().map(String::as_str) {
-                let one = rule.when.is_none() && !numbers::MULTIPLEXED.contains(&name);
-                if !self.is_numbered(name) && (!one || !single.insert(name)) {
-                    others.insert(name);
-                }
-                if self.is_numbered(name) {
-                    single.insert(name);
-                }
-            }
-        }
-        single.retain(|name| !others.contains(name));
-        single
+        let named = rules
+            .iter()
+            .flat_map(|rule| rule.calls.iter().map(|name| (name.as_str(), rule.when.is_none())));
+        let (numbered, others): (Vec<_>, Vec<_>) = named.partition(|(name, _)| self.is_numbered(name));
+        let mut direct = numbers::single(others);
+        direct.retain(|name| !numbers::MULTIPLEXED.contains(name));
+        direct.extend(numbered.into_iter().map(|(name, _)| name));
+        direct
     }
 
     /// A call's number on one architecture of the family.

@@ -5,22 +5,14 @@ use std::collections::BTreeSet;
 use libseccomp::{ScmpArch, ScmpSyscall};
 use oci_spec::runtime::LinuxSyscall;
 
-use super::bpf;
+use super::{bpf, numbers};
 
-/// Names that stand in the profile once, in a rule without conditions. What several rules for one call come to is libseccomp's to say.
+/// Names that stand in the profile once, in a rule without conditions.
 pub(super) fn single(rules: &[LinuxSyscall]) -> BTreeSet<&str> {
-    let mut single = BTreeSet::new();
-    let mut others = BTreeSet::new();
-    for rule in rules {
+    numbers::single(rules.iter().flat_map(|rule| {
         let free = rule.args().as_ref().is_none_or(Vec::is_empty);
-        for name in rule.names() {
-            if !free || !single.insert(name.as_str()) {
-                others.insert(name.as_str());
-            }
-        }
-    }
-    single.retain(|name| !others.contains(name));
-    single
+        rule.names().iter().map(move |name| (name.as_str(), free))
+    }))
 }
 
 /// A call's number, as filters see it; None where the architecture has no such call.

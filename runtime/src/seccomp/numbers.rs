@@ -2,7 +2,7 @@
 //!
 //! Shared with `build.rs` (by `#[path]`), so it depends on nothing but `std` and `bpf`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bpf::{AUDIT_X86_64, Insn, JA, JEQ_K, JGE_K, OFF_ARCH, OFF_NR, X32_BIT};
 
@@ -43,6 +43,19 @@ pub(crate) const MULTIPLEXED: [&str; 34] = [
     "shmget",
     "shmctl",
 ];
+
+/// Of calls as rules name them, each with whether the rule has no condition: those that stand there once, and without. What several
+/// rules for one call come to is libseccomp's to say.
+pub(crate) fn single<'a>(named: impl IntoIterator<Item = (&'a str, bool)>) -> BTreeSet<&'a str> {
+    let (mut single, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for (name, free) in named {
+        if !free || !single.insert(name) {
+            others.insert(name);
+        }
+    }
+    single.retain(|name| !others.contains(name));
+    single
+}
 
 /// Answers by call number alone, for one ABI.
 #[derive(Debug, Clone, Default)]
