@@ -9,6 +9,7 @@ host=$(uname -m)-unknown-linux-gnu
 # Names with the types in them, which layout.ld goes by.
 # shellcheck disable=SC2034  # for those who source this
 static="-C symbol-mangling-version=v0 -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+musl=$(uname -m)-unknown-linux-musl
 
 say() { printf '\n\033[1m== %(%T)T %s\033[0m\n' -1 "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -41,6 +42,66 @@ need_for_building() {
     # Its place is another one on each architecture; what stands in .cargo/config.toml is x86_64's.
     LIBSECCOMP_LIB_PATH=$(pkg-config --variable=libdir libseccomp)
     export LIBSECCOMP_LIB_PATH
+}
+
+# gabion is shipped with musl: glibc's start asks the processor some forty times what it can do, each of which a virtual machine traps, and
+# takes 0.27 ms longer (docs/BUDGETS.md). The shim starts seldom and stays; glibc gives memory back better.
+# Leaves what to build for and with in $shipped and $shipped_flags, and sets what cargo needs for it.
+need_for_shipping() {
+    local lld
+    need_for_building
+    shipped=$host shipped_flags=$static
+    if ! have_musl || ! fetch_libseccomp; then
+        # A slower start is all the difference.
+        echo "gabion is built with glibc: for musl it takes \`rustup target add $musl\` and libseccomp's source" >&2
+        return
+    fi
+    build_libseccomp
+    shipped=$musl
+    # Build scripts, which are for this machine, link the same library: it calls nothing that differs from libc to libc.
+    LIBSECCOMP_LIB_PATH=$libseccomp
+    # lld, as for $host: layout.ld is by its names.
+    lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
+    shipped_flags="$static -C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
+}
+
+have_musl() {
+    [[ ! -d $(rustc --print target-libdir --target "$musl") ]] || return 0
+    [[ $(type -t rustup) ]] && rustup -q target add "$musl"
+}
+
+# The source of the libseccomp that tests are linked with; where it goes, and what is made of it, in $libseccomp.
+fetch_libseccomp() {
+    local version=2.5.4 sum=d82902400405cf0068574ef3dc1fe5f5926207543ba1ae6f8e7a1576351dcbdb url
+    libseccomp=$target/libseccomp-$version-$musl
+    [[ ! -e $libseccomp/libseccomp.a ]] || return 0
+    need curl
+    mkdir -p "$libseccomp"
+    for url in "http://deb.debian.org/debian/pool/main/libs/libseccomp/libseccomp_$version.orig.tar.gz" \
+        "https://github.com/seccomp/libseccomp/releases/download/v$version/libseccomp-$version.tar.gz"; do
+        if curl -sSfL --retry 3 --max-time 120 -o "$libseccomp/source" "$url" &&
+            sha256sum --quiet -c - <<<"$sum  $libseccomp/source"; then return 0; fi
+    done
+    return 1
+}
+
+# libseccomp.a for musl.
+build_libseccomp() {
+    local multiarch
+    [[ ! -e $libseccomp/libseccomp.a ]] || return 0
+    need musl-tools make linux-libc-dev
+    say "libseccomp for musl"
+    tar -C "$libseccomp" --strip-components=1 -xf "$libseccomp/source"
+    multiarch=$(gcc -print-multiarch)
+    (
+        cd "$libseccomp"
+        # The kernel's headers are no libc's: after musl's own.
+        ./configure -q --host="$(uname -m)-linux-musl" --disable-shared --enable-static --disable-python CC=musl-gcc \
+            CFLAGS="-O2 -fPIC -idirafter /usr/include -idirafter /usr/include/$multiarch"
+        make -s -C include
+        make -s -C src libseccomp.la
+    ) >"$libseccomp/log" 2>&1 || die "libseccomp for musl does not build: $libseccomp/log"
+    mv "$libseccomp/src/.libs/libseccomp.a" "$libseccomp/libseccomp.a"
 }
 
 # The static probe program of the integration tests, in $probe.

@@ -15,9 +15,6 @@ use crate::init::Setup;
 use crate::init::target::{self, Point};
 use crate::sys::{self, Reach};
 
-/// linux/magic.h
-const DEVPTS_SUPER_MAGIC: libc::c_long = 0x1cd1;
-
 /// Whether the terminal is also bound to /dev/console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
@@ -77,7 +74,7 @@ fn is_terminal_master(master: &OwnedFd) -> Result<()> {
     let stat = nix::sys::stat::fstat(master.as_raw_fd()).map_err(failed("look at /dev/pts/ptmx"))?;
     let fs = nix::sys::statfs::fstatfs(master).map_err(failed("look at /dev/pts"))?;
     let is_ptmx = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(5, 2);
-    if is_ptmx && fs.filesystem_type().0 == DEVPTS_SUPER_MAGIC {
+    if is_ptmx && fs.filesystem_type() == nix::sys::statfs::DEVPTS_SUPER_MAGIC {
         return Ok(());
     }
     Err(Error::failed(

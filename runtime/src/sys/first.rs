@@ -14,7 +14,6 @@ use super::{AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, MountAttr};
 const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const OPEN_TREE_CLONE: usize = 1;
 const CLOEXEC: usize = 0o2_000_000;
-const ST_RDONLY: i64 = 1;
 
 /// The entry point of the binary (`build.rs`): looks at the arguments on the stack, then goes on to libc's own as if it had been
 /// called by the kernel.
@@ -113,7 +112,8 @@ fn clone_of(exe: usize) -> isize {
     }
     // SAFETY: the kernel filled it.
     let stat = unsafe { stat.assume_init_ref() };
-    if stat.f_flags & ST_RDONLY != 0 {
+    // ST_RDONLY; the field's type is another one in each libc.
+    if stat.f_flags & 1 != 0 {
         return -1;
     }
     let how = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH as usize;
