@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
 
-use crate::container::cgroup::{Cgroup, CgroupRecord};
+use crate::container::cgroup::Cgroup;
 use crate::container::options::{Force, Settings};
 use crate::container::state::{self, Init, Record, StateDir, Status};
 use crate::container::{hooks, kill, query};
@@ -49,20 +49,26 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Del
         }
         (other, _) => other?,
     };
+    let brief = match dir.brief() {
+        Err(damage) if force == Force::Refuse && !never_written(&damage) => return Err(with_remedy(damage)),
+        other => other,
+    };
     if force == Force::Refuse {
         has_ended(&dir, id).map_err(with_remedy)?;
     }
-    match dir.record() {
+    // Hooks get to see what is about to be removed.
+    match brief.and_then(|brief| brief.poststop.then(|| dir.record()).transpose()) {
         Ok(record) => {
             clear(&dir)?;
-            poststop(record);
+            record.into_iter().for_each(poststop);
             Ok(Deleted::Whole)
         }
-        Err(damage) if force == Force::Kill && !never_written(&damage) => {
+        Err(damage) if never_written(&damage) => clear(&dir).map_err(with_remedy).map(|()| Deleted::Whole),
+        Err(damage) if force == Force::Kill => {
             let left = salvage(&dir)?;
             Ok(Deleted::Unread { damage, left })
         }
-        Err(_) => clear(&dir).map_err(with_remedy).map(|()| Deleted::Whole),
+        Err(damage) => Err(with_remedy(damage)),
     }
 }
 
@@ -97,7 +103,7 @@ fn never_written(error: &Error) -> bool {
 fn salvage(dir: &StateDir) -> Result<Left> {
     let left = match dir.traces() {
         Ok(Some((init, cgroup))) => {
-            end(dir, init, Some(&cgroup))?;
+            end(dir, init)?;
             Cgroup::open(&cgroup).remove()?;
             Left::Nothing
         }
@@ -120,17 +126,16 @@ pub fn clear(dir: &StateDir) -> Result<()> {
 /// Ends every process and removes the cgroup; the state stays.
 pub fn empty(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
-        end(dir, init, None)?;
+        end(dir, init)?;
     }
-    match dir.record() {
-        Ok(record) => Cgroup::open(&record.cgroup).remove(),
+    match dir.cgroup() {
+        Ok(cgroup) => Cgroup::open(&cgroup).remove(),
         Err(error) if never_written(&error) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// `cgroup` where it is known already: most often nobody has to look.
-fn end(dir: &StateDir, init: Init, cgroup: Option<&CgroupRecord>) -> Result<()> {
+fn end(dir: &StateDir, init: Init) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     match kill::one(init, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning { .. }) => {}
@@ -142,9 +147,9 @@ fn end(dir: &StateDir, init: Init, cgroup: Option<&CgroupRecord>) -> Result<()> 
         // A frozen process dies when it is thawed (v1 freezer). Most are gone before this is worth a look.
         if pause > Duration::from_millis(2) && !looked {
             looked = true;
-            let cgroup = cgroup.map_or_else(|| dir.record().map(|r| &r.cgroup), Ok)?;
-            if query::frozen(cgroup)? {
-                Cgroup::open(cgroup).thaw()?;
+            let cgroup = dir.cgroup()?;
+            if query::frozen(&cgroup)? {
+                Cgroup::open(&cgroup).thaw()?;
             }
         }
         if Instant::now() > deadline {

@@ -31,7 +31,7 @@ pub fn status(dir: &StateDir) -> Result<Status> {
         return Ok(Status::Creating);
     }
     // Before «created»: one that waits for `start` can be frozen, too, and would not hear it.
-    if frozen(&dir.record()?.cgroup)? {
+    if frozen(dir.cgroup()?.as_ref())? {
         return Ok(Status::Paused);
     }
     Ok(if waits { Status::Created } else { Status::Running })

@@ -34,23 +34,25 @@ pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
     }
     release(dir)?;
     dir.started()?;
-    let record = dir.record()?;
-    if let Some(init) = dir.init()? {
-        label::took_effect(&record.hardened, init.pid).inspect_err(|_| end(init, "that runs under another label"))?;
+    let brief = dir.brief()?;
+    if let (Some(plan), Some(init)) = (&brief.lsm, dir.init()?) {
+        label::took_effect(plan, init.pid).inspect_err(|_| end(init, "that runs under another label"))?;
     }
-    let Some(list) = record
+    if brief.poststart { poststart(dir) } else { Ok(()) }
+}
+
+fn poststart(dir: &StateDir) -> Result<()> {
+    let record = dir.record()?;
+    let list = record
         .hardened
         .spec()
         .hooks()
         .as_ref()
-        .and_then(|h| h.poststart().as_ref())
-    else {
-        return Ok(());
-    };
+        .and_then(|h| h.poststart().as_ref());
     let init = dir.init()?;
     let pid = init.map(|init| init.pid);
     let ran = hooks::run(
-        Some(list),
+        list,
         Some(&hooks::state_for(record, ContainerStatus::Running, pid)),
         pid,
     );

@@ -4,6 +4,7 @@
 //! clean up by. The first process's pid follows in its own small file, with the cgroup once more: either file is enough to clear
 //! up by. Status is never stored: it is read off the kernel.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
 
+use crate::container::cgroup::CgroupRecord;
 use crate::error::{Error, Result, Step};
 use crate::faults;
 use crate::request::ContainerId;
@@ -24,7 +27,8 @@ mod record;
 mod root;
 
 pub use init::Init;
-pub use record::{Record, Status};
+use record::BriefFile;
+pub use record::{Brief, Record, Status};
 pub use root::ids;
 use root::{check_owner, lock, make_root, open_dir};
 
@@ -51,6 +55,8 @@ pub struct StateDir {
     pub dir: File,
     /// What was read of `state.json`, or written there: a command goes by one record from its beginning to its end.
     record: OnceCell<Record>,
+    /// What was read of the pid file, once there was one: nobody writes it a second time.
+    pid: OnceCell<(Init, String)>,
 }
 
 /// Held while a container is being made: its absence tells a dead creator from a slow one.
@@ -71,6 +77,7 @@ impl StateDir {
             path,
             dir,
             record: OnceCell::new(),
+            pid: OnceCell::new(),
         }
     }
 
@@ -143,20 +150,42 @@ impl StateDir {
         self.record = OnceCell::from(record);
     }
 
+    /// What `start` and `delete` need of it.
+    pub fn brief(&self) -> Result<Brief> {
+        if let Some(record) = self.record.get() {
+            return Ok(record.into());
+        }
+        let file: BriefFile = self.read_state(|file: &BriefFile| (file.version, &file.id))?;
+        Ok(file.into())
+    }
+
+    /// Where its processes are: by what is read already, else by the smaller file that says so.
+    pub fn cgroup(&self) -> Result<Cow<'_, CgroupRecord>> {
+        if self.record.get().is_none()
+            && let Ok(Some((_, cgroup))) = self.traces()
+        {
+            return Ok(Cow::Owned(cgroup));
+        }
+        self.record().map(|record| Cow::Borrowed(&record.cgroup))
+    }
+
     fn read_record(&self) -> Result<Record> {
+        self.read_state(|record: &Record| (record.version, &record.id))
+    }
+
+    /// `head` gives the format's number and whose state it is.
+    fn read_state<T: DeserializeOwned>(&self, head: impl Fn(&T) -> (u32, &ContainerId)) -> Result<T> {
         let text = self.read_file(STATE)?;
-        let record: Record = serde_json::from_slice(&text).map_err(|e| self.damaged(STATE, e.to_string()))?;
-        if record.version != VERSION {
-            let why = format!(
-                "written by another version of gabion (format {}, ours is {VERSION})",
-                record.version
-            );
+        let state: T = serde_json::from_slice(&text).map_err(|e| self.damaged(STATE, e.to_string()))?;
+        let (version, id) = head(&state);
+        if version != VERSION {
+            let why = format!("written by another version of gabion (format {version}, ours is {VERSION})");
             return Err(self.damaged(STATE, why));
         }
-        if !self.is_of(record.id.as_str()) {
-            return Err(self.damaged(STATE, format!("it is of another container, {}", record.id)));
+        if !self.is_of(id.as_str()) {
+            return Err(self.damaged(STATE, format!("it is of another container, {id}")));
         }
-        Ok(record)
+        Ok(state)
     }
 
     /// Whether somebody is making this container right now.

@@ -98,13 +98,17 @@ impl Control for Lsm {
     }
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
-        let plan = &hardened.plan.lsm;
-        [plan.apparmor.as_deref(), plan.selinux.as_deref()]
-            .into_iter()
-            .flatten()
-            .map(|expected| labelled(expected, seen))
-            .collect()
+        labels(&hardened.plan.lsm, seen)
     }
+}
+
+/// Whether the process that was seen runs under the labels of this plan, or will from execve on.
+pub fn labels(plan: &LsmPlan, seen: &Observed) -> Vec<Fact> {
+    [plan.apparmor.as_deref(), plan.selinux.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(|expected| labelled(expected, seen))
+        .collect()
 }
 
 /// Before execve only attr/exec shows the label; after it, attr/current does (attest reads no `label_on_exec`).

@@ -2,12 +2,11 @@
 
 use nix::errno::Errno;
 
-use crate::control::lsm::Lsm;
-use crate::control::{Control, ControlId};
+use crate::control::{ControlId, lsm};
 use crate::error::{Error, Result, Step};
 use crate::executor::verify;
 use crate::faults;
-use crate::hardened::Hardened;
+use crate::hardened::LsmPlan;
 use crate::init::{Proc, Setup};
 use crate::observed::Observed;
 
@@ -35,10 +34,9 @@ pub fn on_exec(setup: &Setup<'_>) -> Result<()> {
 }
 
 /// After execve: the label that was decided is the one the process runs under. Before it only attr/exec could be seen. The
-/// caller ends the process where this fails.
-pub fn took_effect(hardened: &Hardened, pid: i32) -> Result<()> {
-    let plan = &hardened.plan().lsm;
-    if !hardened.enforces(ControlId::Lsm) || (plan.apparmor.is_none() && plan.selinux.is_none()) {
+/// caller ends the process where this fails. `plan` is of a container in which the control is in force.
+pub fn took_effect(plan: &LsmPlan, pid: i32) -> Result<()> {
+    if plan.apparmor.is_none() && plan.selinux.is_none() {
         return Ok(());
     }
     let label = match Proc::open()?.read(&format!("{pid}/attr/current")) {
@@ -51,7 +49,7 @@ pub fn took_effect(hardened: &Hardened, pid: i32) -> Result<()> {
         label: Some(label),
         ..Observed::default()
     };
-    verify::all_hold(Lsm.facts(hardened, &seen))
+    verify::all_hold(lsm::labels(plan, &seen))
 }
 
 fn wanted_apparmor<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {

@@ -17,7 +17,7 @@ impl StateDir {
 
     /// The first process, if one was made.
     pub fn init(&self) -> Result<Option<Init>> {
-        Ok(self.pid_file()?.map(|(init, _)| init))
+        Ok(self.pid_file()?.map(|(init, _)| *init))
     }
 
     /// What of a container can be found without `state.json`: None where no process was made.
@@ -25,14 +25,17 @@ impl StateDir {
         let Some((init, rest)) = self.pid_file()? else {
             return Ok(None);
         };
-        let cgroup: CgroupRecord = serde_json::from_str(&rest).map_err(|e| self.damaged(PID, e.to_string()))?;
+        let cgroup: CgroupRecord = serde_json::from_str(rest).map_err(|e| self.damaged(PID, e.to_string()))?;
         if !self.is_of(&cgroup.name) {
             return Err(self.damaged(PID, format!("it is of another container, {}", cgroup.name)));
         }
-        Ok(Some((init, cgroup)))
+        Ok(Some((*init, cgroup)))
     }
 
-    fn pid_file(&self) -> Result<Option<(Init, String)>> {
+    fn pid_file(&self) -> Result<Option<&(Init, String)>> {
+        if let Some(read) = self.pid.get() {
+            return Ok(Some(read));
+        }
         let text = match self.read_file(PID) {
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -47,8 +50,8 @@ impl StateDir {
             };
             Some((init, rest.to_owned()))
         };
-        let why = "not a pid and a start time";
-        parsed().map(Some).ok_or_else(|| self.damaged(PID, why.to_owned()))
+        let read = parsed().ok_or_else(|| self.damaged(PID, "not a pid and a start time".to_owned()))?;
+        Ok(Some(self.pid.get_or_init(|| read)))
     }
 
     /// A copy of a directory under another name would end the container that it was copied from.

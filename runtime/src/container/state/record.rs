@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use std::collections::BTreeSet;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use crate::container::cgroup::CgroupRecord;
-use crate::hardened::Hardened;
+use crate::control::ControlId;
+use crate::hardened::{Hardened, LsmPlan};
 use crate::host::OwnUserNs;
 use crate::request::ContainerId;
 
@@ -56,6 +60,76 @@ impl Record {
         Self {
             hardened,
             ..self.clone()
+        }
+    }
+}
+
+/// What `start` and `delete` need of `state.json`. To read the whole of it is a fifth of what either does.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// The labels of the workload; None where that control is not in force.
+    pub lsm: Option<LsmPlan>,
+    /// Whether it has hooks of these kinds, which get to see the rest.
+    pub poststart: bool,
+    pub poststop: bool,
+}
+
+impl From<&Record> for Brief {
+    fn from(record: &Record) -> Self {
+        let hardened = &record.hardened;
+        let hooks = hardened.spec().hooks().as_ref();
+        let any = |list: Option<&Vec<_>>| list.is_some_and(|list| !list.is_empty());
+        Self {
+            lsm: hardened.enforces(ControlId::Lsm).then(|| hardened.plan().lsm.clone()),
+            poststart: any(hooks.and_then(|h| h.poststart().as_ref())),
+            poststop: any(hooks.and_then(|h| h.poststop().as_ref())),
+        }
+    }
+}
+
+/// The same as it stands in `state.json`: what is not named here is passed over.
+#[derive(Deserialize)]
+pub(super) struct BriefFile {
+    pub(super) version: u32,
+    pub(super) id: ContainerId,
+    hardened: BriefHardened,
+}
+
+#[derive(Deserialize)]
+struct BriefHardened {
+    spec: BriefSpec,
+    plan: BriefPlan,
+}
+
+#[derive(Deserialize)]
+struct BriefSpec {
+    #[serde(default)]
+    hooks: Option<BriefHooks>,
+}
+
+#[derive(Default, Deserialize)]
+struct BriefHooks {
+    #[serde(default)]
+    poststart: Option<Vec<IgnoredAny>>,
+    #[serde(default)]
+    poststop: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct BriefPlan {
+    enforced: BTreeSet<ControlId>,
+    lsm: LsmPlan,
+}
+
+impl From<BriefFile> for Brief {
+    fn from(file: BriefFile) -> Self {
+        let BriefHardened { spec, plan } = file.hardened;
+        let hooks = spec.hooks.unwrap_or_default();
+        let any = |list: Option<Vec<IgnoredAny>>| list.is_some_and(|list| !list.is_empty());
+        Self {
+            lsm: plan.enforced.contains(&ControlId::Lsm).then_some(plan.lsm),
+            poststart: any(hooks.poststart),
+            poststop: any(hooks.poststop),
         }
     }
 }
