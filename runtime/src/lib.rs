@@ -20,6 +20,7 @@ pub mod harden;
 pub mod hardened;
 pub mod host;
 pub mod init;
+pub mod json;
 pub mod netlink;
 pub mod observed;
 pub mod policy;

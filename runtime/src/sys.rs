@@ -8,6 +8,7 @@ mod filter;
 // Elsewhere `selfprotect::ensure` does all of it.
 #[cfg(target_arch = "x86_64")]
 mod first;
+mod heap;
 mod mount;
 mod process;
 mod terminal;
@@ -22,6 +23,7 @@ pub use file::{adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fse
 pub use filter::{
     Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,
 };
+pub use heap::Heap;
 pub use mount::*;
 pub use process::{
     Cloned, NodeMask, SchedAttr, clone3, default_signals, execveat, exit_now, ioprio_set, new_session_keyring,

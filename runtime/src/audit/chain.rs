@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::place::{self, Trouble, trouble};
 use super::record::{Event, Line, Subject, VERSION};
 use crate::digest::sha256_hex;
+use crate::json;
 use crate::time::rfc3339_nanos;
 
 /// Above this the file is put aside.
@@ -223,7 +224,7 @@ fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, S
             event,
             subject,
         };
-        let bytes = serde_json::to_vec(&line).map_err(|e| e.to_string())?;
+        let bytes = json::to_vec(&line, 4096).map_err(|e| e.to_string())?;
         prev = sha256_hex(&bytes);
         text.extend_from_slice(&bytes);
         text.push(b'\n');

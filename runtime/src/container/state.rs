@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::container::cgroup::CgroupRecord;
 use crate::error::{Error, Result, Step};
 use crate::faults;
+use crate::json;
 use crate::request::ContainerId;
 
 mod files;
@@ -36,6 +37,8 @@ use root::{check_owner, lock, make_root, open_dir};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The format of `state.json`. Another number is not read.
 const VERSION: u32 = 1;
+/// About what it is with an engine's seccomp profile in it.
+const USUAL: usize = 32 << 10;
 const STATE: &str = "state.json";
 const PID: &str = "pid";
 /// The largest file that is read. A config.json has at most 8 MiB, and the state has it once.
@@ -132,7 +135,7 @@ impl StateDir {
 
     /// Writes `state.json`.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record).map_err(|e| self.damaged(STATE, e.to_string()))?;
+        let text = json::to_vec(record, USUAL).map_err(|e| self.damaged(STATE, e.to_string()))?;
         self.write_file(STATE, &text)
     }
 

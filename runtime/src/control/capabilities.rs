@@ -5,6 +5,7 @@
 //! by name.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use oci_spec::runtime::{Capabilities as CapSet, Capability, LinuxCapabilities};
 
@@ -247,19 +248,34 @@ fn names(set: &HashSet<Capability>) -> String {
     }
 }
 
-/// The bit of a capability in the kernel's masks (linux/capability.h), by way of the `caps` crate's numbering.
+/// The kernel's capabilities by number, with their names (linux/capability.h), by way of the `caps` crate.
+static KNOWN: LazyLock<Vec<(u8, String)>> = LazyLock::new(|| {
+    let mut known: Vec<(u8, String)> = caps::all().into_iter().map(|c| (c.index(), c.to_string())).collect();
+    known.sort();
+    known
+});
+
+/// The kernel's bit of each capability that a spec can name, by its place in oci-spec's enum.
+static BITS: LazyLock<[u64; 64]> = LazyLock::new(|| {
+    let mut bits = [0; 64];
+    for (index, name) in KNOWN.iter() {
+        if let Some(bit) = parse(name).and_then(|cap| bits.get_mut(cap as usize)) {
+            *bit = 1 << index;
+        }
+    }
+    bits
+});
+
+/// The bit of a capability in the kernel's masks; none for one that it does not know.
 pub fn bit(cap: Capability) -> u64 {
-    use std::str::FromStr;
-    caps::Capability::from_str(&format!("CAP_{cap}")).map_or(0, |c| 1_u64 << c.index())
+    BITS.get(cap as usize).copied().unwrap_or(0)
 }
 
 /// A kernel's mask by name; bits that have none as a number.
 pub fn shown(mask: u64) -> String {
-    let mut known: Vec<(u8, String)> = caps::all().into_iter().map(|c| (c.index(), c.to_string())).collect();
-    known.sort();
     let mut left = mask;
     let mut names = Vec::new();
-    for (index, name) in known.iter().filter(|(index, _)| mask & (1 << index) != 0) {
+    for (index, name) in KNOWN.iter().filter(|(index, _)| mask & (1 << index) != 0) {
         left &= !(1 << index);
         names.push(name.trim_start_matches("CAP_").to_owned());
     }

@@ -166,7 +166,7 @@ fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
     writable.extend(draft.plan.holes.iter().map(|h| h.target.clone()));
     // Nodes that policy lets in beside the usual ones (`devices` has judged them).
     let devices = draft.spec.linux().as_ref().and_then(|l| l.devices().as_ref());
-    writable.extend(devices.into_iter().flatten().map(|d| d.path().clone()));
+    writable.extend(devices.into_iter().flatten().map(|d| normalize(d.path())));
     let mut excepted = Vec::new();
     let data = || {
         mounts

@@ -4,6 +4,7 @@
 //! below it, and further down only where something writable lies below.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use landlock::{
@@ -193,10 +194,10 @@ impl Rules<'_> {
 
     /// Where a path lies with regard to what is writable.
     fn place(&self, path: &Path) -> Place {
-        if self.plan.writable.iter().any(|w| path.starts_with(w)) {
+        if self.plan.writable.iter().any(|w| lies_in(path, w)) {
             return Place::Writable;
         }
-        if self.plan.writable.iter().any(|w| w.starts_with(path)) {
+        if self.plan.writable.iter().any(|w| lies_in(w, path)) {
             Place::Above
         } else {
             Place::Clear
@@ -245,6 +246,15 @@ impl Rules<'_> {
         }
         Ok(created)
     }
+}
+
+/// `Path::starts_with` for paths in normal form: that takes both apart each time, and here it is asked of every entry of the image's root.
+fn lies_in(path: &Path, directory: &Path) -> bool {
+    let directory = directory.as_os_str().as_bytes();
+    // The root's name ends in what separates others from what is in them.
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    let rest = path.as_os_str().as_bytes().strip_prefix(directory);
+    rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }
 
 enum Place {
@@ -332,5 +342,25 @@ fn mismatch(observed: String) -> Error {
         control: ControlId::Landlock,
         expected,
         observed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lies_in;
+    use std::path::Path;
+
+    #[test]
+    fn a_path_lies_in_itself_and_in_what_is_above_it() {
+        let paths = ["/", "/a", "/a/b", "/ab", "/a/b/c", "/b"].map(Path::new);
+        for path in paths {
+            for directory in paths {
+                assert_eq!(
+                    lies_in(path, directory),
+                    path.starts_with(directory),
+                    "{path:?} in {directory:?}"
+                );
+            }
+        }
     }
 }

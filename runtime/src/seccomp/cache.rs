@@ -20,6 +20,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{CacheFault, Compiled, Flags, Program, SeccompError, bpf, compile};
+use crate::json;
 use crate::sys::openat;
 
 /// Of a file's form and of what `compile` makes of a profile: to be raised when either changes.
@@ -27,6 +28,8 @@ const VERSION: &[u8; 8] = b"gabscmp2";
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 const HASH: usize = 32;
+/// About what a profile of an engine's is as JSON.
+const USUAL: usize = 16 << 10;
 /// Program, skipped names and head; larger is not ours.
 const MAX_FILE: usize = 2 * bpf::MAX_INSNS * bpf::INSN_SIZE;
 /// Entries kept; a node has a handful of profiles.
@@ -129,7 +132,7 @@ fn key(profile: &LinuxSeccomp) -> Result<Key, SeccompError> {
         errno,
     };
     let version = libseccomp::ScmpVersion::current().map_err(|_| library(None))?;
-    let json = serde_json::to_vec(&content).map_err(|_| library(None))?;
+    let json = json::to_vec(&content, USUAL).map_err(|_| library(None))?;
     let head = format!(
         "{} {}.{}.{} ",
         std::env::consts::ARCH,
