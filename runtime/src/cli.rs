@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::container::{CgroupDriver, Diagnostics, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Step};
 use crate::host::OwnUserNs;
 use crate::host::collect;
 use crate::policy::load::{self, Loaded};
@@ -165,6 +165,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(not(target_arch = "x86_64"))]
     protect_early(&args);
+    // Whoever ignores it has us ignore it, too: then the kernel reaps our children, and what we wait for never comes.
+    if let Err(errno) = crate::sys::default_signal(libc::SIGCHLD) {
+        log::report(
+            &Error::step(Step::Clone, "reset SIGCHLD", errno),
+            &log::Target::guess(&args),
+        );
+        return 1;
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -26,9 +26,9 @@ pub use filter::{
 pub use heap::Heap;
 pub use mount::*;
 pub use process::{
-    Cloned, NodeMask, SchedAttr, clone3, default_signals, execveat, exit_now, ioprio_set, new_session_keyring,
-    pidfd_open, pidfd_send_signal, prctl, prctl_ambient_clear, random, sched_setattr, session_keyring,
-    session_keyring_label, set_mempolicy,
+    Cloned, NodeMask, SchedAttr, clone3, default_signal, default_signals, execveat, exit_now, ioprio_set,
+    new_session_keyring, pidfd_open, pidfd_send_signal, prctl, prctl_ambient_clear, random, sched_setattr,
+    session_keyring, session_keyring_label, set_mempolicy,
 };
 pub use terminal::{pty_peer, pty_unlock, set_controlling_terminal, set_window_size, window_size};
 

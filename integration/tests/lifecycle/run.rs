@@ -135,3 +135,20 @@ fn the_log_of_a_success_is_empty() {
         .ok();
     assert_eq!(std::fs::read_to_string(&log).unwrap_or_default(), "");
 }
+
+/// execve(2) keeps what is ignored and what is blocked: a caller that shields itself would shield the workload.
+#[test]
+fn what_the_caller_ignores_and_blocks_the_workload_does_not() {
+    let container = script("run-signals", "exec cat /proc/self/status");
+    let plain = container.command(&["run", "--bundle", &container.path(), container.id()]);
+    let mut command = std::process::Command::new("env");
+    command
+        .args(["--ignore-signal", "--block-signal"])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let status = integration::command::run(command, &container.bundle.dir).ok().out;
+    for set in ["SigIgn", "SigBlk"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000\n")), "{status}");
+    }
+}
