@@ -59,7 +59,7 @@ pub enum IdsSeen {
 /// The state of one process, as far as controls look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// /proc/PID/status, key to value.
+    /// /proc/PID/status, key to value, of the keys that controls look at.
     pub status: BTreeMap<String, String>,
     pub mounts: Vec<MountPoint>,
     pub namespaces: BTreeMap<NsType, NsId>,

@@ -47,7 +47,10 @@ pub fn create(settings: &Settings, options: &CreateOptions, hardened: Hardened, 
         Some(process) => console_socket(options.console_socket.as_deref(), process)?,
         None => None,
     };
-    create_on(settings, options, hardened, &handles, console).map(|(pid, _)| pid)
+    let (pid, dir) = create_on(settings, options, hardened, &handles, console)?;
+    // The process ends now: to free the record piece by piece would take a hundredth of all it did.
+    std::mem::forget(dir);
+    Ok(pid)
 }
 
 /// The same, with the console's socket already connected.

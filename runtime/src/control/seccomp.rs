@@ -40,13 +40,13 @@ impl Control for Seccomp {
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         let path = "linux.seccomp";
-        let profile = draft.spec.linux().as_ref().and_then(|l| l.seccomp().clone());
+        let profile = draft.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let Some(profile) = profile else {
             draft.plan.seccomp = SeccompPlan::Default;
             findings.added(path, "gabion's default profile", "the spec has no profile");
             return;
         };
-        if allows_everything(&profile) {
+        if allows_everything(profile) {
             draft.plan.seccomp = SeccompPlan::Default;
             if let Some(linux) = draft.spec.linux_mut() {
                 linux.set_seccomp(None);
@@ -60,7 +60,7 @@ impl Control for Seccomp {
             return;
         }
         draft.plan.seccomp = SeccompPlan::ProfileAndFloor;
-        refuse_unanswered(&profile, cx, findings);
+        refuse_unanswered(profile, cx, findings);
         if passes(profile.default_action()) {
             findings.warned(
                 path,

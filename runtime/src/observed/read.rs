@@ -72,10 +72,12 @@ fn sysctl_names(hardened: &Hardened) -> Vec<String> {
     names
 }
 
-/// proc_pid_status(5): `Key:\tvalue`.
+/// proc_pid_status(5): `Key:\tvalue`, of the keys that any control looks at.
 pub fn parse_status(text: &str) -> BTreeMap<String, String> {
+    const LOOKED_AT: [&str; 6] = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp"];
     text.lines()
         .filter_map(|line| line.split_once(':'))
+        .filter(|(key, _)| LOOKED_AT.iter().any(|begin| key.starts_with(begin)))
         .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
         .collect()
 }
@@ -267,6 +269,9 @@ mod tests {
         let core =
             parse_limit("Max core file size        0                    unlimited            bytes     ").unwrap();
         assert_eq!(core.1, (Some(0), None));
-        assert_eq!(parse_status("CapEff:\t0000\nName:\ta:b\n").get("Name").unwrap(), "a:b");
+        assert_eq!(
+            parse_status("Name:\ta:b\nCapEff:\t00:00\n").get("CapEff").unwrap(),
+            "00:00"
+        );
     }
 }
