@@ -9,7 +9,9 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::control::ControlId;
 use crate::error::{Error, Result, Step};
@@ -70,6 +72,7 @@ impl Workload {
 
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
     pub fn exec(self, setup: &Setup<'_>, status: Option<OwnedFd>) -> Result<std::convert::Infallible> {
+        let status = status.map(|status| closed_first(status, self.probe.as_ref()));
         let result = self.exec_inner(setup);
         let Some(status) = status else { return result };
         let Err(error) = result;
@@ -148,6 +151,16 @@ impl Workload {
             },
         }
     }
+}
+
+/// `status` behind `mount`. To close a mount that is attached nowhere takes the kernel a grace period of its RCU; execve closes the
+/// highest descriptor first, and whoever waits for the end of `status` need not wait for that, too. Where there is no room it stays.
+fn closed_first(status: OwnedFd, mount: Option<&OwnedFd>) -> OwnedFd {
+    let Some(above) = mount.map(|mount| mount.as_raw_fd() + 1) else {
+        return status;
+    };
+    let moved = fcntl(status.as_raw_fd(), FcntlArg::F_DUPFD_CLOEXEC(above)).and_then(crate::sys::adopt);
+    moved.unwrap_or(status)
 }
 
 /// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
