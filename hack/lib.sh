@@ -47,6 +47,7 @@ need_for_building() {
 # gabion is shipped with musl: glibc's start asks the processor some forty times what it can do, each of which a virtual machine traps, and
 # takes 0.27 ms longer (docs/BUDGETS.md). The shim starts seldom and stays; glibc gives memory back better.
 # Leaves what to build for and with in $shipped and $shipped_flags, and sets what cargo needs for it.
+# shellcheck disable=SC2034  # for those who source this
 need_for_shipping() {
     local lld
     need_for_building

@@ -11,8 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{Error, Result};
@@ -52,9 +51,7 @@ fn failed(doing: &'static str, errno: Errno) -> Error {
 }
 
 fn open_self() -> Result<OwnedFd> {
-    let fd = open("/proc/self/exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| failed("open our own binary", e))?;
-    sys::adopt(fd).map_err(|e| failed("open our own binary", e))
+    sys::open_path("/proc/self/exe", OFlag::empty()).map_err(|e| failed("open our own binary", e))
 }
 
 fn clone_read_only(exe: &OwnedFd) -> nix::Result<OwnedFd> {

@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::Result;
 use nix::errno::Errno;
 
-pub use file::{adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fsetxattr, openat, openat2};
+pub use file::{adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fsetxattr, open_path, openat, openat2};
 pub use filter::{
     Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,
 };

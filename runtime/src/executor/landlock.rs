@@ -62,7 +62,7 @@ pub fn build(setup: &Setup<'_>) -> Result<Option<Ruleset>> {
         count: 0,
     };
     let root = Path::new("/");
-    let open = open_following(root).map_err(|e| Error::step(Step::Landlock, "open the root", e))?;
+    let open = sys::open_path(root, OFlag::empty()).map_err(|e| Error::step(Step::Landlock, "open the root", e))?;
     rules.add(open.as_fd(), Kind::Directory, AccessFs::ReadFile | AccessFs::ReadDir)?;
     rules.writable()?;
     rules.executable(&open, root)?;
@@ -142,7 +142,7 @@ impl Rules<'_> {
     }
 
     fn add_path(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<()> {
-        match open_following(path) {
+        match sys::open_path(path, OFlag::empty()) {
             Ok(fd) => self.add(fd.as_fd(), Kind::of(&fd)?, access),
             // Not every container has every one (a spec without /dev/mqueue): nothing there, nothing to allow.
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
@@ -293,10 +293,6 @@ impl Kind {
             _ => Self::Other,
         })
     }
-}
-
-fn open_following(path: &Path) -> nix::Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).and_then(sys::adopt)
 }
 
 /// Puts the ruleset in force and tries a path that it must deny.

@@ -1,24 +1,26 @@
 //! Files that a spec names: bind sources, devices, hooks. Opened or looked at once, told by descriptor.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata, OpenOptions, read_link};
+use std::fs::{File, Metadata, read_link};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::{Hook, Mount};
 
 use super::{FileKind, HookFile, Source, SourceFs, SourcePath};
 use crate::request::Request;
+use crate::sys;
 
 /// Descriptors by what they were opened for.
 pub(super) type Opened<K> = BTreeMap<K, OwnedFd>;
 
 /// O_PATH, following symlinks: the file itself is not touched, a device or FIFO does not notice.
 pub(super) fn open_path(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
+    Ok(sys::open_path(path, OFlag::empty())?.into())
 }
 
 pub(super) fn errno(error: &io::Error) -> i32 {

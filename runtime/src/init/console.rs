@@ -90,9 +90,7 @@ fn own(setup: &Setup<'_>, peer: &OwnedFd) -> Result<()> {
 }
 
 fn bind_console(peer: &OwnedFd) -> Result<()> {
-    let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .and_then(sys::adopt)
-        .map_err(failed("open /"))?;
+    let root = sys::open_path("/", OFlag::empty()).map_err(failed("open /"))?;
     let place = target::open(Step::Console, root.as_fd(), Path::new("/dev/console"), Point::File)?;
     let tree = sys::open_tree_clone(peer.as_fd(), Reach::One).map_err(failed("clone the terminal's mount"))?;
     sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind the terminal to /dev/console"))

@@ -21,15 +21,8 @@ pub struct Proc {
 
 impl Proc {
     pub fn open() -> Result<Self> {
-        let flags = libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_PATH;
-        let path = c"/proc";
-        let dir = nix::fcntl::open(
-            path,
-            nix::fcntl::OFlag::from_bits_retain(flags),
-            nix::sys::stat::Mode::empty(),
-        )
-        .and_then(sys::adopt)
-        .map_err(|e| Error::step(Step::Clone, "open /proc", e))?;
+        let dir = sys::open_path("/proc", nix::fcntl::OFlag::O_DIRECTORY)
+            .map_err(|e| Error::step(Step::Clone, "open /proc", e))?;
         let kind = nix::sys::statfs::fstatfs(&dir).map_err(|e| Error::step(Step::Clone, "look at /proc", e))?;
         // Something mounted over it would show us what it likes.
         if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {

@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
 use super::{ContainerId, Leave, MAX_CONFIG, Request};
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
 const MAX_DEPTH: u32 = 64;
@@ -82,14 +85,11 @@ pub fn read_any(path: &Path) -> Result<Vec<u8>> {
 pub fn open_rootfs(request: &Request) -> Result<OwnedFd> {
     let path = request.rootfs().unwrap_or_default();
     let say = bad(&path);
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(&path)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => bad(&path)("the root file system of root.path is missing".to_owned()),
-            _ => Error::file("open the root file system", &path)(error),
-        })?;
+    let opened = sys::open_path(&path, OFlag::O_NOFOLLOW).map_err(|errno| match errno {
+        Errno::ENOENT => bad(&path)("the root file system of root.path is missing".to_owned()),
+        _ => Error::file("open the root file system", &path)(errno.into()),
+    })?;
+    let file = File::from(opened);
     let seen = file
         .metadata()
         .map_err(Error::file("look at the root file system", &path))?;

@@ -88,6 +88,15 @@ pub fn fgetxattr(fd: &impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize
     Errno::result(length).map(isize::cast_unsigned)
 }
 
+/// What lies at a path, without touching it (open(2) O_PATH, and with `more`). Not by std's `custom_flags`: it keeps the access mode to
+/// itself, and musl counts O_PATH's bit as one of that.
+///
+/// # Errors
+/// The call's own.
+pub fn open_path<P: NixPath + ?Sized>(path: &P, more: OFlag) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC | more, Mode::empty()).and_then(adopt)
+}
+
 /// openat(2) with an owner for what it opens, which nix 0.29 does not give.
 ///
 /// # Errors

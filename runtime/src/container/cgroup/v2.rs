@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
@@ -13,6 +13,7 @@ use super::limits::rdma_lines;
 use super::members::place_of;
 use super::{put, relative};
 use crate::error::{Error, Result, Step};
+use crate::sys;
 
 /// How long a freeze may take: the kernel stops each process at its next way out of the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,10 +73,9 @@ impl Directory {
 
     /// The directory itself, as clone3(2) wants it.
     pub(super) fn open(&self) -> Result<OwnedFd> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let path = self.path();
-        let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path);
-        opened.map(OwnedFd::from).map_err(Error::file("open", path))
+        let opened = sys::open_path(&path, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
+        opened.map_err(|errno| Error::file("open", path)(errno.into()))
     }
 
     pub(super) fn join(&self, pid: Pid) -> Result<()> {
