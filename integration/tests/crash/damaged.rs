@@ -78,6 +78,22 @@ fn a_damaged_state_does_not_stop_delete_force() {
     }
 }
 
+/// What comes after a start stands in the state: without it nothing starts.
+#[test]
+fn a_damaged_state_starts_nothing() {
+    let container = container("damaged-start");
+    container.create().ok();
+    let pid = fs::read_to_string(directory(&container).join("pid")).unwrap();
+    let pid = pid.split(' ').next().unwrap().to_owned();
+    fs::write(directory(&container).join("state.json"), "{").unwrap();
+    let done = container.start().fails_with(1);
+    assert!(done.err.contains("state.json"), "{done}");
+    let program = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(program.contains("create"), "it runs {program:?}");
+    container.op(&["delete", "--force", container.id()]).ok();
+    container.nothing_left();
+}
+
 /// A frozen process dies when it is thawed (v1).
 #[test]
 fn what_is_paused_goes_without_its_state() {

@@ -32,9 +32,10 @@ pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
             wanted: "created",
         });
     }
+    // Before anything runs: what cannot be read cannot be looked at afterwards.
+    let brief = dir.brief()?;
     release(dir)?;
     dir.started()?;
-    let brief = dir.brief()?;
     if let (Some(plan), Some(init)) = (&brief.lsm, dir.init()?) {
         label::took_effect(plan, init.pid).inspect_err(|_| end(init, "that runs under another label"))?;
     }

@@ -75,3 +75,59 @@ unsafe impl GlobalAlloc for Heap {
         self.with(|heap| unsafe { heap.realloc(piece, layout.size(), layout.align(), size) })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::alloc::{GlobalAlloc, Layout};
+
+    use super::Heap;
+
+    static HEAP: Heap = Heap::new();
+
+    /// Writes `size` bytes of `mark`.
+    fn fill(piece: *mut u8, size: usize, mark: u8) {
+        assert!(!piece.is_null());
+        // SAFETY: the piece was made with at least this size and is this thread's.
+        unsafe { piece.write_bytes(mark, size) };
+    }
+
+    fn holds(piece: *const u8, size: usize, mark: u8) -> bool {
+        // SAFETY: as above; `fill` wrote all of it.
+        let bytes = unsafe { std::slice::from_raw_parts(piece, size) };
+        bytes.iter().all(|byte| *byte == mark)
+    }
+
+    /// Pieces of several threads do not overlap, keep what is in them when they grow, and have the alignment that was asked for. Without
+    /// the lock dlmalloc's lists break.
+    #[test]
+    fn pieces_stay_their_owners() {
+        let work = |mark: u8| {
+            for round in 0..2000_usize {
+                let layouts =
+                    [16, 100, 5000, 70_000].map(|size| Layout::from_size_align(size + round % 7, 64).unwrap());
+                let pieces = layouts.map(|layout| {
+                    // SAFETY: the size is not null.
+                    let piece = unsafe { HEAP.alloc(layout) };
+                    assert_eq!(piece.addr() % 64, 0);
+                    fill(piece, layout.size(), mark);
+                    piece
+                });
+                for (piece, layout) in pieces.into_iter().zip(layouts) {
+                    let larger = layout.size() * 2;
+                    // SAFETY: made above with this layout, and not freed.
+                    let grown = unsafe { HEAP.realloc(piece, layout, larger) };
+                    assert!(holds(grown, layout.size(), mark));
+                    let layout = Layout::from_size_align(larger, 64).unwrap();
+                    // SAFETY: it has this layout since it grew; nobody uses it from here on.
+                    unsafe { HEAP.dealloc(grown, layout) };
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for mark in 1..=4 {
+                scope.spawn(move || work(mark));
+            }
+        });
+    }
+}
