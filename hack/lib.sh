@@ -63,7 +63,7 @@ need_for_shipping() {
     LIBSECCOMP_LIB_PATH=$libseccomp
     # lld, as for $host: layout.ld is by its names.
     lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
-    shipped_flags="$static -C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
+    [[ ! -d $lld ]] || shipped_flags="$static -C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
 }
 
 have_musl() {
