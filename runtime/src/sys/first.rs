@@ -1,7 +1,7 @@
 //! The binary's first instructions, before libc has set itself up.
 //!
 //! create, run and exec run again from a read-only clone of our binary's mount (`selfprotect`). Done from `main`, libc and std would be set up
-//! twice: relocations, which copy sixty pages, and some thirty `cpuid`, each of which a virtual machine traps. So it is done here, and what cannot be
+//! twice: relocations, which copy thirty pages, and with glibc some forty `cpuid`, each of which a virtual machine traps. So it is done here, and what cannot be
 //! done here is left to `selfprotect::ensure`, which looks at what holds in any case.
 //!
 //! Nothing may be called from here that libc or a relocation must have prepared: system calls are made by instruction, memory is
