@@ -194,6 +194,10 @@ impl Hardened {
         }
         other
     }
+    /// The labels that the workload must have; None where that control is only observed.
+    pub fn labels(&self) -> Option<&LsmPlan> {
+        self.enforces(ControlId::Lsm).then_some(&self.plan.lsm)
+    }
     /// Whether this control is in force here.
     pub fn enforces(&self, control: ControlId) -> bool {
         self.plan.enforced.contains(&control)

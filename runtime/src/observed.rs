@@ -79,9 +79,16 @@ pub struct Observed {
     pub inherited_fds: BTreeMap<i32, String>,
 }
 
+/// How the keys of /proc/PID/status begin that `status` may be asked for: no others are kept.
+pub const STATUS_KEYS: [&str; 6] = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp"];
+
 impl Observed {
     /// A field of /proc/PID/status.
     pub fn status(&self, key: &str) -> Option<&str> {
+        debug_assert!(
+            STATUS_KEYS.iter().any(|begin| key.starts_with(begin)),
+            "{key} is not kept"
+        );
         self.status.get(key).map(String::as_str)
     }
 

@@ -137,10 +137,10 @@ fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: O
             Step::Execve,
             "the process ended before it ran its program",
         )),
-        None if record.hardened.enforces(ControlId::Lsm) => {
-            label::took_effect(&record.hardened.plan().lsm, pid.as_raw())
-        }
-        None => Ok(()),
+        None => match record.hardened.labels() {
+            Some(plan) => label::took_effect(plan, pid.as_raw()),
+            None => Ok(()),
+        },
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
     }

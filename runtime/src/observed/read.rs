@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Step};
 use crate::hardened::Hardened;
 use crate::host::{NsId, NsType};
 use crate::init::Proc;
-use crate::observed::{IdsSeen, Masked, MountPoint, Observed};
+use crate::observed::{IdsSeen, Masked, MountPoint, Observed, STATUS_KEYS};
 use crate::sys;
 
 fn failed(what: &str) -> impl Fn(Errno) -> Error {
@@ -74,10 +74,9 @@ fn sysctl_names(hardened: &Hardened) -> Vec<String> {
 
 /// proc_pid_status(5): `Key:\tvalue`, of the keys that any control looks at.
 pub fn parse_status(text: &str) -> BTreeMap<String, String> {
-    const LOOKED_AT: [&str; 6] = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp"];
     text.lines()
         .filter_map(|line| line.split_once(':'))
-        .filter(|(key, _)| LOOKED_AT.iter().any(|begin| key.starts_with(begin)))
+        .filter(|(key, _)| STATUS_KEYS.iter().any(|begin| key.starts_with(begin)))
         .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
         .collect()
 }

@@ -65,7 +65,7 @@ impl Record {
 }
 
 /// What `start` and `delete` need of `state.json`. To read the whole of it is a fifth of what either does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brief {
     /// The labels of the workload; None where that control is not in force.
     pub lsm: Option<LsmPlan>,
@@ -80,7 +80,7 @@ impl From<&Record> for Brief {
         let hooks = hardened.spec().hooks().as_ref();
         let any = |list: Option<&Vec<_>>| list.is_some_and(|list| !list.is_empty());
         Self {
-            lsm: hardened.enforces(ControlId::Lsm).then(|| hardened.plan().lsm.clone()),
+            lsm: hardened.labels().cloned(),
             poststart: any(hooks.and_then(|h| h.poststart().as_ref())),
             poststop: any(hooks.and_then(|h| h.poststop().as_ref())),
         }
@@ -152,6 +152,57 @@ impl Status {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Brief, BriefFile, Record};
+    use crate::control::lsm::Lsm;
+    use crate::testing::Case;
+
+    fn record(hooks: Value, label: Option<&str>, enforced: bool) -> Record {
+        let mut hardened = Case::new().with("/hooks", hooks).harden(&Lsm);
+        hardened.plan.lsm.selinux = label.map(str::to_owned);
+        if !enforced {
+            hardened.plan.enforced.clear();
+        }
+        let cgroup = json!({"path": "/a", "driver": "cgroupfs", "name": "web1"});
+        Record::new(
+            "web1".parse().unwrap(),
+            "/bundle".into(),
+            "/bundle/rootfs".into(),
+            String::new(),
+            crate::host::OwnUserNs::Initial,
+            serde_json::from_value(cgroup).unwrap(),
+            hardened,
+        )
+    }
+
+    /// A field that is called otherwise in the file would be a label that nobody looks at, or a hook that nobody runs.
+    #[test]
+    fn the_file_says_what_the_record_does() {
+        let hook = json!([{"path": "/bin/true"}]);
+        for hooks in [
+            json!({}),
+            json!({"poststart": hook}),
+            json!({"poststop": hook, "poststart": []}),
+        ] {
+            for (label, enforced) in [(None, true), (Some("a:b:c:s0"), true), (Some("a:b:c:s0"), false)] {
+                let record = record(hooks.clone(), label, enforced);
+                let brief = Brief::from(&record);
+                let text = serde_json::to_vec(&record).unwrap();
+                let file: BriefFile = serde_json::from_slice(&text).unwrap();
+                assert_eq!(Brief::from(file), brief, "{hooks} {label:?} {enforced}");
+                assert_eq!(brief.poststop, hooks["poststop"].is_array());
+                assert_eq!(brief.poststart, hooks["poststart"] == hook);
+                let wanted = brief.lsm.and_then(|plan| plan.selinux);
+                assert_eq!(wanted.as_deref(), label.filter(|_| enforced));
+            }
         }
     }
 }
