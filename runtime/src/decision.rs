@@ -1,8 +1,11 @@
 //! Verdicts: what a control did to a request, in words that `check`, messages and the audit log share.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::{About, ControlId};
+use crate::printable::printable;
 
 /// The one outcome of a control. Ordered: the gravest change gives the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -168,6 +171,12 @@ impl Findings {
 
     pub(crate) fn into_decision(mut self, control: ControlId, about: &About) -> Decision {
         for change in &mut self.changes {
+            // Here, since no control can forget it; what a machine compares (path, from, to) stays as it was written.
+            for words in [Some(&mut change.reason), change.remedy.as_mut()].into_iter().flatten() {
+                if let Cow::Owned(shown) = printable(words) {
+                    *words = shown;
+                }
+            }
             if let Some(code) = &mut change.code {
                 *code = format!("{control}.{code}");
             }

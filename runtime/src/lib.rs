@@ -24,6 +24,7 @@ pub mod json;
 pub mod netlink;
 pub mod observed;
 pub mod policy;
+pub mod printable;
 pub mod request;
 pub mod seccomp;
 pub mod selfprotect;

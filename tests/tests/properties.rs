@@ -141,6 +141,60 @@ fn engines_configs() {
     }
 }
 
+/// Puts what acts on a terminal into the text number `at`, names of fields that carry a person's words included.
+fn spoil(value: &mut Value, at: &mut usize) -> bool {
+    let mut here = |text: &mut String| {
+        if *at == 0 {
+            let middle = text.char_indices().nth(2).map_or(text.len(), |(i, _)| i);
+            text.insert_str(middle, "\u{7f}\u{1b}[2K\n\u{202e}");
+        }
+        let spoilt = *at == 0;
+        *at = at.wrapping_sub(1);
+        spoilt
+    };
+    match value {
+        Value::String(text) => here(text),
+        Value::Array(items) => items.iter_mut().any(|item| spoil(item, at)),
+        Value::Object(map) => {
+            for mut key in map.keys().cloned().collect::<Vec<_>>() {
+                let old = key.clone();
+                if here(&mut key) {
+                    let value = map.remove(&old).unwrap_or_default();
+                    map.insert(key, value);
+                    return true;
+                }
+            }
+            map.values_mut().any(|value| spoil(value, at))
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn no_words_of_a_request_reach_a_terminal_as_they_are() {
+    let mut refused = 0;
+    for (name, mut config) in engine_configs().unwrap_or_default() {
+        // Four hundred names of system calls are one case.
+        if let Some(rules) = config.pointer_mut("/linux/seccomp/syscalls") {
+            *rules = rules.get(0).map(|rule| serde_json::json!([rule])).unwrap_or_default();
+        }
+        for at in 0.. {
+            let mut config = config.clone();
+            if !spoil(&mut config, &mut { at }) {
+                assert!(at > 100, "{name}: only {at} texts");
+                break;
+            }
+            // What cannot be read has an error of its own.
+            let Ok(request) = request("c1", config) else { continue };
+            for level in [Level::Hardened, Level::Restricted] {
+                of_level(&request, level);
+                refused += usize::from(run(&request, &built_in(level)).is_err());
+            }
+        }
+    }
+    assert!(refused > 1000, "only {refused} refused");
+}
+
 #[test]
 fn engines_defaults_run() {
     let own = |config: &str| {

@@ -11,6 +11,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::printable::printable;
+
 thread_local! {
     /// The spans this thread is in, by id.
     static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
@@ -130,12 +132,6 @@ impl Visit for Text {
             self.0.push_str(field.name());
             self.0.push('=');
         }
-        for c in text.chars() {
-            if c.is_control() {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
+        self.0.push_str(&printable(&text));
     }
 }

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::printable::one_line;
 use crate::time::rfc3339;
 
 /// How the log file is written.
@@ -99,19 +100,6 @@ fn record(line: &str, format: Format, now: SystemTime) -> String {
         }
         Format::Text => format!("time=\"{time}\" level=error msg={line:?}\n"),
     }
-}
-
-/// Parts of a message may come from the spec: line ends would forge lines, escapes would reach the terminal.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => line.push(' '),
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
-        }
-    }
-    line
 }
 
 #[cfg(test)]

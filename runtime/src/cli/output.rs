@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::error::{Error, Result};
+use crate::printable::printable;
 
 /// Writes text to stdout. A reader that has gone away (`gabion list | head -1`) has seen enough.
 pub(super) fn print(text: &str) -> Result<()> {
@@ -60,15 +61,8 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 
 /// Paths and names may be a container's own words: no escape of theirs reaches the terminal.
 pub(super) fn clean(words: &str) -> String {
-    let mut text = String::with_capacity(words.len());
-    for c in words.chars() {
-        if c.is_control() && c != '\n' {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text
+    let lines: Vec<_> = words.split('\n').map(printable).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]

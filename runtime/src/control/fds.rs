@@ -46,7 +46,7 @@ impl Control for Fds {
             findings.refused(
                 "cwd",
                 "process.cwd",
-                format!("the working directory {} {why}", printable(process.cwd())),
+                format!("the working directory {:?} {why}", process.cwd().to_string_lossy()),
                 format!("give an absolute path inside the image in {word}"),
             );
         }
@@ -72,11 +72,6 @@ impl Control for Fds {
             holds,
         )]
     }
-}
-
-/// A path as text in quotes, without the bytes that would break a line.
-pub fn printable(path: &Path) -> String {
-    format!("{:?}", path.to_string_lossy())
 }
 
 /// Why a path cannot be a working directory. `/proc/self/fd` and the like resolve in the runtime's own process: never there.

@@ -5,7 +5,7 @@ use oci_spec::runtime::{
 };
 
 use super::{ExecRequest, Widening};
-use crate::control::fds::{bad_cwd, printable};
+use crate::control::fds::bad_cwd;
 use crate::control::rlimits::rank::{Above, above};
 use crate::control::{ControlId, capabilities};
 use crate::decision::Findings;
@@ -89,7 +89,7 @@ fn well_formed(process: &Process, findings: &mut Findings) {
         findings.refused(
             "cwd",
             "process.cwd",
-            format!("the working directory {} {why}", printable(process.cwd())),
+            format!("the working directory {:?} {why}", process.cwd().to_string_lossy()),
             "give an absolute path inside the container",
         );
     }
