@@ -179,7 +179,7 @@ pub enum Error {
         step: Step,
         why: String,
     },
-    /// What was decided is not what the kernel shows: the workload never runs.
+    /// What was decided is not what the kernel shows: the workload never runs, or is ended; an update is taken back.
     Mismatch {
         control: ControlId,
         expected: String,
@@ -290,7 +290,7 @@ impl fmt::Display for Error {
                 observed,
             } => write!(
                 f,
-                "{control} is not in force [{control}.not-enforced]: decided {expected}, the kernel shows {observed}; the workload was not started"
+                "{control} is not in force [{control}.not-enforced]: decided {expected}, the kernel shows {observed}"
             ),
             Self::Child { message, .. } => f.write_str(message),
             Self::NoProgram { name, why } => write!(f, "exec: {name:?}: {why}"),

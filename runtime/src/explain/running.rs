@@ -89,7 +89,7 @@ pub(super) static RUNNING: &[Entry] = &[
     ),
     entry(
         "<control>.not-enforced",
-        "What was decided is not what the kernel shows before the program's first instruction; it was not started. The message has both sides.",
+        "What was decided is not what the kernel shows. The program was not started; where only the running process shows it (the label, which execve puts on), it was ended; `update` put the old limits back. The message has both sides.",
         "the message; `dmesg`; whether the kernel is as old as docs/CONTROLS.md's floor for this control. It is never the workload's doing",
         "this is a fault of gabion, the kernel or something between them (another LSM, a seccomp filter around the engine): please report it. \
          [controls] CONTROL = \"observe\" starts without that layer",
