@@ -71,38 +71,55 @@ have_musl() {
     [[ $(type -t rustup) ]] && rustup -q target add "$musl"
 }
 
-# The source of the libseccomp that tests are linked with; where it goes, and what is made of it, in $libseccomp.
+# The source of Debian 12's libseccomp, patches and all: what tests are linked with there. Where it goes, and what is made of it, in $libseccomp.
+# For a newer one: the version, Debian's revision, both sums.
 fetch_libseccomp() {
-    local version=2.5.4 sum=d82902400405cf0068574ef3dc1fe5f5926207543ba1ae6f8e7a1576351dcbdb url
-    libseccomp=$target/libseccomp-$version-$musl
+    local version=2.5.4 revision=1+deb12u1 pool=http://deb.debian.org/debian/pool/main/libs/libseccomp
+    libseccomp=$target/libseccomp-$version-$revision-$musl
     [[ ! -e $libseccomp/libseccomp.a ]] || return 0
-    need curl
-    mkdir -p "$libseccomp"
-    for url in "http://deb.debian.org/debian/pool/main/libs/libseccomp/libseccomp_$version.orig.tar.gz" \
-        "https://github.com/seccomp/libseccomp/releases/download/v$version/libseccomp-$version.tar.gz"; do
-        if curl -sSfL --retry 3 --max-time 120 -o "$libseccomp/source" "$url" &&
-            sha256sum --quiet -c - <<<"$sum  $libseccomp/source"; then return 0; fi
+    need curl xz-utils
+    mkdir -p "$libseccomp" || die "$libseccomp cannot be made"
+    fetch "$libseccomp/source" d82902400405cf0068574ef3dc1fe5f5926207543ba1ae6f8e7a1576351dcbdb \
+        "$pool/libseccomp_$version.orig.tar.gz" \
+        "https://github.com/seccomp/libseccomp/releases/download/v$version/libseccomp-$version.tar.gz" &&
+        fetch "$libseccomp/debian" 665fc6ad1b9887207b0af1a293a2d7975e2df503a2618d1808b970081f9672f6 \
+            "$pool/libseccomp_$version-$revision.debian.tar.xz"
+}
+
+# FILE SHA256 URL…: from the first address that gives what has this sum.
+fetch() {
+    local file=$1 sum=$2 url
+    shift 2
+    for url; do
+        if curl -sSfL --retry 3 --max-time 120 -o "$file" "$url" && sha256sum --quiet -c - <<<"$sum  $file"; then return 0; fi
     done
     return 1
 }
 
 # libseccomp.a for musl.
 build_libseccomp() {
-    local multiarch
     [[ ! -e $libseccomp/libseccomp.a ]] || return 0
-    need musl-tools make linux-libc-dev
+    need musl-tools make gcc gperf patch linux-libc-dev
     say "libseccomp for musl"
-    tar -C "$libseccomp" --strip-components=1 -xf "$libseccomp/source"
-    multiarch=$(gcc -print-multiarch)
-    (
-        cd "$libseccomp"
-        # The kernel's headers are no libc's: after musl's own.
-        ./configure -q --host="$(uname -m)-linux-musl" --disable-shared --enable-static --disable-python CC=musl-gcc \
-            CFLAGS="-O2 -fPIC -idirafter /usr/include -idirafter /usr/include/$multiarch"
-        make -s -C include
-        make -s -C src libseccomp.la
-    ) >"$libseccomp/log" 2>&1 || die "libseccomp for musl does not build: $libseccomp/log"
-    mv "$libseccomp/src/.libs/libseccomp.a" "$libseccomp/libseccomp.a"
+    compile_libseccomp >"$libseccomp/log" 2>&1 || die "libseccomp for musl does not build: $libseccomp/log"
+}
+
+# One chain: where a caller asks how it ended, `set -e` is off. Unpacked anew each time, as ours: an archive's owner is somebody else here.
+compile_libseccomp() {
+    local from=$libseccomp/unpacked multiarch name
+    multiarch=$(gcc -print-multiarch) && rm -rf "$from" && mkdir -m 0700 "$from" &&
+        tar -C "$from" --no-same-owner --strip-components=1 -xf "$libseccomp/source" &&
+        tar -C "$from" --no-same-owner -xf "$libseccomp/debian" || return 1
+    while read -r name; do
+        patch -d "$from" -p1 --no-backup-if-mismatch <"$from/debian/patches/$name" || return 1
+    done <"$from/debian/patches/series"
+    # The kernel's headers are no libc's: after musl's own.
+    (cd "$from" && ./configure -q --host="$(uname -m)-linux-musl" --disable-shared --enable-static --disable-python CC=musl-gcc \
+        CFLAGS="-O2 -fPIC -fstack-protector-strong -idirafter /usr/include -idirafter /usr/include/$multiarch") &&
+        make -s -C "$from/include" &&
+        make -s -C "$from/src" libseccomp.la &&
+        mv "$from/src/.libs/libseccomp.a" "$libseccomp/libseccomp.a" &&
+        rm -rf "$from"
 }
 
 # The static probe program of the integration tests, in $probe.

@@ -160,17 +160,21 @@ enum Command {
     Restore(unsupported::Args),
 }
 
+/// Before anything is read that others wrote.
+fn settle() -> Result<()> {
+    crate::sys::seal_constants()
+        .map_err(|e| Error::file("make read-only the constants of", "/proc/self/exe")(e.into()))?;
+    // Whoever ignores it has us ignore it, too: then the kernel reaps our children, and what we wait for never comes.
+    crate::sys::default_signal(libc::SIGCHLD).map_err(|e| Error::step(Step::Clone, "reset SIGCHLD", e))
+}
+
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(not(target_arch = "x86_64"))]
     protect_early(&args);
-    // Whoever ignores it has us ignore it, too: then the kernel reaps our children, and what we wait for never comes.
-    if let Err(errno) = crate::sys::default_signal(libc::SIGCHLD) {
-        log::report(
-            &Error::step(Step::Clone, "reset SIGCHLD", errno),
-            &log::Target::guess(&args),
-        );
+    if let Err(error) = settle() {
+        log::report(&error, &log::Target::guess(&args));
         return 1;
     }
     let cli = match Cli::try_parse_from(&args) {

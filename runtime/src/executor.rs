@@ -60,6 +60,7 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
+        clear_signals()?;
         Ok(Self {
             program,
             args,
@@ -92,7 +93,6 @@ impl Workload {
             // These come from the image: they run confined as the workload, which is why they fork off below.
             self.start_hooks(setup, create.hooks.as_ref())?;
         }
-        clear_signals()?;
         let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
         let env: Vec<&CStr> = self.env.iter().map(CString::as_c_str).collect();
         self.confine(setup)?;

@@ -10,6 +10,7 @@ mod filter;
 mod first;
 mod heap;
 mod mount;
+mod musl;
 mod process;
 mod terminal;
 
@@ -25,6 +26,7 @@ pub use filter::{
 };
 pub use heap::Heap;
 pub use mount::*;
+pub use musl::seal_constants;
 pub use process::{
     Cloned, NodeMask, SchedAttr, clone3, default_signal, default_signals, execveat, exit_now, ioprio_set,
     new_session_keyring, pidfd_open, pidfd_send_signal, prctl, prctl_ambient_clear, random, sched_setattr,

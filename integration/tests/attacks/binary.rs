@@ -3,6 +3,8 @@
 use integration::command::{Running, limit};
 use integration::{Bundle, Container, Policy, Runtime};
 use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 /// A copy of the runtime, since a test that fails has destroyed it.
 fn copied(bundle: &Bundle) -> Runtime {
@@ -139,4 +141,55 @@ fn the_first_instructions_leave_nothing_to_do() {
     let done = container.op(&words).ok();
     assert!(done.err.contains("called"), "it tells what it does: {done}");
     assert!(!done.err.contains("runs again"), "by main: {done}");
+}
+
+/// Where the addresses lie that a program asks to have made read-only, as offsets from its start: PT_GNU_RELRO of elf(5).
+fn to_be_sealed(elf: &[u8]) -> Range<u64> {
+    let number = |at: usize, bytes: usize| {
+        let field = elf[at..at + bytes].iter().rev();
+        field.fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let headers = usize::try_from(number(32, 8)).unwrap();
+    let mut all = (0..number(56, 2)).map(|i| headers + usize::try_from(i * number(54, 2)).unwrap());
+    let relro = all.find(|at| number(*at, 4) == 0x6474_e552).unwrap();
+    let start = number(relro + 16, 8);
+    start..start + number(relro + 40, 8)
+}
+
+/// Tables of functions are what a write to the wrong place goes for. No loader seals them in a static program, and musl does not either.
+#[test]
+fn the_runtimes_constants_cannot_be_written() {
+    const PAGE: u64 = 4096;
+    if !Runtime::under_test().hardens {
+        return;
+    }
+    let program = &Runtime::under_test().program;
+    let (inode, sealed) = (
+        fs::metadata(&program).unwrap().ino().to_string(),
+        to_be_sealed(&fs::read(program).unwrap()),
+    );
+    let container = Container::new(Bundle::new("attack-constants")).policy(&Policy::hardened());
+    container.create().ok();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", container.pid())).unwrap();
+    let ours: Vec<(u64, u64, &str)> = maps
+        .lines()
+        .filter(|line| line.split_ascii_whitespace().nth(4) == Some(&inode))
+        .map(|line| {
+            let (range, rest) = line.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(start), number(end), &rest[..4])
+        })
+        .collect();
+    let base = ours.first().unwrap().0;
+    // The last page, where it is not whole, is shared with what stays writable.
+    let sealed = base + sealed.start..(base + sealed.end) & !(PAGE - 1);
+    let mut seen = 0;
+    for (start, end, how) in ours {
+        if start < sealed.end && end > sealed.start {
+            assert!(!how.contains('w'), "{maps}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "nothing to be sealed is mapped: {maps}");
 }

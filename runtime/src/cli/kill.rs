@@ -1,5 +1,7 @@
 //! `kill`.
 
+use std::ops::RangeInclusive;
+
 use nix::sys::signal::Signal;
 
 use super::Global;
@@ -40,11 +42,14 @@ impl Args {
     }
 }
 
+/// runc's, moby's and systemd's RTMIN and RTMAX. Not libc's: each keeps others of the kernel's 32 to 64 for itself.
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
+
 /// `9`, `-9`, `KILL`, `SIGKILL`, `kill`, `RTMIN+3`, `SIGRTMAX-1` (signal(7)). 0 asks whether the process is there.
 fn parse(text: &str) -> Option<i32> {
     let text = text.strip_prefix('-').unwrap_or(text);
     if let Ok(number) = text.parse::<i32>() {
-        return (0..=libc::SIGRTMAX()).contains(&number).then_some(number);
+        return (0..=*REAL_TIME.end()).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -55,7 +60,7 @@ fn parse(text: &str) -> Option<i32> {
 }
 
 fn real_time(rest: &str) -> Option<i32> {
-    let (low, high) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let (low, high) = REAL_TIME.into_inner();
     let offset = |text: &str, sign| match text.strip_prefix(sign) {
         Some(number) => number.parse::<i32>().ok(),
         None if text.is_empty() => Some(0),
@@ -83,9 +88,12 @@ mod tests {
             ("SIGKILL", Some(9)),
             ("sigterm", Some(15)),
             ("Hup", Some(1)),
-            ("SIGRTMIN+3", Some(libc::SIGRTMIN() + 3)),
-            ("RTMAX-1", Some(libc::SIGRTMAX() - 1)),
-            ("RTMIN", Some(libc::SIGRTMIN())),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("RTMIN", Some(34)),
+            ("RTMAX-30", Some(34)),
+            ("RTMAX-31", None),
+            ("64", Some(64)),
             ("RTMAX+1", None),
             ("RTMIN+99", None),
             ("65", None),

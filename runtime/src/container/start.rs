@@ -32,8 +32,11 @@ pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
             wanted: "created",
         });
     }
-    // Before anything runs: what cannot be read cannot be looked at afterwards.
+    // Before anything runs: what cannot be read cannot be looked at, or run, afterwards.
     let brief = dir.brief()?;
+    if brief.poststart {
+        dir.record()?;
+    }
     release(dir)?;
     dir.started()?;
     if let (Some(plan), Some(init)) = (&brief.lsm, dir.init()?) {
