@@ -165,7 +165,7 @@ fn the_runtimes_constants_cannot_be_written() {
     }
     let program = &Runtime::under_test().program;
     let (inode, sealed) = (
-        fs::metadata(&program).unwrap().ino().to_string(),
+        fs::metadata(program).unwrap().ino().to_string(),
         to_be_sealed(&fs::read(program).unwrap()),
     );
     let container = Container::new(Bundle::new("attack-constants")).policy(&Policy::hardened());

@@ -1,7 +1,8 @@
 //! A state that is not what was written: `delete --force` clears away what it can tell to be the container's, and nothing else.
 
 use super::container;
-use integration::Container;
+use integration::{Bundle, Container, Policy};
+use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
@@ -78,20 +79,38 @@ fn a_damaged_state_does_not_stop_delete_force() {
     }
 }
 
-/// What comes after a start stands in the state: without it nothing starts.
-#[test]
-fn a_damaged_state_starts_nothing() {
-    let container = container("damaged-start");
+/// Neither a program nor anything else runs of a container whose state cannot be read.
+fn starts_nothing(container: &Container, damage: impl Fn(&Path)) {
     container.create().ok();
-    let pid = fs::read_to_string(directory(&container).join("pid")).unwrap();
-    let pid = pid.split(' ').next().unwrap().to_owned();
-    fs::write(directory(&container).join("state.json"), "{").unwrap();
+    let pid = container.pid();
+    damage(&directory(container).join("state.json"));
     let done = container.start().fails_with(1);
     assert!(done.err.contains("state.json"), "{done}");
     let program = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(program.contains("create"), "it runs {program:?}");
     container.op(&["delete", "--force", container.id()]).ok();
     container.nothing_left();
+}
+
+/// What comes after a start stands in the state: without it nothing starts.
+#[test]
+fn a_damaged_state_starts_nothing() {
+    starts_nothing(&container("damaged-start"), |file| fs::write(file, "{").unwrap());
+}
+
+/// A hook after the start gets to see what the start itself need not read.
+#[test]
+fn what_a_hook_after_the_start_needs_is_read_before_it() {
+    let mut bundle = Bundle::new("damaged-hook");
+    bundle
+        .config
+        .set("/hooks", json!({"poststart": [{"path": "/bin/true"}]}));
+    let container = Container::new(bundle).policy(&Policy::permissive());
+    starts_nothing(&container, |file| {
+        let mut state: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        state["hardened"]["spec"]["process"]["args"] = 5.into();
+        fs::write(file, state.to_string()).unwrap();
+    });
 }
 
 /// A frozen process dies when it is thawed (v1).
