@@ -60,6 +60,7 @@ impl Workload {
         credentials::no_new_privs(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
+        // Here and not after `start`, which would wait for it.
         clear_signals()?;
         Ok(Self {
             program,
