@@ -145,6 +145,25 @@ fn the_specs_profile_works_without_no_new_privs_as_root_and_not() {
     }
 }
 
+/// A profile under which neither execve nor exit is allowed: the first process ends all the same, and whoever waits for it hears so.
+#[test]
+fn a_profile_that_lets_nobody_exit_holds_up_nobody() {
+    for allowed in ["chmod", "write"] {
+        let mut bundle = Bundle::new("seccomp-no-exit");
+        bundle.config.set(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [allowed], "action": "SCMP_ACT_ALLOW"}]}),
+        );
+        let container = Container::new(bundle).policy(&Policy::hardened());
+        container.create().ok();
+        let done = container.start().fails_with(1);
+        // What cannot write has no words of its own.
+        assert!(done.err.contains("exec"), "{allowed}: {done}");
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
 #[test]
 fn exec_is_filtered_too() {
     let mut bundle = Bundle::new("seccomp-exec");
