@@ -1,37 +1,25 @@
 //! The command line, as runc's callers use it. Arguments → one call → output; `main` prints what went wrong, once.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use gabion_common::audit::Trail;
+use gabion_common::cli::{Global, Settings, diagnostics, id, log, output};
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::StateView;
 
-use crate::container::{CgroupDriver, Diagnostics, Settings};
-use crate::error::{Error, Result, Step};
-use crate::host::OwnUserNs;
-use crate::host::collect;
-use crate::policy::load::{self, Loaded};
-use crate::policy::{Level, Lock};
-use crate::request::ContainerId;
 use crate::selfprotect;
 
-mod apparmor;
-mod attest;
-mod audit;
-mod check;
 mod create;
 mod delete;
-mod diagnostics;
 mod events;
 mod exec;
-mod explain;
 mod features;
+mod hand_over;
 mod kill;
 mod list;
-mod log;
-mod output;
 mod pause;
-mod policy;
 mod ps;
 mod run;
 mod spec;
@@ -58,54 +46,11 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
         podman --runtime gabion run alpine id\n\n\
         Global options stand before the command; a command's own options before or after the container's id."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options that hold for every command.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Global {
-    /// Where state is kept [default: /run/gabion, for a user $XDG_RUNTIME_DIR/gabion]
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Also write errors to this file
-    #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
-    /// How --log is written: text is logfmt as runc's, json one object for each error
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    log_format: log::Format,
-    /// Print what is done, step by step, on stderr
-    #[arg(long)]
-    debug: bool,
-    /// Let systemd make cgroups: cgroupsPath is slice:prefix:name
-    #[arg(long)]
-    systemd_cgroup: bool,
-    /// Taken for runc's sake; gabion sees by itself whether it is root
-    #[arg(long, value_name = "true|false|auto")]
-    rootless: Option<Rootless>,
-    /// Policy file [default: /etc/gabion/policy.toml, else built in]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// Level in the place of the policy's: hardened, restricted or permissive
-    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
-    level: Option<Level>,
-    /// Audit log in the place of the policy's; refused where the policy is locked
-    #[arg(long, value_name = "FILE")]
-    audit_log: Option<PathBuf>,
-    /// Print the version
-    #[arg(short = 'v', long, action = ArgAction::Version)]
-    version: Option<bool>,
-}
-
-/// runc's `--rootless`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Rootless {
-    True,
-    False,
-    Auto,
 }
 
 /// A command's own options are put together only where it is asked for.
@@ -143,33 +88,33 @@ enum Command {
     /// Print what this runtime supports, as JSON
     Features(features::Args),
     /// Show what would be changed or refused, without running anything
-    Check(check::Args),
+    Check(hand_over::Args),
     /// Say what a refusal or a denial means, and the smallest loosening that helps
-    Explain(explain::Args),
+    Explain(hand_over::Args),
     /// Show the policy that holds, or check a policy file
-    Policy(policy::Args),
+    Policy(hand_over::Args),
     /// Load the bundled AppArmor profile, or show it
-    Apparmor(apparmor::Args),
+    Apparmor(hand_over::Args),
     /// Compare a running container with what was decided for it
-    Attest(attest::Args),
+    Attest(hand_over::Args),
     /// Check the audit log, or print its newest hash
-    Audit(audit::Args),
+    Audit(hand_over::Args),
     /// Not supported, by design
     Checkpoint(unsupported::Args),
     /// Not supported, by design
     Restore(unsupported::Args),
 }
 
-/// Before anything is read that others wrote.
+/// Makes constants read-only and the caller's word on children void, before anything is read that others wrote.
 fn settle() -> Result<()> {
-    crate::sys::seal_constants()
+    gabion_sys::seal_constants()
         .map_err(|e| Error::file("make read-only the constants of", "/proc/self/exe")(e.into()))?;
-    // Whoever ignores it has us ignore it, too: then the kernel reaps our children, and what we wait for never comes.
-    crate::sys::default_signal(libc::SIGCHLD).map_err(|e| Error::step(Step::Clone, "reset SIGCHLD", e))
+    // If our caller ignores SIGCHLD we inherit that: the kernel reaps our children itself, and waitpid(2) never returns them.
+    gabion_sys::default_signal(libc::SIGCHLD).map_err(|e| Error::step(Step::Clone, "reset SIGCHLD", e))
 }
 
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(not(target_arch = "x86_64"))]
     protect_early(&args);
@@ -177,20 +122,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         log::report(&error, &log::Target::guess(&args));
         return 1;
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli: Cli = match gabion_common::cli::parse(&args) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return u8::from(output::print(&error.render().to_string()).is_err());
-        }
-        Err(error) => {
-            log::report(&Error::Usage(one_line(&error)), &log::Target::guess(&args));
-            return 1;
-        }
+        Err(code) => return code,
     };
-    let target = log::Target {
-        file: cli.global.log.clone(),
-        format: cli.global.log_format,
-    };
+    let target = cli.global.log_target();
     if cli.global.debug {
         diagnostics::to_stderr();
     }
@@ -200,7 +136,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     } else {
         1
     };
-    match cli.run() {
+    match cli.run(&args) {
         Ok(code) => code,
         Err(error) => {
             log::report(&error, &target);
@@ -223,7 +159,7 @@ fn protect_early(args: &[OsString]) {
 }
 
 impl Cli {
-    fn run(self) -> Result<u8> {
+    fn run(self, arguments: &[OsString]) -> Result<u8> {
         let global = &self.global;
         // Only these have a process that a container gets to see.
         if matches!(self.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
@@ -246,12 +182,12 @@ impl Cli {
             Command::List(args) => args.run(global),
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
-            Command::Check(args) => args.run(global),
-            Command::Explain(args) => args.run(),
-            Command::Policy(args) => args.run(global),
-            Command::Apparmor(args) => args.run(),
-            Command::Attest(args) => args.run(global),
-            Command::Audit(args) => args.run(global),
+            Command::Check(_)
+            | Command::Explain(_)
+            | Command::Policy(_)
+            | Command::Apparmor(_)
+            | Command::Attest(_)
+            | Command::Audit(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
             Command::Restore(_) => Err(unsupported::restore()),
         }
@@ -288,71 +224,13 @@ impl Command {
     }
 }
 
-impl Global {
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
-            root: self.root.clone().unwrap_or_else(default_root),
-            systemd_cgroup: if self.systemd_cgroup {
-                CgroupDriver::Systemd
-            } else {
-                CgroupDriver::Cgroupfs
-            },
-            debug: if self.debug { Diagnostics::On } else { Diagnostics::Off },
-        }
+/// Reads where a container's records go. None: there is no such container, or create has not finished it.
+fn trail(settings: &Settings, id: &ContainerId) -> Result<Option<Trail>> {
+    match StateView::open(&settings.root, id) {
+        Ok(dir) => Trail::load(&dir),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
-
-    pub(crate) fn policy(&self) -> Result<Loaded> {
-        let mut loaded = load::load(self.policy.as_deref(), self.level, collect::reader())?;
-        if let Some(file) = &self.audit_log {
-            // A caller who may choose the log may lose it: no word of theirs where the file is locked.
-            if loaded.policy.lock == Lock::Locked {
-                return Err(Error::Usage(format!("--audit-log: {} is locked", loaded.source)));
-            }
-            let file = std::path::absolute(file).map_err(Error::file("find", file))?;
-            loaded.policy.audit.file = Some(file);
-        }
-        tracing::debug!(source = %loaded.source, level = %loaded.policy.level, digest = %loaded.digest, "policy");
-        Ok(loaded)
-    }
-}
-
-/// Root's place, or the user's own: in XDG_RUNTIME_DIR, or where a login session has it (pam_systemd(8)).
-fn default_root() -> PathBuf {
-    let reader = collect::reader();
-    let system = PathBuf::from("/run/gabion");
-    if reader.euid == 0 && reader.user_ns == OwnUserNs::Initial {
-        return system;
-    }
-    let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute());
-    if let Some(dir) = given {
-        return Path::new(&dir).join("gabion");
-    }
-    let session = Path::new("/run/user").join(collect::host_uid().to_string());
-    // Root of a system container has the system's place.
-    if reader.euid == 0 && !session.is_dir() {
-        return system;
-    }
-    session.join("gabion")
-}
-
-fn parse_level(text: &str) -> std::result::Result<Level, String> {
-    [Level::Permissive, Level::Hardened, Level::Restricted]
-        .into_iter()
-        .find(|level| level.as_str() == text)
-        .ok_or_else(|| "use hardened, restricted or permissive".to_owned())
-}
-
-fn id(text: &str) -> Result<ContainerId> {
-    Ok(text.parse::<ContainerId>()?)
-}
-
-/// clap's message without its usage and tips.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let message = text.trim_start_matches("error: ");
-    let message = message.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = message.split_whitespace().collect();
-    format!("{}; see --help", words.join(" "))
 }
 
 #[cfg(test)]

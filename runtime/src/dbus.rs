@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Who is called: the same object whether a bus lies between or not.
-pub struct Object {
-    pub destination: &'static str,
-    pub path: &'static str,
-    pub interface: &'static str,
+pub(crate) struct Object {
+    pub(crate) destination: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) interface: &'static str,
 }
 
 const THE_BUS: Object = Object {
@@ -21,16 +21,16 @@ const THE_BUS: Object = Object {
 
 /// What the other side says instead of an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// A name like an interface's, `org.freedesktop.systemd1.NoSuchUnit`.
-    pub name: String,
+    pub(crate) name: String,
     /// For people.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// A value whose type is told with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     Bool(bool),
     Number(u64),
     Text(String),
@@ -54,21 +54,21 @@ impl Value {
 
 /// Arguments, or a message's header, as they are sent: little-endian, each aligned to its size.
 #[derive(Default)]
-pub struct Body {
+pub(crate) struct Body {
     signature: String,
     bytes: Vec<u8>,
 }
 
 impl Body {
     #[must_use]
-    pub fn text(mut self, text: &str) -> Self {
+    pub(crate) fn text(mut self, text: &str) -> Self {
         self.signature.push('s');
         self.put_text(text);
         self
     }
 
     #[must_use]
-    pub fn bool(mut self, value: bool) -> Self {
+    pub(crate) fn bool(mut self, value: bool) -> Self {
         self.signature.push('b');
         self.put_u32(value.into());
         self
@@ -76,7 +76,7 @@ impl Body {
 
     /// Short numbers, as process ids are.
     #[must_use]
-    pub fn numbers(mut self, all: &[u32]) -> Self {
+    pub(crate) fn numbers(mut self, all: &[u32]) -> Self {
         self.signature.push_str("au");
         self.put_numbers(all);
         self
@@ -84,7 +84,7 @@ impl Body {
 
     /// A list of names, each with its value.
     #[must_use]
-    pub fn properties(mut self, all: &[(&str, Value)]) -> Self {
+    pub(crate) fn properties(mut self, all: &[(&str, Value)]) -> Self {
         self.signature.push_str("a(sv)");
         self.put_array(8, |body| {
             for (name, value) in all {
@@ -98,7 +98,7 @@ impl Body {
 
     /// An empty list of units that are made beside the one asked for.
     #[must_use]
-    pub fn no_others(mut self) -> Self {
+    pub(crate) fn no_others(mut self) -> Self {
         self.signature.push_str("a(sa(sv))");
         self.put_array(8, |_| {});
         self
@@ -177,7 +177,7 @@ const SIGNATURE: u8 = 8;
 const LARGEST: usize = 1 << 20;
 
 /// A connection, to a bus or to systemd itself.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     serial: u32,
 }
@@ -187,7 +187,7 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody listens there, or does not want us.
-    pub fn to_bus(socket: &Path, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn to_bus(socket: &Path, patience: Duration) -> io::Result<Self> {
         let mut connection = Self::direct(socket, patience)?;
         // It takes no call from who has not said this.
         let welcome = connection.call(&THE_BUS, "Hello", &Body::default())?;
@@ -199,7 +199,7 @@ impl Connection {
     ///
     /// # Errors
     /// The same.
-    pub fn direct(socket: &Path, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn direct(socket: &Path, patience: Duration) -> io::Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
@@ -215,7 +215,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection's. A fault is an answer.
-    pub fn call(&mut self, object: &Object, member: &str, body: &Body) -> io::Result<Result<(), Fault>> {
+    pub(crate) fn call(&mut self, object: &Object, member: &str, body: &Body) -> io::Result<Result<(), Fault>> {
         self.serial += 1;
         self.stream.write_all(&message(self.serial, object, member, body))?;
         loop {

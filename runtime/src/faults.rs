@@ -4,13 +4,13 @@
 //! `GABION_FAULT=fail:<step>` makes a step fail; `GABION_FAULT=kill:<step>` kills the process there;
 //! `GABION_FAULT=hang:<step>` says so on stderr and stays there for a while, so that a test can kill others meanwhile.
 
-use crate::control::ControlId;
-use crate::error::{Result, Step};
+use gabion_core::id::ControlId;
+use gabion_see::error::{Result, Step};
 
 /// Whether to do what a control asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Enforcement {
+pub(crate) enum Enforcement {
     Do,
     #[cfg(feature = "faults")]
     Skip,
@@ -22,14 +22,14 @@ mod live {
 
     /// Always `Do`.
     #[inline]
-    pub fn enforcement(_control: ControlId) -> Enforcement {
+    pub(crate) fn enforcement(_control: ControlId) -> Enforcement {
         Enforcement::Do
     }
 
     /// Never fails.
     #[inline]
     #[allow(clippy::unnecessary_wraps)]
-    pub fn at(_step: Step) -> Result<()> {
+    pub(crate) fn at(_step: Step) -> Result<()> {
         Ok(())
     }
 }
@@ -37,14 +37,14 @@ mod live {
 #[cfg(feature = "faults")]
 mod live {
     use super::{ControlId, Enforcement, Result, Step};
-    use crate::error::Error;
+    use gabion_see::error::Error;
 
     fn asked(verb: &str, what: &str) -> bool {
         std::env::var("GABION_FAULT").is_ok_and(|fault| fault.split(',').any(|f| f == format!("{verb}:{what}")))
     }
 
     /// `Skip` when the test asks for it.
-    pub fn enforcement(control: ControlId) -> Enforcement {
+    pub(crate) fn enforcement(control: ControlId) -> Enforcement {
         if asked("skip", control.as_str()) {
             Enforcement::Skip
         } else {
@@ -56,7 +56,7 @@ mod live {
     const HANG: std::time::Duration = std::time::Duration::from_secs(20);
 
     /// Fails, dies or stays when the test asks for it.
-    pub fn at(step: Step) -> Result<()> {
+    pub(crate) fn at(step: Step) -> Result<()> {
         if asked("hang", step.as_str()) {
             eprintln!("hangs at {step}");
             std::thread::sleep(HANG);
@@ -66,7 +66,7 @@ mod live {
             nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL)
                 .map_err(|e| Error::step(step, "die by request", e))?;
             // The first process of a pid namespace does not hear its own SIGKILL (pid_namespaces(7)).
-            crate::sys::exit_now(137);
+            gabion_sys::exit_now(137);
         }
         if asked("fail", step.as_str()) {
             return Err(Error::failed(step, "injected fault"));
@@ -75,4 +75,4 @@ mod live {
     }
 }
 
-pub use live::{at, enforcement};
+pub(crate) use live::{at, enforcement};

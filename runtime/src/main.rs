@@ -1,12 +1,28 @@
-//! gabion's binary: everything is in the library.
+//! gabion: an OCI runtime that hardens every container it starts, or says why it does not start it.
+//!
+//! The walk of one container through the code is in docs/ARCHITECTURE.md.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+
+mod birth;
+mod build;
+mod cgroup;
+mod cli;
+mod confine;
+mod container;
+mod dbus;
+mod faults;
+mod filter;
+mod netlink;
+mod selfprotect;
+mod state;
 
 /// musl's own allocator, which the shipped binary would have, takes a fifth of a millisecond more for each command. The same one in
 /// every build: what is tested is what is shipped.
 #[global_allocator]
-static HEAP: gabion::sys::Heap = gabion::sys::Heap::new();
+static HEAP: gabion_sys::Heap = gabion_sys::Heap::new();
 
 fn main() -> ExitCode {
-    ExitCode::from(gabion::cli::main(std::env::args_os()))
+    ExitCode::from(cli::main(std::env::args_os()))
 }

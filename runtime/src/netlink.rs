@@ -5,18 +5,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
-pub const GETLINK: u16 = 18;
-pub const SETLINK: u16 = 19;
-pub const NEWADDR: u16 = 20;
-pub const GETADDR: u16 = 22;
+pub(crate) const GETLINK: u16 = 18;
+pub(crate) const SETLINK: u16 = 19;
+pub(crate) const NEWADDR: u16 = 20;
+pub(crate) const GETADDR: u16 = 22;
 
-pub const IFLA_IFNAME: u16 = 3;
-pub const IFLA_NET_NS_FD: u16 = 28;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_NET_NS_FD: u16 = 28;
 
 /// Every address or link there is, not one.
-pub const DUMP: u16 = 0x300;
+pub(crate) const DUMP: u16 = 0x300;
 /// A new one, which must not be there.
-pub const CREATE: u16 = 0x600;
+pub(crate) const CREATE: u16 = 0x600;
 
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
@@ -26,7 +26,7 @@ const DONE: u16 = 3;
 const HEADER: usize = 16;
 
 /// The fixed part of a message about a link (struct ifinfomsg): which one, by number, and flags to set.
-pub fn link(index: i32, flags: u32) -> Vec<u8> {
+pub(crate) fn link(index: i32, flags: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend(index.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
@@ -35,7 +35,7 @@ pub fn link(index: i32, flags: u32) -> Vec<u8> {
 }
 
 /// Appends an attribute, aligned.
-pub fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     body.extend(length.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
@@ -44,7 +44,7 @@ pub fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// The attributes after the fixed part of a message.
-pub fn attributes(mut rest: &[u8]) -> Vec<(u16, &[u8])> {
+pub(crate) fn attributes(mut rest: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     while let (Some(length), Some(kind)) = (number(rest, 0), number(rest, 2)) {
         let length = usize::from(length);
@@ -64,10 +64,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// A socket into the network namespace in which it was made.
-pub struct Netlink(OwnedFd);
+pub(crate) struct Netlink(OwnedFd);
 
 impl Netlink {
-    pub fn new() -> nix::Result<Self> {
+    pub(crate) fn new() -> nix::Result<Self> {
         let protocol = SockProtocol::NetlinkRoute;
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map(Self)
     }
@@ -76,7 +76,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's own; EBADMSG for an answer that is none.
-    pub fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
+    pub(crate) fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> nix::Result<Vec<Vec<u8>>> {
         let length = u32::try_from(HEADER + body.len()).map_err(|_| Errno::EMSGSIZE)?;
         let mut message = length.to_ne_bytes().to_vec();
         message.extend(kind.to_ne_bytes());

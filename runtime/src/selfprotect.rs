@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use crate::error::{Error, Result};
-use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr, Reach};
+use gabion_see::error::{Error, Result};
+use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 /// Runs this program again from a read-only clone, unless it already runs from something read-only.
 ///
@@ -24,7 +24,7 @@ use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 ///
 /// # Errors
 /// The binary cannot be looked at, or the clone cannot be made or run.
-pub fn ensure() -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
     let exe = open_self()?;
     let stat = fstatvfs(&exe).map_err(|e| failed("look at the mount of our own binary", e))?;
     if stat.flags().contains(FsFlags::ST_RDONLY) {
@@ -51,16 +51,16 @@ fn failed(doing: &'static str, errno: Errno) -> Error {
 }
 
 fn open_self() -> Result<OwnedFd> {
-    sys::open_path("/proc/self/exe", OFlag::empty()).map_err(|e| failed("open our own binary", e))
+    gabion_sys::open_path("/proc/self/exe", OFlag::empty()).map_err(|e| failed("open our own binary", e))
 }
 
 fn clone_read_only(exe: &OwnedFd) -> nix::Result<OwnedFd> {
-    let clone = sys::open_tree_clone(exe.as_fd(), Reach::One)?;
+    let clone = gabion_sys::open_tree_clone(exe.as_fd(), Reach::One)?;
     let read_only = MountAttr {
         set: MOUNT_ATTR_RDONLY,
         ..MountAttr::default()
     };
-    sys::mount_setattr(clone.as_fd(), Reach::One, &read_only)?;
+    gabion_sys::mount_setattr(clone.as_fd(), Reach::One, &read_only)?;
     Ok(clone)
 }
 
@@ -107,7 +107,7 @@ fn run_again(program: &OwnedFd) -> Result<()> {
     let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     Err(failed(
         "run our own binary from its read-only clone",
-        sys::execveat(program.as_fd(), &args, &env),
+        gabion_sys::execveat(program.as_fd(), &args, &env),
     ))
 }
 

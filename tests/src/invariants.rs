@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gabion::control::CONTROLS;
-use gabion::control::exec::{ExecRequest, intersect};
-use gabion::decision::{Decision, Mode, Verdict};
-use gabion::harden::harden;
-use gabion::hardened::{Denial, Hardened, SeccompPlan};
-use gabion::host::OwnUserNs;
-use gabion::policy::{Effective, Level, Policy};
-use gabion::request::{Leave, Request};
+use gabion_core::control::CONTROLS;
+use gabion_core::control::exec::{ExecRequest, intersect};
+use gabion_core::decision::{Decision, Mode, Verdict};
+use gabion_core::harden::harden;
+use gabion_core::hardened::{Denial, Hardened, SeccompPlan};
+use gabion_core::caller::OwnUserNs;
+use gabion_core::policy::{Effective, Level, Policy};
+use gabion_core::request::{Leave, Request};
 use oci_spec::runtime::{LinuxNamespace, Mount, PosixRlimitType, Process, Spec};
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ pub fn permissive_changes_nothing(request: &Request) {
     let hardened =
         run(request, &built_in(Level::Permissive)).unwrap_or_else(|d| unreachable!("permissive refuses: {d}"));
     assert_eq!(hardened.spec(), &request.spec);
-    assert_eq!(hardened.plan(), &gabion::hardened::Plan::default());
+    assert_eq!(hardened.plan(), &gabion_core::hardened::Plan::default());
     assert!(hardened.decisions().iter().all(|d| d.mode == Mode::Observe));
     one_verdict_each(hardened.decisions());
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gabion::harden::harden;
-use gabion::hardened::{Denial, Hardened};
-use gabion::policy::{Effective, Policy};
-use gabion::request::{Leave, Request};
+use gabion_core::harden::harden;
+use gabion_core::hardened::{Denial, Hardened};
+use gabion_core::policy::{Effective, Policy};
+use gabion_core::request::{Leave, Request};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub struct Expect {
 pub struct Input {
     pub request: Request,
     pub effective: Effective,
-    pub host: gabion::host::Host,
+    pub host: gabion_core::host::Host,
 }
 
 impl Input {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gabion::control::CONTROLS;
+use gabion_core::control::CONTROLS;
 use golden::{Expect, Outcome, cases, home, json};
 
 fn repo() -> PathBuf {
@@ -109,7 +109,7 @@ fn every_code_that_is_explained_has_its_place() -> Outcome<()> {
         text(&repo().join("docs/COMMANDS.md"))?,
     );
     let mut missing = Vec::new();
-    for code in gabion::explain::all().map(|entry| entry.code) {
+    for code in gabion_core::explain::all().map(|entry| entry.code) {
         let id = code.split('.').next().unwrap_or_default();
         let section = sections(&controls).into_iter().find(|(title, _)| *title == id);
         let quoted = format!("`{code}`");

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use gabion::control::{CONTROLS, ControlId};
-use gabion::fact::{Fact, Holds};
-use gabion::hardened::Hardened;
-use gabion::host::NsType;
-use gabion::observed::{Masked, MountPoint, Observed};
-use gabion::policy::Policy;
+use gabion_core::control::CONTROLS;
+use gabion_core::id::ControlId;
+use gabion_core::fact::{Fact, Holds};
+use gabion_core::hardened::Hardened;
+use gabion_core::namespace::NsType;
+use gabion_core::observed::{Masked, MountPoint, Observed};
+use gabion_core::policy::Policy;
 use golden::host::{HostFile, host_ns, other_ns};
 use golden::{home, json, request};
 use serde_json::json;
@@ -30,7 +31,7 @@ fn hardened() -> Hardened {
     for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
         host.targets.insert(i, mount.destination().clone());
     }
-    gabion::harden::harden(&request, &effective, &host).unwrap_or_else(|d| unreachable!("{d}"))
+    gabion_core::harden::harden(&request, &effective, &host).unwrap_or_else(|d| unreachable!("{d}"))
 }
 
 fn words(text: &str) -> BTreeSet<String> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gabion::control::CONTROLS;
+use gabion_core::control::CONTROLS;
 use golden::{Outcome, home};
 
 /// The standards' controls by profile and name (kubernetes.io, «Pod Security Standards»).

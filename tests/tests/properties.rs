@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use gabion::control::CONTROLS;
-use gabion::policy::Level;
-use gabion::request::Request;
+use gabion_core::control::CONTROLS;
+use gabion_core::policy::Level;
+use gabion_core::request::Request;
 use golden::invariants::{built_in, of_level, permissive_changes_nothing, run};
 use golden::{engine_configs, home, json, request};
 use proptest::prelude::*;
@@ -204,7 +204,7 @@ fn engines_defaults_run() {
         config.get(at..at + 64).unwrap_or("c1").to_owned()
     };
     let mut policy = built_in(Level::Hardened);
-    policy.policy.cri = gabion::policy::Cri::Containerd;
+    policy.policy.cri = gabion_core::policy::Cri::Containerd;
     for (name, config) in engine_configs().unwrap_or_default() {
         let default = [
             "podman-default",

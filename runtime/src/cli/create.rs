@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::Global;
-use crate::audit::{Action, Trail};
 use crate::container::{self, CreateOptions, Keyring, Settings};
-use crate::error::Result;
-use crate::harden::harden;
-use crate::hardened::Hardened;
-use crate::host::collect::{Handles, collect, reader};
-use crate::request::{Leave, Request};
+use gabion_common::audit::Trail;
+use gabion_common::cli::Global;
+use gabion_core::harden::harden;
+use gabion_core::hardened::Hardened;
+use gabion_core::request::Leave;
+use gabion_see::audit::record::Action;
+use gabion_see::caller::reader;
+use gabion_see::error::Result;
+use gabion_see::survey::{Handles, collect};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion create -b ./bundle --pid-file /run/web.pid web && gabion start web")]
@@ -57,11 +59,11 @@ impl Launch {
     pub(super) fn prepare(self, global: &Global, action: Action) -> Result<Prepared> {
         let settings = global.settings();
         let policy = global.policy()?;
-        let mut request = Request::from_bundle(super::id(&self.id)?, &self.bundle)?;
+        let mut request = gabion_see::bundle::from_bundle(super::id(&self.id)?, &self.bundle)?;
         if self.no_pivot {
             request.leave = Leave::MoveRoot;
         }
-        let (host, handles) = collect(&request, &policy.policy, &settings)?;
+        let (host, handles) = collect(&request, &policy.policy, &settings.root, settings.cgroup_driver)?;
         let effective = policy.policy.effective(&request, &policy.digest);
         let trail = Trail::begin(&request, &effective, reader());
         let hardened = harden(&request, &effective, &host).inspect_err(|denial| trail.refused(action, denial))?;

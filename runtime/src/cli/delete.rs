@@ -1,10 +1,10 @@
 //! `delete`.
 
-use super::{Global, log};
-use crate::audit::record::How;
-use crate::audit::{Event, Trail};
 use crate::container::{self, Deleted, Force, Left};
-use crate::error::Result;
+use gabion_common::cli::{Global, log};
+use gabion_see::audit::record::Event;
+use gabion_see::audit::record::How;
+use gabion_see::error::Result;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -24,7 +24,7 @@ impl Args {
         let force = if self.force { Force::Kill } else { Force::Refuse };
         let (settings, id) = (global.settings(), super::id(&self.id)?);
         // It goes with the state. Deleting never depends on a log.
-        let trail = Trail::load(&settings.root, &id);
+        let trail = super::trail(&settings, &id);
         if let Deleted::Unread { damage, left } = container::delete(&settings, &id, force)? {
             log::warn(&match left {
                 Left::Nothing => format!(

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Global, output};
 use crate::container::events;
-use crate::error::{Error, Result};
+use gabion_common::cli::{Global, output};
+use gabion_see::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::Global;
-use crate::audit::{Action, Trail};
 use crate::container::{
     self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
 };
-use crate::error::{Error, Result};
-use crate::request::read::read_process;
+use gabion_common::cli::Global;
+use gabion_see::audit::record::Action;
+use gabion_see::bundle::read_process;
+use gabion_see::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 // Flags of a command line; `options` turns them into what they mean.
@@ -85,7 +85,7 @@ impl Args {
         let settings = global.settings();
         container::exec(&settings, &id, options).inspect_err(|error| {
             // That of a container which is not there is nobody's record.
-            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+            if let Ok(Some(trail)) = super::trail(&settings, &id) {
                 trail.failed(Action::Exec, error);
             }
         })

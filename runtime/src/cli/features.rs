@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 
-use libseccomp::ScmpVersion;
 use oci_spec::runtime::{
     Apparmor, ApparmorBuilder, Arch, Cgroup, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
     LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicy, MemoryPolicyBuilder,
     MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
 };
 
-use super::output;
 use crate::container::valid::OF_BINDS;
-use crate::error::{Error, Result};
-use crate::sys;
+use gabion_common::cli::output;
+use gabion_see::error::{Error, Result};
+use gabion_see::seccomp::library_version;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion features")]
@@ -36,9 +35,12 @@ fn strings(names: &[&str]) -> Vec<String> {
 
 fn features() -> Built<Features> {
     let mut annotations = HashMap::from([("dev.gabion.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
-    if let Ok(version) = ScmpVersion::current() {
+    if let Some((major, minor, micro)) = library_version() {
         // runc's key: engines show it.
-        annotations.insert("io.github.seccomp.libseccomp.version".to_owned(), version.to_string());
+        annotations.insert(
+            "io.github.seccomp.libseccomp.version".to_owned(),
+            format!("{major}.{minor}.{micro}"),
+        );
     }
     FeaturesBuilder::default()
         .oci_version_min("1.0.0")
@@ -167,7 +169,7 @@ fn seccomp() -> Built<Seccomp> {
             Arch::ScmpArchX86_64,
         ])
         .known_flags(flags(|_| true))
-        .supported_flags(flags(sys::seccomp_knows_flags))
+        .supported_flags(flags(gabion_sys::seccomp_knows_flags))
         .build()
 }
 
@@ -258,7 +260,7 @@ mod tests {
                 .as_object_mut()
                 .unwrap()
                 .extend(patch.as_object().unwrap().clone());
-            serde_json::from_value::<LinuxSeccomp>(profile).is_ok_and(|p| crate::seccomp::compile(&p).is_ok())
+            serde_json::from_value::<LinuxSeccomp>(profile).is_ok_and(|p| gabion_see::seccomp::compile(&p).is_ok())
         };
         for action in list(&seccomp["actions"]) {
             let rule = json!({"names": ["sethostname"], "action": action});
@@ -279,7 +281,7 @@ mod tests {
         let supported = list(&seccomp["supportedFlags"]);
         assert!(supported.iter().all(|flag| known.contains(flag)) && !supported.is_empty());
         // A flag that no kernel has is told apart.
-        assert!(!crate::sys::seccomp_knows_flags(1 << 30));
+        assert!(!gabion_sys::seccomp_knows_flags(1 << 30));
         assert!(!compiles(
             json!({"syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_DREAM"}]})
         ));

@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use nix::sys::signal::Signal;
 
-use super::Global;
-use crate::audit::record::To;
-use crate::audit::{Event, Trail};
 use crate::container::{self, KillScope};
-use crate::error::{Error, Result};
+use gabion_common::cli::Global;
+use gabion_see::audit::record::Event;
+use gabion_see::audit::record::To;
+use gabion_see::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion kill web\n  gabion kill web HUP\n  gabion kill --all web 9")]
@@ -31,7 +31,7 @@ impl Args {
         let scope = if self.all { KillScope::All } else { KillScope::Init };
         let (settings, id) = (global.settings(), super::id(&self.id)?);
         // Read before: a container that is killed may be gone at once. Stopping one never depends on a log.
-        let trail = Trail::load(&settings.root, &id);
+        let trail = super::trail(&settings, &id);
         container::kill(&settings, &id, signal, scope)?;
         // Signal 0 only asks whether the process is there.
         if let (Ok(Some(trail)), true) = (trail, signal != 0) {

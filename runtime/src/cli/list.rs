@@ -1,8 +1,9 @@
 //! `list`.
 
 use super::{Global, log, output};
-use crate::container::{self, ListEntry, roots};
-use crate::error::Result;
+use crate::container::{self, ListEntry};
+use gabion_see::error::Result;
+use gabion_see::roots;
 
 /// How containers are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,10 +1,10 @@
 //! `pause` and `resume`.
 
-use super::Global;
-use crate::audit::{Event, Trail};
 use crate::container::{self, Settings};
-use crate::error::Result;
-use crate::request::ContainerId;
+use gabion_common::cli::Global;
+use gabion_core::request::ContainerId;
+use gabion_see::audit::record::Event;
+use gabion_see::error::Result;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion pause web")]
@@ -24,7 +24,7 @@ pub(super) struct ResumeArgs {
 
 /// After the fact: neither makes anything run that did not, so neither depends on a log.
 fn record(settings: &Settings, id: &ContainerId, event: Event) -> Result<u8> {
-    if let Some(trail) = Trail::load(&settings.root, id)? {
+    if let Some(trail) = super::trail(settings, id)? {
         trail.after(event);
     }
     Ok(0)

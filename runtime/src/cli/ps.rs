@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::{Global, output};
 use crate::container;
-use crate::error::{Error, Result};
+use gabion_common::cli::{Global, output};
+use gabion_see::error::{Error, Result};
 
 /// How processes are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,11 +1,11 @@
 //! `run`: create and start in one call.
 
-use super::Global;
 use super::create::{Launch, Prepared};
-use crate::audit::record::How;
-use crate::audit::{Action, Event};
 use crate::container::{self, Detach, Keep};
-use crate::error::Result;
+use gabion_common::cli::Global;
+use gabion_see::audit::record::How;
+use gabion_see::audit::record::{Action, Event};
+use gabion_see::error::Result;
 
 #[derive(Debug, clap::Args)]
 #[command(

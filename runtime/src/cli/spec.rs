@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use gabion_see::error::{Error, Result};
 
 /// As runc's, terminal included.
 const ROOTED: &str = include_str!("spec/config.json");

@@ -1,9 +1,9 @@
 //! `start`.
 
-use super::Global;
-use crate::audit::{Action, Event, Trail};
 use crate::container;
-use crate::error::Result;
+use gabion_common::cli::Global;
+use gabion_see::audit::record::{Action, Event};
+use gabion_see::error::Result;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion start web")]
@@ -16,7 +16,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let (settings, id) = (global.settings(), super::id(&self.id)?);
-        let Some(trail) = Trail::load(&settings.root, &id)? else {
+        let Some(trail) = super::trail(&settings, &id)? else {
             // Nothing of this name, or nothing that create finished: its error says which.
             return container::start(&settings, &id).map(|()| 0);
         };

@@ -1,8 +1,8 @@
 //! `state`.
 
-use super::{Global, output};
 use crate::container;
-use crate::error::Result;
+use gabion_common::cli::{Global, output};
+use gabion_see::error::Result;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gabion state web")]

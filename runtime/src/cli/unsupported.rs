@@ -1,6 +1,6 @@
 //! What gabion leaves out, by design.
 
-use crate::error::Error;
+use gabion_see::error::Error;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

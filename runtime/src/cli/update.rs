@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
-use super::Global;
-use crate::audit::{Action, Trail};
 use crate::container;
-use crate::error::{Error, Result};
-use crate::request::read::{from_json, read_any};
-use crate::size::Size;
+use gabion_common::cli::Global;
+use gabion_core::request::from_json;
+use gabion_core::size::Size;
+use gabion_see::audit::record::Action;
+use gabion_see::bundle::read_any;
+use gabion_see::error::{Error, Result};
 
 #[derive(Debug, Default, clap::Args)]
 #[command(
@@ -88,7 +89,7 @@ impl Args {
         };
         let settings = global.settings();
         container::update(&settings, &id, &asked).inspect_err(|error| {
-            if let Ok(Some(trail)) = Trail::load(&settings.root, &id) {
+            if let Ok(Some(trail)) = super::trail(&settings, &id) {
                 trail.failed(Action::Update, error);
             }
         })?;
@@ -153,7 +154,7 @@ fn from_file(file: &Path) -> Result<LinuxResources> {
     } else {
         file
     };
-    from_json(&text, name)
+    Ok(from_json(&text, name)?)
 }
 
 /// `512m`; `-1` is unlimited.
@@ -161,7 +162,7 @@ fn bytes(text: &str) -> std::result::Result<i64, String> {
     if let Ok(number) = text.parse::<i64>() {
         return Ok(number.max(-1));
     }
-    let size: Size = text.parse().map_err(|e: crate::size::SizeError| e.to_string())?;
+    let size: Size = text.parse().map_err(|e: gabion_core::size::SizeError| e.to_string())?;
     i64::try_from(size.0).map_err(|_| format!("{text:?} is too large"))
 }
 

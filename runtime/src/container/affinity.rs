@@ -3,10 +3,10 @@
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::error::{Error, Result, Step};
+use gabion_see::error::{Error, Result, Step};
 
 /// Lets the process run on these CPUs only: `0-3,7`. Nothing said is nothing done.
-pub fn set(pid: Pid, list: Option<&str>) -> Result<()> {
+pub(crate) fn set(pid: Pid, list: Option<&str>) -> Result<()> {
     let Some(list) = list.filter(|l| !l.is_empty()) else {
         return Ok(());
     };

@@ -9,39 +9,49 @@ use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
-use crate::apparmor;
-use crate::container::cgroup::{self, Cgroup, CgroupRecord};
-use crate::container::channel::{Channel, Message};
-use crate::container::options::{CgroupDriver, CreateOptions, Keyring, Settings};
-use crate::container::precheck::Preserved;
+use crate::birth::channel::{Channel, Message};
+use crate::birth::hooks;
+use crate::birth::setup::Preserved;
+use crate::birth::setup::{Create, Filters, Kind, Setup};
+use crate::cgroup::Cgroup;
+use crate::container::options::{CreateOptions, Settings};
 use crate::container::spawn::{self, Born};
-use crate::container::state::{CreateLock, Init, Record, StateDir, UNREADY_SOCKET};
-use crate::container::{delete, hooks, id_maps, precheck, valid};
-use crate::control::ControlId;
-use crate::error::{Error, Result, Step};
+use crate::container::{delete, id_maps, precheck, valid};
 use crate::faults;
-use crate::hardened::Hardened;
-use crate::host::collect::{self, Handles};
-use crate::host::{self, NsType, lsm};
-use crate::init::{Create, Filters, Kind, Proc, Setup};
-use crate::request::ContainerId;
-use crate::sys;
-use crate::time::rfc3339_nanos;
+use crate::state::{CreateLock, StateDir};
+use gabion_core::hardened::{Amendment, Hardened};
+use gabion_core::host::CgroupDriver;
+use gabion_core::id::ControlId;
+use gabion_core::namespace::NsType;
+use gabion_core::request::ContainerId;
+use gabion_core::time::rfc3339_nanos;
+use gabion_see::cgroup::CgroupRecord;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::procfs::Proc;
+use gabion_see::state::UNREADY_SOCKET;
+use gabion_see::state::{Init, Record};
+use gabion_see::survey::Handles;
+use gabion_see::survey::lsm;
 
 mod filters;
 mod handover;
 mod idmap;
 mod net_devices;
 
-pub use filters::{filters, notify_target};
-pub use handover::console_socket;
+pub(crate) use filters::{filters, notify_target};
+pub(crate) use handover::console_socket;
 use handover::{clone_tree, entry, trees};
 
 /// Makes the container and gives its first process's pid.
 ///
 /// # Errors
 /// Whatever fails; nothing of the container is left behind then.
-pub fn create(settings: &Settings, options: &CreateOptions, hardened: Hardened, handles: Handles) -> Result<i32> {
+pub(crate) fn create(
+    settings: &Settings,
+    options: &CreateOptions,
+    hardened: Hardened,
+    handles: Handles,
+) -> Result<i32> {
     let process = hardened.spec().process().as_ref();
     let console = match process {
         Some(process) => console_socket(options.console_socket.as_deref(), process)?,
@@ -54,7 +64,7 @@ pub fn create(settings: &Settings, options: &CreateOptions, hardened: Hardened, 
 }
 
 /// The same, with the console's socket already connected.
-pub fn create_on(
+pub(crate) fn create_on(
     settings: &Settings,
     options: &CreateOptions,
     hardened: Hardened,
@@ -65,7 +75,7 @@ pub fn create_on(
     valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     if hardened.enforces(ControlId::Lsm) && hardened.plan().lsm.load_default {
-        apparmor::load()?;
+        gabion_common::apparmor::load()?;
     }
     let filters = filters(settings, &hardened)?;
     let (mut dir, lock) = StateDir::claim(&settings.root, &options.id)?;
@@ -110,7 +120,7 @@ fn undo(dir: StateDir, lock: CreateLock) {
 /// Where the control that gives it a place is only observed.
 fn default_place(driver: CgroupDriver, id: &ContainerId) -> PathBuf {
     PathBuf::from(match driver {
-        CgroupDriver::Systemd if cgroup::unified() => format!(":gabion:{id}"),
+        CgroupDriver::Systemd if gabion_see::cgroup::unified() => format!(":gabion:{id}"),
         _ => format!("/gabion/{id}"),
     })
 }
@@ -121,21 +131,19 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
         .map_err(Error::file("find", "the root file system"))?;
     let asked = hardened.spec().linux().as_ref().and_then(|l| l.cgroups_path().clone());
     let cgroup = CgroupRecord {
-        path: asked.unwrap_or_else(|| default_place(settings.systemd_cgroup, &options.id)),
-        driver: settings.systemd_cgroup,
+        path: asked.unwrap_or_else(|| default_place(settings.cgroup_driver, &options.id)),
+        driver: settings.cgroup_driver,
         name: options.id.to_string(),
-        manager: host::manager(settings.systemd_cgroup, collect::is_host_root()),
+        manager: gabion_see::survey::manager(settings.cgroup_driver, gabion_see::caller::is_host_root()),
         delegation: hardened.plan().delegation.clone(),
     };
-    let mut hardened = hardened;
-    // A new one is every runtime's rule (runc), not only the control's; that one is not given up for a flag.
-    hardened.plan.new_keyring = options.keyring == Keyring::New || hardened.enforces(ControlId::Fds);
+    let hardened = hardened.amend(Amendment::Keyring(options.keyring));
     Ok(Record::new(
         options.id.clone(),
         bundle,
         rootfs,
-        rfc3339_nanos(std::time::SystemTime::now()),
-        collect::user_ns(),
+        rfc3339_nanos(gabion_see::clock::now()),
+        gabion_see::caller::user_ns(),
         cgroup,
         hardened,
     ))
@@ -161,20 +169,19 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         .as_ref()
         .ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
     let listener = UnixListener::bind(dir.socket_path(UNREADY_SOCKET))
-        .map_err(Error::file("make", dir.path.join(UNREADY_SOCKET)))?;
+        .map_err(Error::file("make", dir.path().join(UNREADY_SOCKET)))?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(&record.hardened, handles)?;
     let joined_net = joins.iter().find(|(typ, _)| *typ == NsType::Network);
     let joined_net = joined_net.map(|(_, fd)| fd.try_clone()).transpose();
     let joined_net = joined_net.map_err(Error::file("keep", "the network namespace"))?;
     let create = Create {
-        rootfs_tree: clone_tree(&handles.rootfs, sys::Reach::Tree)?,
+        rootfs_tree: clone_tree(&handles.rootfs, gabion_sys::Reach::Tree)?,
         rootfs: record.rootfs.clone(),
         trees: trees(record, handles)?,
         leave: options.leave,
         listener: listener.into(),
         hooks: spec.hooks(),
-        memory_cgroup: None,
         mount_label: mount_label(&record.hardened),
     };
     let setup = Setup {
@@ -264,7 +271,7 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
 }
 
 /// Whole or not at all: engines read it as soon as it is there.
-pub fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<()> {
+pub(crate) fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".gabion-new");

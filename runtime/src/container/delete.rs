@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
 
-use crate::container::cgroup::Cgroup;
+use crate::birth::hooks;
+use crate::cgroup::Cgroup;
+use crate::container::kill;
 use crate::container::options::{Force, Settings};
-use crate::container::state::{self, Init, Record, StateDir, Status};
-use crate::container::{hooks, kill, query};
-use crate::error::{Error, Result, Step};
-use crate::request::ContainerId;
+use crate::state::{self, StateDir};
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::{Init, Record, Status};
 
 /// How long a killed process may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How a container went.
 #[must_use]
 #[derive(Debug)]
-pub enum Deleted {
+pub(crate) enum Deleted {
     /// Nothing of it is left.
     Whole,
     /// Its state could not be read, and is gone too.
@@ -26,7 +28,7 @@ pub enum Deleted {
 
 /// What may be left of a container whose state could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub(crate) enum Left {
     /// Its processes and its cgroup were found without the state. Its poststop hooks did not run.
     Nothing,
     /// Nothing that can be trusted tells which processes and which cgroup were its own: they were let be.
@@ -37,7 +39,7 @@ pub enum Left {
 ///
 /// # Errors
 /// It runs and `force` is not given; something of it cannot be removed (its state then stays, to try again).
-pub fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Deleted> {
+pub(crate) fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Deleted> {
     let dir = match (StateDir::open(&settings.root, id), force) {
         // runc: what is to be gone is gone.
         (Err(Error::NotFound { .. }), Force::Kill) => return Ok(Deleted::Whole),
@@ -84,7 +86,7 @@ fn with_remedy(error: Error) -> Error {
 
 /// runc lets a container go, too, that was created and never started.
 fn has_ended(dir: &StateDir, id: &ContainerId) -> Result<()> {
-    match query::status(dir)? {
+    match gabion_see::status::status(dir)? {
         Status::Stopped | Status::Created => Ok(()),
         status => Err(Error::WrongState {
             id: id.to_string(),
@@ -118,13 +120,13 @@ fn salvage(dir: &StateDir) -> Result<Left> {
 }
 
 /// Ends every process, removes the cgroup, then the state: as long as anything is left, so is what it can be found by.
-pub fn clear(dir: &StateDir) -> Result<()> {
+pub(crate) fn clear(dir: &StateDir) -> Result<()> {
     empty(dir)?;
     dir.remove()
 }
 
 /// Ends every process and removes the cgroup; the state stays.
-pub fn empty(dir: &StateDir) -> Result<()> {
+pub(crate) fn empty(dir: &StateDir) -> Result<()> {
     if let Some(init) = dir.init()? {
         end(dir, init)?;
     }
@@ -148,7 +150,7 @@ fn end(dir: &StateDir, init: Init) -> Result<()> {
         if pause > Duration::from_millis(2) && !looked {
             looked = true;
             let cgroup = dir.cgroup()?;
-            if query::frozen(&cgroup)? {
+            if gabion_see::status::frozen(&cgroup)? {
                 Cgroup::open(&cgroup).thaw()?;
             }
         }

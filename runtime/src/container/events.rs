@@ -12,13 +12,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::cgroup::stats::{self, Files};
 use crate::container::options::Settings;
-use crate::container::query;
-use crate::container::state::{StateDir, Status};
-use crate::container::stats::{self, Files};
-use crate::error::{Error, Result, Step};
-use crate::request::ContainerId;
-use crate::sys;
+use crate::state::StateDir;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::Status;
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Cgroup, doing, e)
@@ -28,7 +27,7 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 ///
 /// # Errors
 /// «container not running».
-pub fn once(settings: &Settings, id: &ContainerId) -> Result<Value> {
+pub(crate) fn once(settings: &Settings, id: &ContainerId) -> Result<Value> {
     let (dir, _) = running(settings, id)?;
     let files = Files::of(&dir.record()?.cgroup)?;
     Ok(event("stats", id, Some(stats::read(&files))))
@@ -38,7 +37,7 @@ pub fn once(settings: &Settings, id: &ContainerId) -> Result<Value> {
 ///
 /// # Errors
 /// «container not running»; what `tell` says.
-pub fn follow(
+pub(crate) fn follow(
     settings: &Settings,
     id: &ContainerId,
     interval: Duration,
@@ -74,11 +73,11 @@ fn event(kind: &str, id: &ContainerId, data: Option<Value>) -> Value {
 
 fn running(settings: &Settings, id: &ContainerId) -> Result<(StateDir, OwnedFd)> {
     let dir = StateDir::open(&settings.root, id)?;
-    let status = query::status(&dir)?;
+    let status = gabion_see::status::status(&dir)?;
     let not_running = || Error::NotRunning { id: id.to_string() };
     match (status, dir.init()?) {
         (Status::Creating | Status::Stopped, _) | (_, None) => Err(not_running()),
-        (_, Some(init)) => match sys::pidfd_open(Pid::from_raw(init.pid)) {
+        (_, Some(init)) => match gabion_sys::pidfd_open(Pid::from_raw(init.pid)) {
             Ok(fd) if init.lives() => Ok((dir, fd)),
             Ok(_) | Err(Errno::ESRCH) => Err(not_running()),
             Err(e) => Err(failed("open the process")(e)),

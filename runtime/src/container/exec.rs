@@ -7,31 +7,33 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
-use crate::audit::Trail;
-use crate::container::cgroup::Cgroup;
-use crate::container::channel::{Channel, Message};
+use crate::birth::channel::{Channel, Message};
+use crate::birth::setup::{Kind, Setup};
+use crate::cgroup::Cgroup;
 use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
 use crate::container::spawn::{self, Born, Entry};
-use crate::container::state::{Init, Record, StateDir, Status};
-use crate::container::{affinity, create, own_limits, precheck, query};
-use crate::control::exec::{self as vet, ExecRequest, Widening};
-use crate::control::{ControlId, capabilities};
-use crate::error::{Error, Result, Step};
-use crate::executor::label;
-use crate::hardened::ExecPlan;
-use crate::host::NsType;
-use crate::init::{Kind, Proc, Setup, namespaces};
-use crate::request::ContainerId;
-use crate::sys;
+use crate::container::{affinity, create, own_limits, precheck};
+use crate::state::StateDir;
+use gabion_common::audit::Trail;
+use gabion_core::control::capabilities;
+use gabion_core::control::exec as vet;
+use gabion_core::control::exec::{ExecRequest, Widening};
+use gabion_core::hardened::{Amendment, ExecPlan};
+use gabion_core::id::ControlId;
+use gabion_core::namespace::{self, NsType};
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::procfs::Proc;
+use gabion_see::state::{Init, Record, Status};
 
 /// Runs a process in the container; its exit code, or 0 when detached.
 ///
 /// # Errors
 /// «container not running»; a refusal; whatever fails before the process runs.
-pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Result<u8> {
+pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Result<u8> {
     let dir = StateDir::open(&settings.root, id)?;
     let record = dir.record()?;
     let init = running(&dir, options.paused)?;
@@ -50,7 +52,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
         as_runc(vetted.process, &asked, record)
     };
     // Before anything of it is made: a process without its record must not be, where the policy says so.
-    if let Some(trail) = Trail::load(&settings.root, id)? {
+    if let Some(trail) = Trail::load(&dir)? {
         trail.exec(&process, &vetted.decision)?;
     }
     let mut filters = create::filters(settings, &record.hardened)?;
@@ -62,7 +64,7 @@ pub fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Resu
     // exec may name another user than the first process's: what was vetted is what must be in force. Where exec is only
     // observed nothing was, and the stored one stays the measure.
     let governing = if record.hardened.enforces(ControlId::Exec) {
-        record.hardened.with_user(process.user().clone())
+        record.hardened.clone().amend(Amendment::User(process.user().clone()))
     } else {
         record.hardened.clone()
     };
@@ -138,7 +140,7 @@ fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: O
             "the process ended before it ran its program",
         )),
         None => match record.hardened.labels() {
-            Some(plan) => label::took_effect(plan, pid.as_raw()),
+            Some(plan) => crate::container::label::took_effect(plan, pid.as_raw()),
             None => Ok(()),
         },
         Some((Message::Failed(report), _)) => Err(report.into()),
@@ -156,8 +158,14 @@ fn reap(pid: Pid) {
 }
 
 fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
-    let status = query::status(dir)?;
-    let id = || dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let status = gabion_see::status::status(dir)?;
+    let id = || {
+        dir.path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     match (status, dir.init()?) {
         (Status::Running | Status::Created, Some(init)) => Ok(init),
         (Status::Paused, Some(init)) if paused == Paused::Ignore => Ok(init),
@@ -230,7 +238,7 @@ fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Proces
 }
 
 fn add_capability(process: &mut Process, name: &str) {
-    let Some(cap) = capabilities::parse(name) else {
+    let Some(cap) = gabion_core::capability::parse(name) else {
         return;
     };
     // Not oci-spec's default, which is three capabilities.
@@ -291,7 +299,7 @@ fn from_line(mut process: Process, line: &ExecLine) -> Process {
 fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
     let mut entry = Entry::default();
     let mut joins = Vec::new();
-    for typ in namespaces::JOIN_ORDER {
+    for typ in namespace::JOIN_ORDER {
         let Some(fd) = other_namespace(init.pid, typ)? else {
             continue;
         };
@@ -302,7 +310,12 @@ fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> 
         }
     }
     if !init.lives() {
-        let id = dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = dir
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         return Err(Error::NotRunning { id });
     }
     Ok((entry, joins))
@@ -315,7 +328,7 @@ fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
     let open = |who: &str| {
         let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
         let path = format!("/proc/{who}/ns/{}", typ.proc_name());
-        match nix::fcntl::open(path.as_str(), flags, Mode::empty()).and_then(sys::adopt) {
+        match nix::fcntl::open(path.as_str(), flags, Mode::empty()).and_then(gabion_sys::adopt) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT) => Ok(None),
             Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),

@@ -18,12 +18,11 @@ use oci_spec::runtime::Process;
 use crate::container::create::{console_socket, create_on};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
 use crate::container::start::start_in;
-use crate::container::state::StateDir;
 use crate::container::{Deleted, delete};
-use crate::error::{Error, Result, Step};
-use crate::hardened::Hardened;
-use crate::host::collect::Handles;
-use crate::sys;
+use crate::state::StateDir;
+use gabion_core::hardened::Hardened;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::survey::Handles;
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Console, doing, e)
@@ -33,7 +32,7 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 ///
 /// # Errors
 /// create's and start's; nothing of the container is left then.
-pub fn run(
+pub(crate) fn run(
     settings: &Settings,
     options: &CreateOptions,
     hardened: Hardened,
@@ -75,7 +74,7 @@ fn started(settings: &Settings, options: &CreateOptions, dir: &StateDir) -> Resu
 
 /// The caller's side of the container's terminal.
 #[derive(Debug)]
-pub enum Terminal {
+pub(crate) enum Terminal {
     /// The process has none: stdio is inherited.
     None,
     /// Its master goes to a socket of the caller's.
@@ -85,7 +84,7 @@ pub enum Terminal {
 }
 
 impl Terminal {
-    pub fn prepare(process: &Process, socket: Option<&Path>, detach: Detach) -> Result<Self> {
+    pub(crate) fn prepare(process: &Process, socket: Option<&Path>, detach: Detach) -> Result<Self> {
         let wanted = process.terminal().unwrap_or(false);
         if wanted && socket.is_none() && detach == Detach::Foreground {
             let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
@@ -96,7 +95,7 @@ impl Terminal {
     }
 
     /// The end that the container's process sends its master to.
-    pub fn socket_for_child(&self) -> Result<Option<OwnedFd>> {
+    pub(crate) fn socket_for_child(&self) -> Result<Option<OwnedFd>> {
         let fd = match self {
             Self::None => return Ok(None),
             Self::Socket(fd) | Self::Ours { theirs: fd, .. } => fd,
@@ -132,7 +131,7 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
         if let ControlMessageOwned::ScmRights(fds) = control
             && let Some(fd) = fds.first()
         {
-            return sys::adopt(*fd).map_err(failed("receive the terminal"));
+            return gabion_sys::adopt(*fd).map_err(failed("receive the terminal"));
         }
     }
     Err(Error::failed(Step::Console, "no terminal came"))
@@ -168,8 +167,8 @@ impl Proxy {
 
     /// Our size is the container's. Without a terminal of ours there is no size to give.
     fn resize(&self) {
-        if let Ok((rows, columns)) = sys::window_size(std::io::stdin().as_fd())
-            && let Err(error) = sys::set_window_size(self.master.as_fd(), rows, columns)
+        if let Ok((rows, columns)) = gabion_sys::window_size(std::io::stdin().as_fd())
+            && let Err(error) = gabion_sys::set_window_size(self.master.as_fd(), rows, columns)
         {
             tracing::debug!(%error, "resizing the container's terminal");
         }
@@ -212,12 +211,12 @@ impl Drop for Proxy {
 
 /// From before the workload runs: what comes then is kept for it until `wait` passes it on. The first process of a container
 /// unblocks its own.
-pub fn hold_signals() -> Result<()> {
+pub(crate) fn hold_signals() -> Result<()> {
     SigSet::all().thread_block().map_err(failed("block signals"))
 }
 
 /// Waits for the process, passing on signals and terminal; its exit code, 128+n for a signal.
-pub fn wait(pid: Pid, terminal: Terminal) -> Result<u8> {
+pub(crate) fn wait(pid: Pid, terminal: Terminal) -> Result<u8> {
     hold_signals()?;
     let incoming = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(failed("listen for signals"))?;

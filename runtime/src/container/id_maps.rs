@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
-use crate::error::{Error, Result, Step};
 use crate::faults;
+use gabion_see::error::{Error, Result, Step};
 
 /// Whose ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Ids {
 ///
 /// # Errors
 /// There are none, or they are not the caller's to map.
-pub fn write(spec: &Spec, pid: Pid) -> Result<()> {
+pub(crate) fn write(spec: &Spec, pid: Pid) -> Result<()> {
     faults::at(Step::UserNamespace)?;
     let linux = spec.linux().as_ref();
     let users = linux.and_then(|l| l.uid_mappings().as_deref()).unwrap_or_default();

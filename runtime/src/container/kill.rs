@@ -5,35 +5,35 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::container::cgroup::{Cgroup, members};
+use crate::cgroup::{Cgroup, signal};
 use crate::container::options::{KillScope, Settings};
-use crate::container::state::{Init, StateDir, Status};
-use crate::container::{namespace, query};
-use crate::error::{Error, Result, Step};
-use crate::request::ContainerId;
-use crate::sys;
+use crate::state::StateDir;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::{Init, Record, Status};
+use gabion_see::{pid_namespace, status as status_of};
 
 /// Sends a signal.
 ///
 /// # Errors
 /// «container not running» where there is nobody to signal: containerd looks for the words.
-pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope) -> Result<()> {
+pub(crate) fn kill(settings: &Settings, id: &ContainerId, number: i32, scope: KillScope) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
     let record = dir.record()?;
-    let status = query::status(&dir)?;
+    let status = status_of::status(&dir)?;
     if scope == KillScope::All {
         if record.cgroup.delegation.is_none() {
             let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
-            return namespace::signal(record, init, signal);
+            return in_pid_namespace(record, init, number);
         }
-        return all(&Cgroup::open(&record.cgroup), signal);
+        return all(&Cgroup::open(&record.cgroup), number);
     }
     match (status, dir.init()?) {
         (Status::Stopped, _) | (_, None) => Err(Error::NotRunning { id: id.to_string() }),
         (_, Some(init)) => {
-            one(init, signal)?;
+            one(init, number)?;
             // A frozen process dies when it is thawed (v1 freezer): SIGKILL is meant to end it.
-            if status == Status::Paused && signal == libc::SIGKILL {
+            if status == Status::Paused && number == libc::SIGKILL {
                 Cgroup::open(&record.cgroup).thaw()?;
             }
             Ok(())
@@ -41,26 +41,36 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, scope: KillScope
     }
 }
 
-/// To this very process, not to another one with its number.
-pub fn one(init: Init, signal: i32) -> Result<()> {
+/// Sends a signal to every process of the container's own pid namespace, where it has no cgroup.
+///
+/// # Errors
+/// As `processes`; a signal that cannot be sent.
+fn in_pid_namespace(record: &Record, init: Init, number: i32) -> Result<()> {
+    let (proc, own) = pid_namespace::open(record, init)?;
+    signal::signal_those(|| pid_namespace::within(&proc, own), number)
+        .map_err(|e| Error::step(Step::Start, format!("send signal {number} to all"), e))
+}
+
+/// Signals through a pidfd, so that a recycled pid is never hit.
+pub(crate) fn one(init: Init, signal: i32) -> Result<()> {
     let gone = || Error::NotRunning {
         id: format!("process {}", init.pid),
     };
-    let pidfd = match sys::pidfd_open(Pid::from_raw(init.pid)) {
+    let pidfd = match gabion_sys::pidfd_open(Pid::from_raw(init.pid)) {
         Err(Errno::ESRCH) => return Err(gone()),
         other => other.map_err(|e| Error::step(Step::Start, "open the process", e))?,
     };
     if !init.lives() {
         return Err(gone());
     }
-    match sys::pidfd_send_signal(pidfd.as_fd(), signal) {
+    match gabion_sys::pidfd_send_signal(pidfd.as_fd(), signal) {
         Err(Errno::ESRCH) => Err(gone()),
         other => other.map_err(|e| Error::step(Step::Start, format!("send signal {signal}"), e)),
     }
 }
 
 /// To every process of the cgroup.
-pub fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
+pub(crate) fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     if !(0..=64).contains(&signal) {
         return Err(Error::Usage(format!(
             "{signal} is not a signal that can be sent to all"
@@ -68,7 +78,7 @@ pub fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     }
     // On v1 each hierarchy shows the same processes: one that died is not signalled twice.
     for directory in cgroup.directories()? {
-        members::signal_tree(&directory, signal)
+        signal::signal_tree(&directory, signal)
             .map_err(|e| Error::step(Step::Start, format!("send signal {signal} to all"), e))?;
         if signal != libc::SIGKILL && directory.exists() {
             break;

@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::sys::resource::getrlimit;
 use oci_spec::runtime::{PosixRlimit, Process};
 
-use crate::control::exec::lower;
-use crate::error::{Error, Result, Step};
-use crate::init::limits::resource;
+use crate::build::limits::resource;
+use gabion_core::control::exec::lower;
+use gabion_see::error::{Error, Result, Step};
 
 /// Fills in what process.json leaves out. What it names stays, and is an error later where it cannot be had.
 pub(super) fn fill(asked: &mut Process, container: &Process) -> Result<()> {

@@ -1,19 +1,19 @@
 //! `pause` and `resume`: the freezer.
 
-use crate::container::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 use crate::container::options::Settings;
-use crate::container::query;
-use crate::container::state::{StateDir, Status};
-use crate::error::{Error, Result, Step};
-use crate::request::ContainerId;
+use crate::state::StateDir;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::Status;
 
 /// Stops every process of the container where it is.
 ///
 /// # Errors
 /// «container not running»; the kernel cannot freeze it in bounded time (it is thawed again then).
-pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
+pub(crate) fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
-    match query::status(&dir)? {
+    match gabion_see::status::status(&dir)? {
         Status::Running | Status::Created => {}
         Status::Paused => return Err(wrong(id, Status::Paused, "running")),
         Status::Creating | Status::Stopped => return Err(Error::NotRunning { id: id.to_string() }),
@@ -25,7 +25,7 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
         return Err(Error::failed(Step::Cgroup, why));
     }
     cgroup.freeze()?;
-    if query::frozen(&record.cgroup)? {
+    if gabion_see::status::frozen(&record.cgroup)? {
         Ok(())
     } else {
         Err(Error::failed(
@@ -39,15 +39,15 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
 ///
 /// # Errors
 /// It is not paused.
-pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
+pub(crate) fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
-    let status = query::status(&dir)?;
+    let status = gabion_see::status::status(&dir)?;
     if status != Status::Paused {
         return Err(wrong(id, status, "paused"));
     }
     let record = dir.record()?;
     Cgroup::open(&record.cgroup).thaw()?;
-    if query::frozen(&record.cgroup)? {
+    if gabion_see::status::frozen(&record.cgroup)? {
         return Err(Error::failed(
             Step::Cgroup,
             "the kernel still shows the container as frozen",

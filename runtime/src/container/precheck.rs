@@ -5,15 +5,15 @@ use std::os::fd::RawFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::error::{Error, Result, Step};
-use crate::hardened::Hardened;
-use crate::host::NsType;
-use crate::init::namespaces;
+use crate::birth::setup::Preserved;
+use gabion_core::hardened::Hardened;
+use gabion_core::namespace::{self, NsType};
+use gabion_see::error::{Error, Result, Step};
 
 /// The root is built, attached and left in a mount namespace of the container's own. Without one (the control `namespaces`
 /// adds it, but may be loosened) all of that would be done to the host's mounts.
-pub fn own_mounts(hardened: &Hardened) -> Result<()> {
-    if namespaces::new_types(hardened).contains(&NsType::Mount) {
+pub(crate) fn own_mounts(hardened: &Hardened) -> Result<()> {
+    if namespace::made(hardened.spec()).any(|made| made == NsType::Mount) {
         return Ok(());
     }
     Err(Error::Unsupported {
@@ -22,19 +22,11 @@ pub fn own_mounts(hardened: &Hardened) -> Result<()> {
     })
 }
 
-/// Descriptors above stdio that the workload keeps: those that the caller preserves, then socket activation's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Preserved {
-    pub count: u32,
-    /// What the workload's LISTEN_FDS says (sd_listen_fds(3)); None where it is not told any.
-    pub listen: Option<u32>,
-}
-
 /// What is preserved, looked at: every number is open, and the caller's.
 ///
 /// # Errors
 /// One of them is not: another descriptor must not stand in for it.
-pub fn preserved(asked: u32, listen: Option<u32>) -> Result<Preserved> {
+pub(crate) fn preserved(asked: u32, listen: Option<u32>) -> Result<Preserved> {
     let count = asked.checked_add(listen.unwrap_or(0)).filter(|n| *n <= u32::MAX / 2);
     let count = count.ok_or_else(|| Error::Usage(format!("{asked} descriptors cannot be preserved")))?;
     for number in (3_u32..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
@@ -61,7 +53,7 @@ fn is_callers(number: u32) -> Result<bool> {
 
 /// LISTEN_FDS, where it is meant for us: a service that was activated itself may have left it in our environment, and its
 /// descriptors are not the container's (sd_listen_fds(3): LISTEN_PID must be the reader's own).
-pub fn listen_fds() -> Option<u32> {
+pub(crate) fn listen_fds() -> Option<u32> {
     meant_for(
         std::process::id(),
         std::env::var("LISTEN_PID").ok(),
@@ -84,8 +76,8 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::control::namespaces::Namespaces;
-    use crate::testing::Case;
+    use gabion_core::control::namespaces::Namespaces;
+    use gabion_core::testing::Case;
 
     #[test]
     fn no_container_without_a_mount_namespace() {

@@ -1,68 +1,25 @@
 //! What can be asked of containers: `state`, `list`, `ps`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::container::cgroup::{Cgroup, CgroupRecord};
-use crate::container::namespace;
+use crate::cgroup::Cgroup;
 use crate::container::options::{ListEntry, Settings};
-use crate::container::state::{self, StateDir, Status};
-use crate::error::{Error, Result};
-use crate::request::ContainerId;
-
-/// The status, read off the kernel.
-pub fn status(dir: &StateDir) -> Result<Status> {
-    let Some(init) = dir.init()? else {
-        return Ok(if dir.being_created()? {
-            Status::Creating
-        } else {
-            Status::Stopped
-        });
-    };
-    if !init.lives() {
-        return Ok(Status::Stopped);
-    }
-    // In this order: what is unready becomes what waits, never the other way round.
-    let unready = dir.is_unready();
-    let waits = dir.awaits_start();
-    if unready || (waits && dir.being_created()?) {
-        return Ok(Status::Creating);
-    }
-    // Before «created»: one that waits for `start` can be frozen, too, and would not hear it.
-    if frozen(dir.cgroup()?.as_ref())? {
-        return Ok(Status::Paused);
-    }
-    Ok(if waits { Status::Created } else { Status::Running })
-}
-
-/// Whether the freezer holds the container's processes.
-pub fn frozen(cgroup: &CgroupRecord) -> Result<bool> {
-    let read = |path: &Path| match crate::small::read(path) {
-        Ok(text) => Ok(Some(text)),
-        // ENODEV: removed between open and read, as systemd does with a scope whose last process has ended.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
-        Err(e) => Err(Error::File {
-            doing: "read",
-            path: path.to_path_buf(),
-            source: e,
-        }),
-    };
-    for file in cgroup.freezer_files() {
-        // v1 shows a word (freezer-subsystem.rst), v2 a digit.
-        if let Some(state) = read(&file)? {
-            return Ok(!matches!(state.trim(), "THAWED" | "0"));
-        }
-    }
-    Ok(false)
-}
+use crate::state::StateDir;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result};
+use gabion_see::pid_namespace;
+use gabion_see::state;
+use gabion_see::state::Status;
+use gabion_see::status::status;
 
 /// The container's state (runtime-spec, runtime.md#state), with runc's `rootfs`, `created` and `owner`.
 ///
 /// # Errors
 /// «does not exist» for an id that is not there.
-pub fn state(settings: &Settings, id: &ContainerId) -> Result<Value> {
+pub(crate) fn state(settings: &Settings, id: &ContainerId) -> Result<Value> {
     let entry = entry(settings, id)?;
     Ok(json!({
         "ociVersion": entry.oci_version,
@@ -119,7 +76,7 @@ fn user_name(uid: u32) -> String {
 }
 
 /// Every container below the root, and why others cannot be told of. One that is deleted meanwhile is left out.
-pub fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
+pub(crate) fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     for id in state::ids(&settings.root)? {
         match entry(settings, &id) {
@@ -132,7 +89,7 @@ pub fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
 }
 
 /// Every container below these roots. They may be other runtimes' too: what is not ours is left out.
-pub fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
+pub(crate) fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
     let mut entries = Vec::new();
     for root in roots {
         let settings = Settings {
@@ -150,7 +107,7 @@ pub fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
 }
 
 /// The processes of a container, as the host numbers them.
-pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
+pub(crate) fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let dir = StateDir::open(&settings.root, id)?;
     if status(&dir)? == Status::Stopped {
         return Err(Error::NotRunning { id: id.to_string() });
@@ -158,7 +115,7 @@ pub fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let record = dir.record()?;
     if record.cgroup.delegation.is_none() {
         let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
-        return Ok(namespace::processes(record, init)?.into_iter().collect());
+        return Ok(pid_namespace::processes(record, init)?.into_iter().collect());
     }
     Cgroup::open(&record.cgroup).pids()
 }

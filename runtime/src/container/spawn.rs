@@ -8,23 +8,25 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::container::channel::{Channel, Message, Report};
-use crate::error::{Error, Result, Step};
+use crate::birth;
+use crate::birth::channel::{Channel, Message, Report};
+use crate::birth::setup::Setup;
+use crate::build::namespaces;
 use crate::faults;
-use crate::host::{NsType, collect};
-use crate::init::{self, Setup, namespaces};
-use crate::sys::{self, Cloned};
+use gabion_core::namespace::NsType;
+use gabion_see::error::{Error, Result, Step};
+use gabion_sys::Cloned;
 
 /// Which namespaces the clone makes, and which have to be joined before it.
 #[derive(Debug, Default)]
-pub struct Entry {
-    pub new: Vec<NsType>,
+pub(crate) struct Entry {
+    pub(crate) new: Vec<NsType>,
     /// A user namespace to join: only a child may, we would lose our hold on the host.
-    pub user: Option<OwnedFd>,
+    pub(crate) user: Option<OwnedFd>,
     /// A pid namespace to join: it is for children only (pid_namespaces(7)).
-    pub pid: Option<OwnedFd>,
+    pub(crate) pid: Option<OwnedFd>,
     /// Lines for timens_offsets of a new time namespace: clock, seconds, nanoseconds.
-    pub offsets: Vec<String>,
+    pub(crate) offsets: Vec<String>,
 }
 
 impl Entry {
@@ -46,13 +48,13 @@ impl Entry {
 
 /// Whether we may enter our own namespaces again: they are the host's, and so is the right to (setns(2)).
 fn returns() -> bool {
-    collect::is_host_root()
+    gabion_see::caller::is_host_root()
 }
 
 /// Where a process finds itself when it comes to be.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Born {
+pub(crate) enum Born {
     /// In the container's cgroup: at no moment was it outside of its limits.
     Inside,
     /// In the runtime's own, and has to be moved.
@@ -62,7 +64,7 @@ pub enum Born {
 /// Clones into the cgroup, where there is one to be born in.
 fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
     if let Some(cgroup) = cradle {
-        match sys::clone3(flags, Some(cgroup.as_fd())) {
+        match gabion_sys::clone3(flags, Some(cgroup.as_fd())) {
             // The container has made groups of its own, and nobody may be in the one above them; or it is at its limit of
             // processes, and who comes to look at it is let in beyond that, which a move is. Or a user's process would leave
             // what is not theirs, a login's cgroup, and their systemd is asked for that.
@@ -70,7 +72,7 @@ fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born
             cloned => return Ok((cloned?, Born::Inside)),
         }
     }
-    Ok((sys::clone3(flags, None)?, Born::Outside))
+    Ok((gabion_sys::clone3(flags, None)?, Born::Outside))
 }
 
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
@@ -78,12 +80,12 @@ fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 }
 
 /// Clones; the child never returns from here. `ours` is the runtime's end of the channel, `cradle` the cgroup to be born in.
-pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
+pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
     faults::at(Step::Clone)?;
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
     if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
-        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
+        gabion_sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
     }
     if entry.user.is_some() || (entry.is_one_way() && !returns()) {
         let pid = spawn_through_intermediate(entry, setup, ours)?;
@@ -98,7 +100,7 @@ pub fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<Owne
     if let Ok((Cloned::Child, _)) = cloned {
         alone(ours);
         drop(cradle);
-        init::run(&setup);
+        birth::run(&setup);
     }
     if let Some(clocks) = clocks {
         setns(clocks.as_fd(), namespaces::flag(NsType::Time)).map_err(failed("return to our time namespace"))?;
@@ -136,7 +138,7 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
     let own = nix::fcntl::open("/proc/self/ns/time", flags, Mode::empty())
-        .and_then(sys::adopt)
+        .and_then(gabion_sys::adopt)
         .map_err(failed("open our time namespace"))?;
     unshare(namespaces::flag(NsType::Time)).map_err(failed("make a time namespace"))?;
     if !entry.offsets.is_empty() {
@@ -149,7 +151,7 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
 fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
     let home = nix::fcntl::open("/proc/self/ns/pid", flags, Mode::empty())
-        .and_then(sys::adopt)
+        .and_then(gabion_sys::adopt)
         .map_err(failed("open our pid namespace"))?;
     setns(pid_ns.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace"))?;
     Ok(home)
@@ -157,7 +159,7 @@ fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
 
 /// What cannot be undone is done by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
 fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
-    match sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
+    match gabion_sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
         Cloned::Child => {
             alone(ours);
             intermediate(&entry, &setup)
@@ -182,13 +184,13 @@ fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
     let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
     let cloned = join_first(entry)
         .and_then(|()| new_clocks(entry))
-        .and_then(|_| sys::clone3(flags, None).map_err(failed("clone the first process")));
+        .and_then(|_| gabion_sys::clone3(flags, None).map_err(failed("clone the first process")));
     let told = match cloned {
-        Ok(Cloned::Child) => init::run(setup),
+        Ok(Cloned::Child) => birth::run(setup),
         Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),
         Err(error) => setup.channel.send(&Message::Failed(Report::from(&error))),
     };
-    sys::exit_now(i32::from(told.is_err()))
+    gabion_sys::exit_now(i32::from(told.is_err()))
 }
 
 fn join_first(entry: &Entry) -> Result<()> {

@@ -5,26 +5,27 @@ use std::os::unix::net::UnixStream;
 
 use libcontainer::container::ContainerStatus;
 
-use crate::container::channel::Report;
+use crate::birth::channel::Report;
+use crate::birth::hooks;
 use crate::container::options::Settings;
-use crate::container::query;
-use crate::container::state::{Init, START_SOCKET, StateDir, Status};
-use crate::container::{delete, hooks, kill};
-use crate::error::{Error, Result, Step};
-use crate::executor::label;
-use crate::request::ContainerId;
+use crate::container::{delete, kill};
+use crate::state::StateDir;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::START_SOCKET;
+use gabion_see::state::{Init, Status};
 
 /// Starts a created container.
 ///
 /// # Errors
 /// It is not there or not created; or the last steps before the workload failed (Landlock, seccomp, execve), by name.
-pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
+pub(crate) fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     start_in(&StateDir::open(&settings.root, id)?, id)
 }
 
 /// The same of a directory that is open.
-pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
-    let status = query::status(dir)?;
+pub(crate) fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
+    let status = gabion_see::status::status(dir)?;
     if status != Status::Created {
         return Err(Error::WrongState {
             id: id.to_string(),
@@ -40,7 +41,8 @@ pub fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
     release(dir)?;
     dir.started()?;
     if let (Some(plan), Some(init)) = (&brief.lsm, dir.init()?) {
-        label::took_effect(plan, init.pid).inspect_err(|_| end(init, "that runs under another label"))?;
+        crate::container::label::took_effect(plan, init.pid)
+            .inspect_err(|_| end(init, "that runs under another label"))?;
     }
     if brief.poststart { poststart(dir) } else { Ok(()) }
 }
@@ -70,14 +72,14 @@ fn poststart(dir: &StateDir) -> Result<()> {
 /// Tells the first process to go on, and hears whether it reached execve.
 fn release(dir: &StateDir) -> Result<()> {
     let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
-        .map_err(Error::file("reach", dir.path.join(START_SOCKET)))?;
+        .map_err(Error::file("reach", dir.path().join(START_SOCKET)))?;
     let mut said = Vec::new();
     stream
         .read_to_end(&mut said)
-        .map_err(Error::file("hear from", dir.path.join(START_SOCKET)))?;
+        .map_err(Error::file("hear from", dir.path().join(START_SOCKET)))?;
     if !said.is_empty() {
         let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
-            path: dir.path.join(START_SOCKET),
+            path: dir.path().join(START_SOCKET),
             why: e.to_string(),
         })?;
         return Err(failed(dir, report.into()));

@@ -3,25 +3,25 @@
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
-use crate::audit::Trail;
-use crate::container::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 use crate::container::options::Settings;
-use crate::container::query;
-use crate::container::state::{Record, StateDir, Status};
-use crate::control::cgroup::update as vet;
-use crate::error::{Error, Result};
-use crate::request::ContainerId;
+use crate::state::StateDir;
+use gabion_common::audit::Trail;
+use gabion_core::control::cgroup::update as vet;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result};
+use gabion_see::state::{Record, Status};
 
 /// Sets limits and keeps them in the state.
 ///
 /// # Errors
 /// «container not running»; a refusal; a limit that the kernel does not take or does not show: the old ones are back then.
-pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> Result<()> {
+pub(crate) fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
     // One at a time: the record is read, changed and written back.
     let _turn = dir.turn()?;
     let not_running = || Error::NotRunning { id: id.to_string() };
-    if matches!(query::status(&dir)?, Status::Creating | Status::Stopped) {
+    if matches!(gabion_see::status::status(&dir)?, Status::Creating | Status::Stopped) {
         return Err(not_running());
     }
     let pid = Pid::from_raw(dir.init()?.ok_or_else(not_running)?.pid);
@@ -35,7 +35,7 @@ pub fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> 
         .and_then(|()| cgroup.verify(&new.hardened, pid, Some(&vetted.apply)))
         .and_then(|()| dir.write(&new));
     done.inspect_err(|_| put_back(&cgroup, record))?;
-    if let Some(trail) = Trail::load(&settings.root, id)? {
+    if let Some(trail) = Trail::load(&dir)? {
         trail.updated(&vetted.apply, &vetted.decision);
     }
     Ok(())

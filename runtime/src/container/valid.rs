@@ -9,10 +9,10 @@ use libcontainer::rootfs::utils::is_bind;
 use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::{Linux, Mount, Spec};
 
-use crate::error::{Error, Result};
-use crate::host::NsType;
-use crate::host::collect::Handles;
-use crate::request::idmap::{self, HalfMapped, IdMap};
+use gabion_core::namespace::NsType;
+use gabion_core::request::idmap::{self, HalfMapped, IdMap};
+use gabion_see::error::{Error, Result};
+use gabion_see::survey::Handles;
 
 /// Sysctls of the IPC namespace (ipc_namespaces(7)), beside fs.mqueue.*.
 const IPC: [&str; 8] = [
@@ -101,7 +101,7 @@ fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {
 ///
 /// # Errors
 /// The first thing that cannot be.
-pub fn check(spec: &Spec, handles: &Handles) -> Result<()> {
+pub(crate) fn check(spec: &Spec, handles: &Handles) -> Result<()> {
     let namespaces = Namespaces::of(spec, handles)?;
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         if name.as_ref().is_some_and(|n| !n.is_empty()) && !namespaces.listed.contains(&NsType::Uts) {

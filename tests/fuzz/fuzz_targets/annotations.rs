@@ -4,8 +4,8 @@
 
 use std::sync::OnceLock;
 
-use gabion::policy::load::parse;
-use gabion::policy::{Cri, Level, Policy};
+use gabion_core::policy::parse;
+use gabion_core::policy::{Cri, Level, Policy};
 use golden::invariants::{built_in, of_any_policy, of_level};
 use golden::{home, json, request};
 use libfuzzer_sys::fuzz_target;

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use gabion::policy::Level;
-use gabion::request::Request;
+use gabion_core::policy::Level;
+use gabion_core::request::Request;
 use golden::invariants::{of_level, permissive_changes_nothing};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 fuzz_target!(|text: &[u8]| -> Corpus {
     let id = "c1".parse().expect("an id");
-    let Ok(request) = Request::from_reader(id, Path::new("/bundle"), text, Path::new("config.json")) else {
+    let Ok(request) = Request::parse(id, "/bundle".into(), text, Path::new("config.json")) else {
         return Corpus::Keep;
     };
     permissive_changes_nothing(&request);

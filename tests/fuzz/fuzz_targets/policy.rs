@@ -3,10 +3,10 @@
 
 use std::sync::OnceLock;
 
-use gabion::policy::load::parse;
-use gabion::policy::validate::{Gravity, validate};
-use gabion::policy::{Lock, Policy};
-use gabion::request::Request;
+use gabion_core::policy::parse;
+use gabion_core::policy::validate::{Gravity, validate};
+use gabion_core::policy::{Lock, Policy};
+use gabion_core::request::Request;
 use golden::invariants::of_any_policy;
 use golden::{engine_configs, request};
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +28,7 @@ fn requests() -> &'static [Request] {
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let problems = validate(text);
+    let problems = validate(text, gabion_core::policy::Date::of(std::time::Duration::ZERO));
     let lines = text.split('\n').count();
     for problem in &problems {
         assert!(

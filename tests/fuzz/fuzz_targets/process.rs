@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use gabion::hardened::Hardened;
-use gabion::policy::Level;
-use gabion::request::read::parse_process;
+use gabion_core::hardened::Hardened;
+use gabion_core::policy::Level;
+use gabion_core::request::parse_process;
 use golden::invariants::{built_in, exec_gets_no_more, run};
 use golden::{home, json, request};
 use libfuzzer_sys::fuzz_target;

@@ -1,19 +1,21 @@
 //! The seccomp programs of a container, ready before anything of it exists.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxSeccomp;
 
+use crate::birth::setup::{Filters, NotifyTarget};
 use crate::container::options::Settings;
-use crate::container::state::{Record, StateDir};
-use crate::error::{Error, Result, Step};
-use crate::faults;
-use crate::hardened::{Hardened, SeccompPlan};
-use crate::init::{Filters, NotifyTarget};
-use crate::seccomp::{self, Program};
+use crate::state::make_root;
+use crate::{faults, filter};
+use gabion_core::hardened::{Hardened, SeccompPlan};
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::seccomp::Program;
+use gabion_see::state::Record;
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
-pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
+pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     faults::at(Step::Seccomp)?;
     let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let plan = hardened.plan().seccomp;
@@ -33,9 +35,8 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     if let Some(parent) = parent {
         fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
     }
-    StateDir::root(&settings.root)?;
-    let compiled =
-        seccomp::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
+    make_root(&settings.root)?;
+    let compiled = filter::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
     Ok(Filters {
         floor,
         profile: Some(compiled),
@@ -44,7 +45,7 @@ pub fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
 }
 
 /// Where the notify descriptor goes, for a profile that has one.
-pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<NotifyTarget>> {
+pub(crate) fn notify_target(record: &Record, filters: &Filters) -> Result<Option<NotifyTarget>> {
     if !filters.profile.as_ref().is_some_and(|p| p.listener) {
         return Ok(None);
     }
@@ -66,8 +67,15 @@ pub fn notify_target(record: &Record, filters: &Filters) -> Result<Option<Notify
     });
     let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
     Ok(Some(NotifyTarget {
-        socket: crate::executor::notify::connect(path)?,
+        socket: connect(path)?,
         state,
         metadata,
     }))
+}
+
+/// Connects to a listener while its path can still be reached.
+fn connect(path: &std::path::Path) -> Result<OwnedFd> {
+    let stream = std::os::unix::net::UnixStream::connect(path)
+        .map_err(Error::file("connect to the seccomp listener at", path))?;
+    Ok(stream.into())
 }

@@ -11,31 +11,31 @@ use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
 
 use super::idmap::Mapper;
+use crate::birth::setup::{PointKind, Tree};
+use crate::build::mounts;
 use crate::container::spawn::Entry;
-use crate::container::state::Record;
-use crate::control::ControlId;
-use crate::error::{Error, Result, Step};
 use crate::faults::{self, Enforcement};
-use crate::hardened::Hardened;
-use crate::host::NsType;
-use crate::host::collect::Handles;
-use crate::init::mounts::{PointKind, Tree};
-use crate::init::{mounts, namespaces};
-use crate::sys;
+use gabion_core::hardened::Hardened;
+use gabion_core::id::ControlId;
+use gabion_core::namespace::{self, NsType};
+use gabion_core::request::BadInput;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::Record;
+use gabion_see::survey::Handles;
 
 /// What clone makes, and what the child joins.
 pub(super) fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
     let mut entry = Entry {
-        new: namespaces::new_types(hardened),
+        new: namespace::made(hardened.spec()).collect(),
         offsets: clock_offsets(hardened),
         ..Entry::default()
     };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
         entry.new.retain(|t| *t == NsType::Mount);
     }
-    let wanted = namespaces::joined_types(hardened);
+    let wanted = namespace::joined(hardened.spec()).collect::<Vec<_>>();
     let mut joins = Vec::new();
-    for typ in namespaces::JOIN_ORDER {
+    for typ in namespace::JOIN_ORDER {
         let Some((_, path)) = wanted.iter().find(|(t, _)| *t == typ) else {
             continue;
         };
@@ -70,8 +70,8 @@ fn clock_offsets(hardened: &Hardened) -> Vec<String> {
 }
 
 /// A detached clone, or None where only a user namespace of ours will allow it.
-pub(super) fn clone_tree(fd: &OwnedFd, reach: sys::Reach) -> Result<Option<OwnedFd>> {
-    match sys::open_tree_clone(fd.as_fd(), reach) {
+pub(super) fn clone_tree(fd: &OwnedFd, reach: gabion_sys::Reach) -> Result<Option<OwnedFd>> {
+    match gabion_sys::open_tree_clone(fd.as_fd(), reach) {
         Ok(tree) => Ok(Some(tree)),
         Err(Errno::EPERM) => Ok(None),
         Err(e) => Err(Error::step(Step::Mounts, "clone a mount", e)),
@@ -86,12 +86,14 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
             continue;
         }
         let shown = mount.source().clone().unwrap_or_default();
-        let fd = handles.sources.get(&index).ok_or_else(|| Error::Bundle {
-            path: shown.clone(),
-            why: format!(
-                "the source of the mount at {} does not exist",
-                mount.destination().display()
-            ),
+        let fd = handles.sources.get(&index).ok_or_else(|| {
+            Error::Bundle(BadInput {
+                path: shown.clone(),
+                why: format!(
+                    "the source of the mount at {} does not exist",
+                    mount.destination().display()
+                ),
+            })
         })?;
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;
         let point = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
@@ -116,7 +118,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
 }
 
 /// Connected before the clone: its path is the host's. A terminal and a socket come together or not at all.
-pub fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<OwnedFd>> {
+pub(crate) fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<OwnedFd>> {
     match (path, process.terminal().unwrap_or(false)) {
         (Some(path), true) => {
             let stream = UnixStream::connect(path).map_err(Error::file("connect to the console socket", path))?;

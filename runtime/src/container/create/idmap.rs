@@ -12,11 +12,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Mount, Spec};
 
-use crate::error::{Error, Result, Step};
-use crate::host::NsType;
-use crate::host::collect::Handles;
-use crate::request::idmap::{self, IdMap};
-use crate::sys::{self, Cloned, MOUNT_ATTR_IDMAP, MountAttr, Reach};
+use gabion_core::namespace::NsType;
+use gabion_core::request::idmap::{self, IdMap};
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::survey::Handles;
+use gabion_sys::{Cloned, MOUNT_ATTR_IDMAP, MountAttr, Reach};
 
 /// Maps mounts; a mapping that many of them share is made once.
 pub(super) struct Mapper<'a> {
@@ -56,7 +56,7 @@ impl<'a> Mapper<'a> {
         } else {
             Reach::One
         };
-        sys::mount_setattr(tree.as_fd(), reach, &attr).map_err(|e| refused(e, &at()))
+        gabion_sys::mount_setattr(tree.as_fd(), reach, &attr).map_err(|e| refused(e, &at()))
     }
 
     fn namespace(&mut self, asked: &IdMap, at: &str) -> Result<&OwnedFd> {
@@ -114,13 +114,13 @@ fn carrier(map: &IdMap) -> Result<OwnedFd> {
     };
     let failed = |e: Errno| Error::step(Step::Mounts, "make a user namespace for a mapping of ids", e);
     let (ours, mut theirs) = UnixStream::pair().map_err(Error::file("make", "a pair of sockets"))?;
-    let pid = match sys::clone3(u64::from(libc::CLONE_NEWUSER.cast_unsigned()), None).map_err(failed)? {
+    let pid = match gabion_sys::clone3(u64::from(libc::CLONE_NEWUSER.cast_unsigned()), None).map_err(failed)? {
         Cloned::Parent(pid) => pid,
         Cloned::Child => {
             // It lives until the runtime lets go of its end, or dies.
             drop(ours);
             let ended = theirs.read(&mut [0]);
-            sys::exit_now(i32::from(ended.is_err()))
+            gabion_sys::exit_now(i32::from(ended.is_err()))
         }
     };
     drop(theirs);

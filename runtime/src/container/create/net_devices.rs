@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
-use crate::container::state::Record;
-use crate::error::{Error, Result, Step};
 use crate::netlink::{self, CREATE, DUMP, GETADDR, GETLINK, IFLA_IFNAME, IFLA_NET_NS_FD, NEWADDR, Netlink, SETLINK};
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::Record;
 
 /// `ifa_flags`: no lifetime.
 const PERMANENT: u8 = 0x80;

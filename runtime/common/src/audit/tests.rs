@@ -1,0 +1,462 @@
+//! The chain under writers, crashes and forgers.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::record::{Changed, Differs, How, Line, Pod, Program, To};
+use super::*;
+use gabion_core::caller::OwnUserNs;
+use gabion_core::id::ControlId;
+use gabion_core::policy::{AuditPolicy, Level};
+use gabion_core::request::{Caller, PodType};
+use gabion_see::audit::verify::{Whole, verify};
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("gabion-audit-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        Self(dir)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.log())
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn write(&self, lines: &[String]) {
+        fs::write(self.log(), lines.join("\n") + "\n").unwrap();
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn subject() -> Subject {
+    Subject {
+        id: "web".to_owned(),
+        level: Level::Hardened,
+        policy: "p".to_owned(),
+        caller: Caller::Cri,
+        pod: Some(Pod {
+            namespace: "ns".into(),
+            name: "web-0".into(),
+            typ: PodType::Container,
+        }),
+        exceptions: vec!["because".to_owned()],
+    }
+}
+
+fn trail(file: PathBuf) -> Trail {
+    Trail {
+        file: Some(file),
+        on_failure: OnFailure::Refuse,
+        args: ArgsRule::Keep,
+        subject: subject(),
+    }
+}
+
+fn filled(dir: &Dir, records: usize) {
+    for _ in 0..records {
+        trail(dir.log()).before(&[Event::Start {}]).unwrap();
+    }
+}
+
+fn holds(dir: &Dir) -> Whole {
+    verify(&dir.log(), None).unwrap().unwrap()
+}
+
+fn fault(dir: &Dir) -> String {
+    verify(&dir.log(), None).unwrap().unwrap_err().to_string()
+}
+
+#[test]
+fn a_chain_grows_and_holds() {
+    let dir = Dir::new("grows");
+    filled(&dir, 3);
+    let whole = holds(&dir);
+    assert_eq!((whole.records, whole.first), (3, Some(1)));
+    let head = whole.head.unwrap();
+    assert_eq!(verify::head(&dir.log()).unwrap().unwrap(), head);
+    assert_eq!(fs::metadata(dir.log()).unwrap().permissions().mode() & 0o777, 0o600);
+    filled(&dir, 1);
+    let anchored = verify(&dir.log(), Some(&head.hash)).unwrap().unwrap();
+    assert_eq!(anchored.anchor, Some(3));
+    assert!(verify(&dir.log(), Some(&"0".repeat(64))).unwrap().is_err());
+}
+
+#[test]
+fn what_is_changed_dropped_or_moved_is_named() {
+    let dir = Dir::new("forged");
+    filled(&dir, 5);
+    let good = dir.lines();
+    let mut changed = good.clone();
+    changed[2] = changed[2].replace("\"web\"", "\"wob\"");
+    dir.write(&changed);
+    assert!(
+        fault(&dir).contains(":4: record 4 does not follow record 3"),
+        "{}",
+        fault(&dir)
+    );
+    let mut dropped = good.clone();
+    dropped.remove(1);
+    dir.write(&dropped);
+    assert!(fault(&dir).contains(":2: record 3 does not follow record 1"));
+    let mut moved = good.clone();
+    moved.swap(1, 2);
+    dir.write(&moved);
+    assert!(fault(&dir).contains(":2: record 3 does not follow record 1"));
+    let mut garbage = good.clone();
+    garbage[3] = "{}".to_owned();
+    dir.write(&garbage);
+    assert!(fault(&dir).contains(":4: this is not a record"));
+    // A cut tail holds by itself; an anchor shows it.
+    dir.write(&good[..3]);
+    assert_eq!(holds(&dir).records, 3);
+    let last = gabion_core::digest::sha256_hex(good[4].as_bytes());
+    let why = verify(&dir.log(), Some(&last)).unwrap().unwrap_err().why;
+    assert!(why.contains("changed or cut off"), "{why}");
+}
+
+#[test]
+fn a_torn_line_is_told_and_the_chain_goes_on() {
+    let dir = Dir::new("torn");
+    filled(&dir, 2);
+    let whole = fs::read(dir.log()).unwrap();
+    fs::write(dir.log(), &whole[..whole.len() - 40]).unwrap();
+    assert!(holds(&dir).notes[0].contains("the last line is torn"));
+    filled(&dir, 1);
+    let checked = holds(&dir);
+    assert_eq!((checked.records, checked.head.unwrap().seq), (3, 3));
+    assert!(checked.notes[0].contains("as record 2 says"), "{:?}", checked.notes);
+    // The torn bytes are bound too.
+    let text = fs::read_to_string(dir.log()).unwrap().replacen("web", "wob", 2);
+    fs::write(dir.log(), text).unwrap();
+    assert!(fault(&dir).contains("this is not a record") || fault(&dir).contains("does not follow"));
+}
+
+#[test]
+fn whole_lines_that_are_no_records_are_a_fault_for_ever() {
+    let dir = Dir::new("damaged");
+    filled(&dir, 2);
+    let mut lines = dir.lines();
+    lines.push("hello".to_owned());
+    dir.write(&lines);
+    filled(&dir, 1);
+    assert!(dir.lines()[3].contains("\"damaged\""));
+    assert!(fault(&dir).contains(":3: this is not a record"));
+}
+
+#[test]
+fn a_log_of_nothing_but_noise_begins_again() {
+    let dir = Dir::new("noise");
+    fs::write(dir.log(), "noise").unwrap();
+    filled(&dir, 1);
+    assert!(dir.lines()[1].contains("\"seq\":1"));
+    assert_eq!(holds(&dir).notes.len(), 1);
+}
+
+#[test]
+fn rotation_keeps_the_chain() {
+    let dir = Dir::new("rotate");
+    let at = File::open(&dir.0).unwrap();
+    for _ in 0..60 {
+        chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 2000).unwrap();
+    }
+    let whole = holds(&dir);
+    let head = whole.head.unwrap();
+    assert_eq!(head.seq, 60);
+    assert!(
+        whole.first.unwrap() > 1 && whole.notes[0].contains("rotated away"),
+        "{:?}",
+        whole.notes
+    );
+    let mut names: Vec<String> = fs::read_dir(&dir.0)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert!(
+        names
+            .iter()
+            .all(|name| fs::metadata(dir.0.join(name)).unwrap().len() <= 2000)
+    );
+    // A writer that died between its two steps: the full file is there twice.
+    let numbered = |n: u32| dir.0.join(format!("audit.jsonl.{n}"));
+    for n in (1..5).rev() {
+        fs::rename(numbered(n), numbered(n + 1)).unwrap();
+    }
+    fs::hard_link(dir.log(), numbered(1)).unwrap();
+    assert_eq!(holds(&dir).head.unwrap().seq, 60);
+    for _ in 0..10 {
+        chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 2000).unwrap();
+    }
+    assert_eq!(holds(&dir).head.unwrap().seq, 70);
+}
+
+#[test]
+fn a_torn_line_before_a_rotation_is_explained_in_the_next_file() {
+    let dir = Dir::new("torn-rotate");
+    let at = File::open(&dir.0).unwrap();
+    filled(&dir, 3);
+    let whole = fs::read(dir.log()).unwrap();
+    fs::write(dir.log(), &whole[..whole.len() - 9]).unwrap();
+    chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 100).unwrap();
+    let checked = holds(&dir);
+    assert_eq!((checked.records, checked.notes.len()), (4, 1), "{checked:?}");
+}
+
+#[test]
+fn many_writers_keep_one_chain() {
+    let dir = Dir::new("many");
+    let at = File::open(&dir.0).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}, Event::Start {}], 40_000).unwrap();
+                }
+            });
+        }
+    });
+    let whole = holds(&dir);
+    assert_eq!((whole.records, whole.head.unwrap().seq), (400, 400));
+}
+
+#[test]
+fn places_that_others_could_write_to_are_not_trusted() {
+    let dir = Dir::new("trust");
+    symlink("elsewhere", dir.log()).unwrap();
+    let refuse = |words: &str| {
+        let text = trail(dir.log()).before(&[Event::Start {}]).unwrap_err().to_string();
+        assert!(
+            text.starts_with("refused [audit.unwritable]: the audit log: ") && text.contains(words),
+            "{text}"
+        );
+    };
+    refuse("ELOOP");
+    fs::remove_file(dir.log()).unwrap();
+    fs::write(dir.log(), "").unwrap();
+    fs::set_permissions(dir.log(), fs::Permissions::from_mode(0o666)).unwrap();
+    refuse("others can write to it (mode 0666)");
+    fs::set_permissions(dir.log(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o777)).unwrap();
+    refuse("others can write to it (mode 0777)");
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::remove_file(dir.log()).unwrap();
+    nix::unistd::mkfifo(
+        &dir.log(),
+        nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR,
+    )
+    .unwrap();
+    refuse("not a regular file");
+    let mut open = trail("/proc/no/such/place/audit.jsonl".into());
+    open.on_failure = OnFailure::Warn;
+    open.before(&[Event::Start {}]).unwrap();
+}
+
+#[test]
+fn what_fails_without_a_log_is_by_level() {
+    let audit = |on_failure| AuditPolicy {
+        on_failure,
+        ..AuditPolicy::default()
+    };
+    for (said, level, want) in [
+        (None, Level::Permissive, OnFailure::Warn),
+        (None, Level::Hardened, OnFailure::Warn),
+        (None, Level::Restricted, OnFailure::Refuse),
+        (Some(OnFailure::Warn), Level::Restricted, OnFailure::Warn),
+        (Some(OnFailure::Refuse), Level::Permissive, OnFailure::Refuse),
+    ] {
+        assert_eq!(audit(said).on_failure(level), want);
+    }
+    let root = Reader {
+        euid: 0,
+        user_ns: OwnUserNs::Initial,
+    };
+    assert_eq!(
+        place::file(&audit(None), root).unwrap(),
+        std::path::Path::new(place::SYSTEM)
+    );
+}
+
+fn program() -> Program {
+    let process = gabion_core::testing::process(json!({
+        "args": ["curl", "-H", "Authorization: Bearer hunter2"], "env": ["PATH=/bin", "TOKEN=hunter2"], "cwd": "/",
+        "user": {"uid": 7, "gid": 8}, "terminal": true
+    }));
+    Program::of(&process, ArgsRule::Redact)
+}
+
+/// One of each, with every field there.
+fn samples() -> Vec<Event> {
+    let changes = vec![Changed {
+        control: ControlId::Mounts,
+        verdict: "would refuse",
+        path: "mounts./x".into(),
+        from: Some("a".into()),
+        to: Some("b".into()),
+        reason: "why".into(),
+        code: Some("mounts.host-path".into()),
+    }];
+    let differs = vec![Differs {
+        control: ControlId::Rootfs,
+        expected: "/ ro".into(),
+        observed: "/ rw".into(),
+    }];
+    let (bytes, sha256) = (3, "x".to_owned());
+    vec![
+        Event::Create {
+            bundle: "/b".into(),
+            process: Some(program()),
+            changes: changes.clone(),
+        },
+        Event::Refusal {
+            of: Action::Create,
+            codes: vec!["c".into()],
+            message: "m".into(),
+            changes: changes.clone(),
+        },
+        Event::exception("r"),
+        Event::Start {},
+        Event::Exec {
+            process: program(),
+            changes: changes.clone(),
+        },
+        Event::Update {
+            limits: json!({}),
+            changes,
+        },
+        Event::Pause {},
+        Event::Resume {},
+        Event::Kill { signal: 9, to: To::All },
+        Event::Delete { how: How::Forced },
+        Event::Attest { differs },
+        Event::Failure {
+            of: Action::Start,
+            code: "c".into(),
+            message: "m".into(),
+        },
+        Event::Torn {
+            bytes,
+            sha256: sha256.clone(),
+        },
+        Event::Damaged { bytes, sha256 },
+    ]
+}
+
+fn line(event: &Event, subject: Option<&Subject>) -> Value {
+    let line = Line {
+        v: 1,
+        seq: 1,
+        time: "t",
+        boot: "b",
+        prev: "p",
+        uid: 0,
+        event,
+        subject,
+    };
+    serde_json::to_value(line).unwrap()
+}
+
+/// `create process.args`: the event and the way to the key. Keys of every record have no event.
+fn keys(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{prefix}{key}");
+        let inner = value.as_array().and_then(|a| a.first()).unwrap_or(value);
+        keys(&format!("{path}."), inner, found);
+        found.insert(path);
+    }
+}
+
+/// The first two columns of docs/AUDIT.md's table: event (or `every`, `container`) and key.
+fn documented() -> BTreeSet<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AUDIT.md")).unwrap();
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split('|');
+        let event = cells.next()?.trim().trim_end_matches('`').to_owned();
+        let names = cells.next()?.replace('`', "");
+        Some(
+            names
+                .split(", ")
+                .map(|key| format!("{event} {}", key.trim()))
+                .collect::<Vec<_>>(),
+        )
+    };
+    text.lines().filter_map(row).flatten().collect()
+}
+
+#[test]
+fn the_schema_is_the_documented_one() {
+    let mut seen = BTreeSet::new();
+    let base: Value = line(&Event::Start {}, Some(&subject()));
+    for event in samples() {
+        let value = line(&event, Some(&subject()));
+        let name = value["event"].as_str().unwrap().to_owned();
+        let mut found = BTreeSet::new();
+        keys("", &value, &mut found);
+        let own: Vec<&String> = found
+            .iter()
+            .filter(|key| base.pointer(&format!("/{}", key.replace('.', "/"))).is_none())
+            .collect();
+        if own.is_empty() {
+            seen.insert(format!("{name} –"));
+        }
+        seen.extend(own.into_iter().map(|key| format!("{name} {key}")));
+    }
+    let mut of_container = BTreeSet::new();
+    keys("", &serde_json::to_value(subject()).unwrap(), &mut of_container);
+    let mut every = BTreeSet::new();
+    keys("", &line(&Event::Start {}, None), &mut every);
+    seen.extend(every.iter().map(|key| format!("every {key}")));
+    seen.extend(of_container.iter().map(|key| format!("container {key}")));
+    let documented = documented();
+    let missing: Vec<_> = seen.difference(&documented).collect();
+    let stale: Vec<_> = documented.difference(&seen).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "not in docs/AUDIT.md: {missing:?}; only there: {stale:?}"
+    );
+}
+
+#[test]
+fn secrets_stay_out() {
+    let text = serde_json::to_string(&program()).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("TOKEN") && text.contains("\"args\":[\"curl\"],\"args_left_out\":2"),
+        "{text}"
+    );
+    let long = record::short(&"ä".repeat(1000));
+    assert_eq!(long.chars().count(), 513);
+}
+
+#[test]
+fn a_trail_is_found_again() {
+    let dir = Dir::new("kept");
+    let id: ContainerId = "web".parse().unwrap();
+    let (state, _lock) = StateDir::claim(&dir.0, &id).unwrap();
+    assert_eq!(Trail::load(&dir.0, &id).unwrap(), None);
+    let trail = trail(dir.log());
+    trail.save(&state).unwrap();
+    assert_eq!(Trail::load(&dir.0, &id).unwrap(), Some(trail));
+    assert_eq!(Trail::load(&dir.0, &"other".parse().unwrap()).unwrap(), None);
+}

@@ -1,0 +1,154 @@
+//! Where errors go: one line on stderr, always, and one record in the `--log` file, where there is one.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use gabion_core::printable::one_line;
+use gabion_core::time::rfc3339;
+use gabion_see::error::Error;
+
+/// How the log file is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    // No doc comments here: clap would turn them into a long help.
+    #[default]
+    Text,
+    Json,
+}
+
+/// The caller's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    pub file: Option<PathBuf>,
+    pub format: Format,
+}
+
+impl Target {
+    /// The log of a command line that could not be parsed: its caller reads the log all the same.
+    pub fn guess(args: &[OsString]) -> Self {
+        let value = |name: &str| {
+            args.iter().enumerate().find_map(|(i, arg)| {
+                let rest = arg.to_str()?.strip_prefix(name)?;
+                match rest.strip_prefix('=') {
+                    Some(value) => Some(OsString::from(value)),
+                    None if rest.is_empty() => args.get(i + 1).cloned(),
+                    None => None,
+                }
+            })
+        };
+        Self {
+            file: value("--log").map(PathBuf::from),
+            format: match value("--log-format") {
+                Some(format) if format == "json" => Format::Json,
+                _ => Format::Text,
+            },
+        }
+    }
+}
+
+/// containerd's shim reads exactly these.
+#[derive(Serialize)]
+struct Record<'a> {
+    level: &'static str,
+    msg: &'a str,
+    time: &'a str,
+}
+
+/// Says what went wrong.
+pub fn report(error: &Error, target: &Target) {
+    let line = format!("gabion: {}", one_line(&error.to_string()));
+    if let Some(path) = &target.file {
+        let written = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(record(&line, target.format, gabion_see::clock::now()).as_bytes()));
+        if let Err(why) = written {
+            say(&format!("gabion: cannot write the log {}: {why}", path.display()));
+        }
+    }
+    say(&line);
+}
+
+/// What a person should know of a command that did what it was asked. Not for the log: there is one record for each failure.
+pub fn warn(text: &str) {
+    say(&format!("gabion: {}", one_line(text)));
+}
+
+/// stderr may be closed: there is nobody else to tell then.
+fn say(line: &str) {
+    drop(writeln!(io::stderr().lock(), "{line}"));
+}
+
+fn record(line: &str, format: Format, now: Duration) -> String {
+    let time = rfc3339(now);
+    match format {
+        Format::Json => {
+            let record = Record {
+                level: "error",
+                msg: line,
+                time: &time,
+            };
+            // Three strings always serialize.
+            serde_json::to_string(&record).unwrap_or_default() + "\n"
+        }
+        Format::Text => format!("time=\"{time}\" level=error msg={line:?}\n"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_record_is_one_object_of_three_fields() {
+        let text = record("gabion: a \"quoted\" path", Format::Json, Duration::ZERO);
+        assert_eq!(
+            text,
+            "{\"level\":\"error\",\"msg\":\"gabion: a \\\"quoted\\\" path\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_text_record_is_logfmt() {
+        assert_eq!(
+            record("gabion: a \"b\"", Format::Text, Duration::ZERO),
+            "time=\"1970-01-01T00:00:00Z\" level=error msg=\"gabion: a \\\"b\\\"\"\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_one_line_in_the_file() {
+        let path = std::env::temp_dir().join(format!("gabion-log-{}", std::process::id()));
+        let target = Target {
+            file: Some(path.clone()),
+            format: Format::Json,
+        };
+        report(&Error::Usage("a\nb\u{1b}[31m".to_owned()), &target);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["msg"], "gabion: a b\\u{1b}[31m");
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_log_of_a_bad_line_is_found() {
+        let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for line in [
+            "gabion --log /l --log-format json frob",
+            "gabion --log=/l --log-format=json frob",
+        ] {
+            let target = Target::guess(&args(line));
+            assert_eq!((target.file, target.format), (Some("/l".into()), Format::Json));
+        }
+        assert_eq!(Target::guess(&args("gabion frob")), Target::default());
+    }
+}

@@ -1,0 +1,333 @@
+//! `update`: limits of a container that runs are judged by what governed its create.
+//!
+//! Here nobody sends «unlimited» by default, as engines do at create: who asks for it is told no, rather than given a bound
+//! that was not meant. Zero says nothing (runc).
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use super::{ABOUT, cpu, finite, memory, pids, refuse_absent, unified};
+use crate::control::Context;
+use crate::decision::{Decision, Findings, Mode};
+use crate::hardened::{Amendment, CgroupBounds, Denial, Hardened};
+use crate::host::Host;
+use crate::id::ControlId;
+use crate::policy::{Effective, Policy};
+use crate::request::{ContainerId, Leave, Request};
+
+/// New limits that may be set.
+#[derive(Clone, Debug)]
+pub struct Vetted {
+    /// What is to be written: only what was asked for, and what belongs to it.
+    pub apply: LinuxResources,
+    /// The container as it is from now on.
+    pub hardened: Hardened,
+    pub decision: Decision,
+}
+
+/// Judges an update. Pure.
+///
+/// # Errors
+/// A `Denial` with every refusal.
+pub fn vet(id: &ContainerId, asked: &LinuxResources, hardened: &Hardened) -> Result<Vetted, Denial> {
+    let mut apply = said(asked);
+    let mut findings = Findings::default();
+    let enforced = hardened.enforces(ControlId::Cgroup);
+    if let Some(bounds) = hardened.plan().cgroup.as_ref().filter(|_| enforced) {
+        judge(&mut apply, id, hardened, bounds, &mut findings);
+    }
+    let mut decision = findings.into_decision(ControlId::Cgroup, &ABOUT);
+    if !enforced {
+        decision.mode = Mode::Observe;
+    }
+    if decision.refusals().next().is_some() {
+        return Err(Denial {
+            level: hardened.level(),
+            decisions: vec![decision],
+        });
+    }
+    let stored = hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().clone());
+    let merged = merge(stored.unwrap_or_default(), &apply);
+    Ok(Vetted {
+        apply,
+        hardened: hardened.clone().amend(Amendment::Resources(merged)),
+        decision,
+    })
+}
+
+/// What the update says: zeros and empty strings say nothing, and devices are create's alone (runc).
+fn said(asked: &LinuxResources) -> LinuxResources {
+    let mut said = asked.clone();
+    said.set_devices(None);
+    said.set_pids(asked.pids().filter(|p| p.limit() != 0));
+    said.set_memory(asked.memory().map(said_memory).filter(|m| *m != LinuxMemory::default()));
+    let cpu = asked.cpu().as_ref().map(said_cpu);
+    said.set_cpu(cpu.filter(|c| *c != LinuxCpu::default()));
+    let weighs = |io: &LinuxBlockIo| super::limits_io(io) || io.weight_device().as_ref().is_some_and(|d| !d.is_empty());
+    said.set_block_io(asked.block_io().clone().filter(weighs));
+    said.set_unified(asked.unified().clone().filter(|u| !u.is_empty()));
+    said
+}
+
+fn said_memory(memory: LinuxMemory) -> LinuxMemory {
+    let nonzero = |n: Option<i64>| n.filter(|n| *n != 0);
+    let mut said = memory;
+    said.set_limit(nonzero(memory.limit()))
+        .set_swap(nonzero(memory.swap()))
+        .set_reservation(nonzero(memory.reservation()))
+        .set_kernel(nonzero(memory.kernel()))
+        .set_kernel_tcp(nonzero(memory.kernel_tcp()));
+    said
+}
+
+fn said_cpu(cpu: &LinuxCpu) -> LinuxCpu {
+    let text = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
+    let mut said = cpu.clone();
+    said.set_shares(cpu.shares().filter(|n| *n != 0))
+        .set_period(cpu.period().filter(|n| *n != 0))
+        .set_quota(cpu.quota().filter(|n| *n != 0))
+        .set_realtime_period(cpu.realtime_period().filter(|n| *n != 0))
+        .set_realtime_runtime(cpu.realtime_runtime().filter(|n| *n != 0))
+        .set_cpus(text(cpu.cpus()))
+        .set_mems(text(cpu.mems()));
+    said
+}
+
+/// The rules of create, on what is asked, with the bounds that create had.
+fn judge(
+    apply: &mut LinuxResources,
+    id: &ContainerId,
+    hardened: &Hardened,
+    bounds: &CgroupBounds,
+    findings: &mut Findings,
+) {
+    let request = Request {
+        id: id.clone(),
+        bundle: "/".into(),
+        spec: hardened.spec().clone(),
+        leave: Leave::default(),
+    };
+    let policy = Effective {
+        level: hardened.level(),
+        policy: Policy {
+            cgroup: bounds.policy.clone(),
+            ..Policy::default()
+        },
+        exceptions: Vec::new(),
+        digest: hardened.policy_digest().to_owned(),
+        loosened: Vec::new(),
+    };
+    let host = Host {
+        cgroup: bounds.version,
+        swap_accounting: bounds.swap,
+        controllers: bounds.controllers.clone(),
+        ..Host::default()
+    };
+    let cx = Context {
+        request: &request,
+        policy: &policy,
+        host: &host,
+    };
+    unified::fold(apply, &cx, findings);
+    refuse_absent(apply, &cx, findings);
+    judge_pids(apply, &cx, findings);
+    judge_memory(apply, hardened, &cx, findings);
+    judge_cpu(apply, bounds, findings);
+}
+
+fn judge_pids(apply: &mut LinuxResources, cx: &Context<'_>, findings: &mut Findings) {
+    let Some(asked) = apply.pids().map(|p: LinuxPids| p.limit()) else {
+        return;
+    };
+    if asked < 0 {
+        return unlimited("pids-unlimited", "pids.limit", "tasks", findings);
+    }
+    pids(apply, cx, findings);
+}
+
+fn judge_memory(apply: &mut LinuxResources, hardened: &Hardened, cx: &Context<'_>, findings: &mut Findings) {
+    let Some(asked) = *apply.memory() else { return };
+    if asked.limit().is_some_and(|l| l < 0) {
+        return unlimited("memory-unlimited", "memory.limit", "memory", findings);
+    }
+    let stored = hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref());
+    let limit = asked
+        .limit()
+        .or_else(|| stored.and_then(|r| *r.memory()).and_then(|m| m.limit()));
+    // Without a limit of its own (a controller that is not delegated) there is nothing that swap could go beyond.
+    if finite(limit).is_none() {
+        return;
+    }
+    let mut whole = asked;
+    whole.set_limit(limit);
+    let mut both = LinuxResources::default();
+    both.set_devices(None).set_memory(Some(whole));
+    memory::bound(&mut both, cx, findings);
+    apply.set_memory(*both.memory());
+}
+
+fn judge_cpu(apply: &LinuxResources, bounds: &CgroupBounds, findings: &mut Findings) {
+    let quota = apply.cpu().as_ref().and_then(LinuxCpu::quota);
+    if bounds.policy.cpu_percent.is_some() && quota.is_some_and(|q| q < 0) {
+        return unlimited("cpu-unlimited", cpu::QUOTA, "CPU time", findings);
+    }
+    if quota.is_some() {
+        findings.kept(format!("linux.resources.{}", cpu::QUOTA), "a quota as asked");
+    }
+}
+
+fn unlimited(code: &'static str, key: &str, what: &str, findings: &mut Findings) {
+    findings.refused(
+        code,
+        format!("linux.resources.{key}"),
+        format!("unlimited {what} is asked for, and the policy that this container was made under bounds it"),
+        "give a number",
+    );
+}
+
+/// The stored limits with the new ones in their places.
+fn merge(mut stored: LinuxResources, new: &LinuxResources) -> LinuxResources {
+    if new.pids().is_some() {
+        stored.set_pids(*new.pids());
+    }
+    if let Some(memory) = new.memory() {
+        let old = stored.memory().unwrap_or_default();
+        let mut merged = old;
+        merged
+            .set_limit(memory.limit().or(old.limit()))
+            .set_swap(memory.swap().or(old.swap()))
+            .set_reservation(memory.reservation().or(old.reservation()))
+            .set_kernel(memory.kernel().or(old.kernel()))
+            .set_kernel_tcp(memory.kernel_tcp().or(old.kernel_tcp()))
+            .set_swappiness(memory.swappiness().or(old.swappiness()))
+            .set_disable_oom_killer(memory.disable_oom_killer().or(old.disable_oom_killer()));
+        stored.set_memory(Some(merged));
+    }
+    if let Some(cpu) = new.cpu() {
+        stored.set_cpu(Some(merge_cpu(&stored.cpu().clone().unwrap_or_default(), cpu)));
+    }
+    if new.block_io().is_some() {
+        stored.set_block_io(new.block_io().clone());
+    }
+    if new.hugepage_limits().is_some() {
+        stored.set_hugepage_limits(new.hugepage_limits().clone());
+    }
+    if let Some(unified) = new.unified() {
+        let mut merged = stored.unified().clone().unwrap_or_default();
+        merged.extend(unified.clone());
+        stored.set_unified(Some(merged));
+    }
+    stored
+}
+
+fn merge_cpu(old: &LinuxCpu, new: &LinuxCpu) -> LinuxCpu {
+    let text = |new: &Option<String>, old: &Option<String>| new.clone().or_else(|| old.clone());
+    let mut merged = old.clone();
+    merged
+        .set_shares(new.shares().or(old.shares()))
+        .set_quota(new.quota().or(old.quota()))
+        .set_burst(new.burst().or(old.burst()))
+        .set_period(new.period().or(old.period()))
+        .set_realtime_runtime(new.realtime_runtime().or(old.realtime_runtime()))
+        .set_realtime_period(new.realtime_period().or(old.realtime_period()))
+        .set_idle(new.idle().or(old.idle()))
+        .set_cpus(text(new.cpus(), old.cpus()))
+        .set_mems(text(new.mems(), old.mems()));
+    merged
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::cgroup::Cgroup;
+    use crate::policy::Level;
+    use crate::size::Size;
+    use crate::testing::Case;
+
+    fn container(level: Level) -> Hardened {
+        let mut case = Case::new().level(level);
+        case.policy.policy.cgroup.max_memory = Some(Size(1 << 30));
+        case.policy.policy.cgroup.max_pids = 1000;
+        case.policy.policy.cgroup.pids = 100;
+        case.policy.policy.cgroup.cpu_percent = Some(50);
+        let (mut draft, _) = case.decide(&Cgroup);
+        if level == Level::Permissive {
+            draft.plan.enforced.clear();
+        }
+        Hardened::decided(draft, level, String::new(), Vec::new())
+    }
+
+    fn update(level: Level, asked: Value) -> Result<Vetted, Denial> {
+        let asked = serde_json::from_value(asked).unwrap();
+        vet(&"web1".parse().unwrap(), &asked, &container(level))
+    }
+
+    #[test]
+    fn what_lifts_a_bound_is_refused_by_name() {
+        for (asked, code) in [
+            (json!({"pids": {"limit": -1}}), "cgroup.pids-unlimited"),
+            (json!({"pids": {"limit": 1001}}), "cgroup.pids-above-max"),
+            (json!({"memory": {"limit": -1}}), "cgroup.memory-unlimited"),
+            (
+                json!({"memory": {"limit": 2_147_483_648_u64}}),
+                "cgroup.memory-above-max",
+            ),
+            (
+                json!({"memory": {"limit": 1_048_576, "swap": 4096}}),
+                "cgroup.swap-below-memory",
+            ),
+            (json!({"cpu": {"quota": -1}}), "cgroup.cpu-unlimited"),
+            (json!({"unified": {"pids.max": "max"}}), "cgroup.pids-unlimited"),
+            (json!({"unified": {"memory.max": "max"}}), "cgroup.memory-unlimited"),
+            (json!({"unified": {"memory.high": "1"}}), "cgroup.unified-on-v1"),
+            (json!({"unified": {"../x": "1"}}), "cgroup.unified-key"),
+        ] {
+            let denial = update(Level::Hardened, asked.clone()).unwrap_err();
+            let codes: Vec<_> = denial.refusals().filter_map(|c| c.code.as_deref()).collect();
+            assert!(codes.contains(&code), "{asked}: {codes:?}");
+            let permissive = update(Level::Permissive, asked.clone()).unwrap();
+            assert_eq!(permissive.decision.mode, Mode::Observe, "{asked}");
+        }
+    }
+
+    #[test]
+    fn swap_stays_closed_when_memory_moves() {
+        let vetted = update(Level::Hardened, json!({"memory": {"limit": 1_048_576}})).unwrap();
+        let memory = vetted.apply.memory().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(1_048_576), Some(1_048_576)));
+        let vetted = update(Level::Hardened, json!({"memory": {"swap": -1}})).unwrap();
+        let memory = vetted.apply.memory().unwrap();
+        assert_eq!(memory.limit(), memory.swap());
+    }
+
+    #[test]
+    fn only_what_is_said_is_written_and_the_rest_is_kept() {
+        let asked = json!({
+            "pids": {"limit": 0}, "memory": {"limit": 0, "swap": 0}, "devices": [{"allow": true}],
+            "cpu": {"shares": 512, "quota": 0, "cpus": ""}
+        });
+        let vetted = update(Level::Hardened, asked).unwrap();
+        assert_eq!(
+            (vetted.apply.pids(), vetted.apply.memory(), vetted.apply.devices()),
+            (&None, &None, &None)
+        );
+        let resources = vetted
+            .hardened
+            .spec()
+            .linux()
+            .as_ref()
+            .unwrap()
+            .resources()
+            .clone()
+            .unwrap();
+        assert_eq!(resources.pids().map(|p| p.limit()), Some(100));
+        assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(512));
+        assert_eq!(resources.cpu().as_ref().unwrap().quota(), Some(50_000));
+    }
+}

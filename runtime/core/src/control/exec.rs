@@ -1,0 +1,129 @@
+//! `exec`: a later process gets no more than the first one has.
+//!
+//! CRI clients send the process of their own original spec again: all default capabilities, no_new_privs unset. So it is not
+//! believed but intersected with what was stored at create; a flag that asks for more is refused by name, because nobody
+//! sends one by default.
+
+use oci_spec::runtime::Process;
+
+use super::{About, Context, Control, ControlId};
+use crate::caller::OwnUserNs;
+use crate::decision::{Decision, Findings, Mode};
+use crate::fact::Fact;
+use crate::hardened::{Denial, Draft, ExecPlan, Hardened};
+use crate::observed::Observed;
+use crate::policy::ExecRule;
+
+mod merge;
+pub use merge::lower;
+#[cfg(test)]
+mod tests;
+
+pub struct Exec;
+
+static ABOUT: About = About {
+    threat: "exec is a door beside create: what was taken from the container comes back with a process of one's own making",
+    rule: "process.json is intersected with the stored hardened process; flags that widen and other labels are refused; the \
+           policy may close exec altogether",
+    enforced_by: "the stored plan governs the new process as it did init: capabilities, no_new_privs, label, Landlock, seccomp",
+    kernel_floor: "any",
+    refs: &["CIS Docker 5.23", "CIS Docker 5.24", "NIST SP 800-190 4.4.3"],
+};
+
+/// An untrusted request for a process in a running container.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// process.json, or what the command line makes of the stored process.
+    pub process: Process,
+    /// Flags of the command line that ask for more than the container has. At level permissive the caller of `intersect`
+    /// puts them into `process`; nobody else ever reads them.
+    pub widening: Vec<Widening>,
+}
+
+/// A flag of `exec` that asks for more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Widening {
+    /// `--cap NAME`
+    Capability(String),
+    /// `--privileged`
+    Privileged,
+    /// `--no-new-privs=false`
+    NewPrivileges,
+    /// `--apparmor PROFILE`
+    AppArmor(String),
+    /// `--process-label LABEL`
+    ProcessLabel(String),
+}
+
+impl std::fmt::Display for Widening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Capability(name) => write!(f, "--cap {name}"),
+            Self::Privileged => f.write_str("--privileged"),
+            Self::NewPrivileges => f.write_str("--no-new-privs=false"),
+            Self::AppArmor(profile) => write!(f, "--apparmor {profile}"),
+            Self::ProcessLabel(label) => write!(f, "--process-label {label}"),
+        }
+    }
+}
+
+/// A process that may run, and what was decided about it for the audit log.
+#[derive(Clone, Debug)]
+pub struct Vetted {
+    pub process: Process,
+    pub decision: Decision,
+}
+
+impl Control for Exec {
+    fn id(&self) -> ControlId {
+        ControlId::Exec
+    }
+
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+        match cx.policy.policy.exec {
+            ExecRule::Allow => {
+                draft.plan.exec = ExecPlan::Allow;
+                findings.kept("exec", "later processes get no more than this one");
+            }
+            ExecRule::Deny => {
+                draft.plan.exec = ExecPlan::Deny;
+                findings.added("exec", "deny", "the policy closes exec");
+            }
+        }
+    }
+
+    fn facts(&self, _hardened: &Hardened, _seen: &Observed) -> Vec<Fact> {
+        // Nothing of it is in force on the first process; a later one is verified with the facts of all other controls.
+        Vec::new()
+    }
+}
+
+/// The one door for later processes: what was asked, cut to what was stored at create.
+///
+/// Where `exec` is only observed, the process passes as it came and the decision says what would have been done. A control
+/// that is only observed here (capabilities, say) does not cut either.
+///
+/// # Errors
+/// A `Denial` with every refusal.
+pub fn intersect(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs) -> Result<Vetted, Denial> {
+    let mut findings = Findings::default();
+    let cut = merge::merge(asked, hardened, user_ns, &mut findings);
+    let mut decision = findings.into_decision(ControlId::Exec, &ABOUT);
+    let process = if hardened.enforces(ControlId::Exec) {
+        cut
+    } else {
+        decision.mode = Mode::Observe;
+        asked.process.clone()
+    };
+    if decision.refusals().next().is_some() {
+        return Err(Denial {
+            level: hardened.level(),
+            decisions: vec![decision],
+        });
+    }
+    Ok(Vetted { process, decision })
+}

@@ -1,0 +1,156 @@
+//! `masked_paths`: what /proc and /sys tell and take that is not the container's.
+//!
+//! A caller's list is never replaced: ours is added to it. So an «unmasked» /proc is masked again, and an engine that masks
+//! more keeps what it masks.
+
+use std::path::Path;
+
+use oci_spec::runtime::Linux;
+
+use super::mounts::options::{Flag, Options};
+use super::{About, Context, Control, ControlId};
+use crate::decision::Findings;
+use crate::fact::{Fact, Holds};
+use crate::hardened::{Draft, Hardened};
+use crate::observed::{Masked, Observed};
+
+pub struct MaskedPaths;
+
+static ABOUT: About = About {
+    threat: "kernel files that no namespace covers leak keys, memory, timings and the host's devices, or change the host when written",
+    rule: "the union of the spec's masked and read-only paths and ours; an unmasked /proc is masked again; /sys is read-only",
+    enforced_by: "move_mount(2) of a verified null device (1:3) or an empty read-only tmpfs over each path, mount_setattr(2) on a \
+                  clone over each read-only one; looked at from inside",
+    kernel_floor: "5.12 (mount_setattr)",
+    refs: &["PSS Baseline: /proc Mount Type", "NIST SP 800-190 4.4.3"],
+};
+
+/// Docker's list of today: interrupts and powercap count what neighbours do (CVE-2020-8694 and keystroke timing).
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// runc's list.
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+impl Control for MaskedPaths {
+    fn id(&self) -> ControlId {
+        ControlId::MaskedPaths
+    }
+
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+        let linux = draft.linux();
+        let thermal = cx
+            .host
+            .thermal_throttle
+            .iter()
+            .map(|p| p.to_string_lossy().into_owned());
+        let masked = MASKED.map(str::to_owned).into_iter().chain(thermal);
+        let list = union("linux.maskedPaths", linux.masked_paths().as_ref(), masked, findings);
+        linux.set_masked_paths(Some(list));
+        let readonly = READONLY.map(str::to_owned).into_iter();
+        let list = union(
+            "linux.readonlyPaths",
+            linux.readonly_paths().as_ref(),
+            readonly,
+            findings,
+        );
+        linux.set_readonly_paths(Some(list));
+        sys_readonly(draft, findings);
+        findings.kept("linux.maskedPaths", "all that we mask is masked");
+    }
+
+    fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+        let linux = hardened.spec().linux().as_ref();
+        let list =
+            |of: fn(&Linux) -> &Option<Vec<String>>| linux.and_then(|l| of(l).clone()).unwrap_or_default().into_iter();
+        let masked = list(Linux::masked_paths).map(|p| masked_fact(&p, seen));
+        let readonly = list(Linux::readonly_paths).map(|p| readonly_fact(&p, seen));
+        masked.chain(readonly).collect()
+    }
+}
+
+/// The spec's list with ours at its end.
+fn union(
+    place: &str,
+    asked: Option<&Vec<String>>,
+    ours: impl Iterator<Item = String>,
+    findings: &mut Findings,
+) -> Vec<String> {
+    let mut list = asked.cloned().unwrap_or_default();
+    let more: Vec<String> = ours.filter(|path| !list.contains(path)).collect();
+    if !more.is_empty() {
+        let why = if asked.is_none_or(Vec::is_empty) {
+            "the spec protects nothing of /proc and /sys"
+        } else {
+            "leaks or controls what is the host's"
+        };
+        findings.added(place, more.join(" "), why);
+        list.extend(more);
+    }
+    list
+}
+
+/// What is written to /sys configures the host's devices.
+fn sys_readonly(draft: &mut Draft, findings: &mut Findings) {
+    for mount in draft.spec.mounts_mut().iter_mut().flatten() {
+        let mut options = Options::new(mount.options().as_ref());
+        if mount.typ().as_deref() != Some("sysfs") || options.is(Flag::Ro) {
+            continue;
+        }
+        let place = format!("mounts.{}", mount.destination().display());
+        options.set(Flag::Ro);
+        findings.tightened(
+            place,
+            "rw",
+            "ro",
+            "what is written to /sys configures the host's devices",
+        );
+        mount.set_options(Some(options.into_vec()));
+    }
+}
+
+fn masked_fact(path: &str, seen: &Observed) -> Fact {
+    let expected = format!("{path} masked");
+    let (shown, holds) = match seen.masked.get(Path::new(path)) {
+        Some(Masked::NullDevice) => ("the null device", Holds::Yes),
+        Some(Masked::EmptyTmpfs) => ("an empty read-only tmpfs", Holds::Yes),
+        Some(Masked::Absent) => ("absent", Holds::Yes),
+        Some(Masked::Open) => ("open", Holds::No),
+        // EACCES hides a path from us, not from the workload.
+        Some(Masked::Unreadable(_)) => ("not readable from here", Holds::Unknown),
+        None => ("not looked at", Holds::Unknown),
+    };
+    Fact::judged(ControlId::MaskedPaths, expected, format!("{path} {shown}"), holds)
+}
+
+fn readonly_fact(path: &str, seen: &Observed) -> Fact {
+    let expected = format!("{path} ro");
+    let at = Path::new(path);
+    let (shown, holds) = if seen.mount_of(at).is_some_and(|m| m.has("ro")) {
+        ("ro", Holds::Yes)
+    } else {
+        match seen.masked.get(at) {
+            Some(Masked::NullDevice | Masked::EmptyTmpfs | Masked::Absent) => ("masked or absent", Holds::Yes),
+            Some(Masked::Open) => ("rw", Holds::No),
+            // On a writable mount; whether the path is there at all was not looked at.
+            Some(Masked::Unreadable(_)) | None => ("not on a read-only mount", Holds::Unknown),
+        }
+    };
+    Fact::judged(ControlId::MaskedPaths, expected, format!("{path} {shown}"), holds)
+}

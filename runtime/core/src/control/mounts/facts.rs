@@ -1,0 +1,143 @@
+//! The mounts of the spec beside mountinfo.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::options::{Flag, Options};
+use crate::fact::{Fact, Holds};
+use crate::hardened::Hardened;
+use crate::id::ControlId;
+use crate::observed::{MountPoint, Observed};
+use crate::request::{idmap, normalize};
+
+pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
+    let mounts = hardened.spec().mounts().as_deref().unwrap_or_default();
+    let targets: Vec<PathBuf> = mounts
+        .iter()
+        .enumerate()
+        .map(|(i, m)| {
+            hardened
+                .plan()
+                .targets
+                .get(&i)
+                .cloned()
+                .unwrap_or_else(|| normalize(m.destination()))
+        })
+        .collect();
+    let mut facts = Vec::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let Some(target) = targets.get(index) else { continue };
+        // Of two mounts at one place only the last can be seen.
+        if targets.iter().skip(index + 1).any(|later| target.starts_with(later)) {
+            continue;
+        }
+        facts.push(fact(mount, target, seen));
+        facts.extend(submounts(index, mount, target, &targets, hardened, seen));
+    }
+    facts
+}
+
+/// As mountinfo writes them.
+fn wanted(mount: &Mount) -> Vec<&'static str> {
+    let options = Options::new(mount.options().as_ref());
+    Flag::ALL
+        .into_iter()
+        .filter(|f| options.is(*f))
+        .map(Flag::name)
+        .collect()
+}
+
+/// Beside the flags, which mounts that came along below share: whether its files have other owners.
+fn wanted_here(mount: &Mount) -> Vec<&'static str> {
+    let mapped = idmap::is_idmapped(mount).then_some("idmapped");
+    wanted(mount).into_iter().chain(mapped).collect()
+}
+
+fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
+    let flags = wanted_here(mount);
+    let path = target.display();
+    let expected = format!("{path} {}", flags.join(" "));
+    match seen.mount_at(target) {
+        Some(point) => judge(expected, target, &flags, point),
+        // Nothing else could be: what is mounted goes to where it was judged, by no symlink (`init/target.rs`).
+        None => Fact::judged(
+            ControlId::Mounts,
+            expected,
+            format!("{path} is not a mount point"),
+            Holds::No,
+        ),
+    }
+}
+
+fn judge(expected: String, target: &Path, flags: &[&'static str], point: &MountPoint) -> Fact {
+    let held: Vec<&str> = flags.iter().copied().filter(|f| point.has(f)).collect();
+    let holds = if held.len() == flags.len() {
+        Holds::Yes
+    } else {
+        Holds::No
+    };
+    Fact::judged(
+        ControlId::Mounts,
+        expected,
+        format!("{} {}", target.display(), held.join(" ")),
+        holds,
+    )
+}
+
+/// What came along with a recursive bind: the same flags, and nobody else looks at it.
+fn submounts(
+    index: usize,
+    mount: &Mount,
+    target: &Path,
+    all: &[PathBuf],
+    hardened: &Hardened,
+    seen: &Observed,
+) -> Vec<Fact> {
+    if !Options::new(mount.options().as_ref()).is_recursive() {
+        return Vec::new();
+    }
+    let linux = hardened.spec().linux().as_ref();
+    let masks = linux.into_iter().flat_map(|l| {
+        let of = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        of(l.masked_paths()).into_iter().chain(of(l.readonly_paths()))
+    });
+    let others: Vec<PathBuf> = all
+        .iter()
+        .filter(|t| *t != target && t.starts_with(target))
+        .cloned()
+        .chain(masks.map(PathBuf::from))
+        .collect();
+    let flags = wanted(mount);
+    // Rootless engines bind the whole of /sys: `source.rs` says when.
+    let meant = hardened.plan().sensitive.contains(&index) || target == Path::new("/sys");
+    seen.mounts
+        .iter()
+        .filter(|m| m.target != target && m.target.starts_with(target))
+        .filter(|m| !others.iter().any(|o| m.target.starts_with(o)))
+        .map(|m| submount(m, meant, &flags))
+        .collect()
+}
+
+/// File systems that are never bound on purpose (`source.rs`), and could come along below an ordinary directory.
+pub(in crate::control) const KERNEL: [&str; 9] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "devtmpfs",
+];
+
+fn submount(mount: &MountPoint, meant: bool, flags: &[&'static str]) -> Fact {
+    let path = mount.target.display();
+    let expected = format!("{path} {}", flags.join(" "));
+    if KERNEL.contains(&mount.fstype.as_str()) && !meant {
+        let shown = format!("{path} is the host's {}, brought in by a recursive bind", mount.fstype);
+        return Fact::judged(ControlId::Mounts, expected, shown, Holds::No);
+    }
+    judge(expected, &mount.target, flags, mount)
+}

@@ -1,0 +1,241 @@
+//! What of the host may be bound into a container.
+//!
+//! `Source::real` is the path of the open file, without symlinks: what is judged here is what is mounted. Under a CRI that
+//! the policy trusts, only the pod's own files pass (`own.rs`); elsewhere ordinary directories pass too.
+
+use std::path::{Path, PathBuf};
+
+use super::own;
+use super::paths::{ETC_FILES, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
+use crate::caller::OwnUserNs;
+use crate::control::{Context, devices, namespaces};
+use crate::errno;
+use crate::host::{FileKind, Source, SourceFs, SourcePath};
+use crate::namespace::NsType;
+use crate::request::Caller;
+
+/// What is to be done with a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Fine,
+    /// May be read, not written: it is the host's, and harmless to read.
+    ReadOnly,
+    /// Sensitive; the policy names it.
+    ByPolicy,
+    Refused {
+        code: &'static str,
+        what: String,
+        remedy: String,
+    },
+}
+
+/// Judges the source of the mount at `index`. `writable`: the mount would let it be written.
+pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_>) -> Judgement {
+    let source = match cx.host.sources.get(&index) {
+        Some(SourcePath::Open(source)) => source,
+        Some(SourcePath::Unreadable(errno)) => {
+            let why = format!("cannot be opened ({})", errno::name(*errno));
+            return unopened(index, &why, cx);
+        }
+        None => return unopened(index, "was not opened, so nothing is known of it", cx),
+    };
+    if let Some(judgement) = device(source, cx) {
+        return judgement;
+    }
+    if below_any(&source.real, &cx.policy.policy.mounts.allow) {
+        return Judgement::ByPolicy;
+    }
+    // What has no path is no file: a namespace (`net:[…]`), or out of reach of our root.
+    if source.filesystem != SourceFs::Ordinary || !source.real.is_absolute() {
+        return kernel(source, target, cx);
+    }
+    if let Some(socket) = runtime_socket(source, cx) {
+        return socket;
+    }
+    if cx.request.pod(cx.policy.policy.cri).is_some() {
+        return if own::of_pod(&source.real, cx) {
+            Judgement::Fine
+        } else {
+            host_path(source, "is the host's, not this pod's", cx)
+        };
+    }
+    if own::of_container(&source.real, cx) || own::is_volume(&source.real) {
+        return Judgement::Fine;
+    }
+    ordinary(source, writable, cx)
+}
+
+/// A path of the host outside of CRI.
+fn ordinary(source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
+    let real = &source.real;
+    let regular = source.kind == FileKind::Regular;
+    let private = real.components().any(|c| c.as_os_str() == "private");
+    let public = below_any(real, &PUBLIC) && !private;
+    let etc = regular && (ETC_FILES.iter().any(|f| real == Path::new(f)) || below_any(real, &["/etc/ssl", "/etc/pki"]));
+    if public || (etc && !private) {
+        return Judgement::ReadOnly;
+    }
+    let settings = &cx.policy.policy.mounts;
+    let own: Vec<&Path> = [
+        &settings.kubelet_root,
+        &settings.containerd_root,
+        &settings.containerd_state,
+    ]
+    .into_iter()
+    .chain(&cx.host.state_dirs)
+    .map(PathBuf::as_path)
+    .collect();
+    let sensitive = SENSITIVE.iter().map(Path::new).chain(own);
+    for tree in sensitive.filter(|t| t.is_absolute()) {
+        if real == tree {
+            return host_path(source, "is the host's own", cx);
+        }
+        if real.starts_with(tree) {
+            return host_path(
+                source,
+                &format!("lies in {}, which is the host's own", tree.display()),
+                cx,
+            );
+        }
+        if tree.starts_with(real) {
+            return host_path(
+                source,
+                &format!("holds {}, which is the host's own", tree.display()),
+                cx,
+            );
+        }
+    }
+    let system = SYSTEM
+        .iter()
+        .map(Path::new)
+        .any(|t| real.starts_with(t) || t.starts_with(real));
+    if writable && system {
+        let what = format!("{} holds programs of the host and is to be writable", real.display());
+        let remedy = cx.request.caller().word(
+            "set `readOnly: true` on the volume mount",
+            "add `:ro` to `--volume`",
+            "add `ro` to the mount's `options`",
+        );
+        return Judgement::Refused {
+            code: "system-writable",
+            what,
+            remedy: format!("{remedy}, or {}", allow(real)),
+        };
+    }
+    Judgement::Fine
+}
+
+/// A device node as a source: only what a container has anyway, or what the policy names.
+fn device(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
+    let (typ, major, minor) = match source.kind {
+        FileKind::CharDevice(major, minor) => {
+            if devices::is_harmless(major, minor) {
+                return Some(Judgement::Fine);
+            }
+            ('c', major, minor)
+        }
+        FileKind::BlockDevice(major, minor) => ('b', major, minor),
+        _ => return None,
+    };
+    let real = &source.real;
+    if below_any(real, &cx.policy.policy.devices.allow) {
+        return Some(Judgement::ByPolicy);
+    }
+    let shown = real.display();
+    let what = format!("{shown} is a device ({typ} {major}:{minor}) that this policy does not allow");
+    let remedy = cx.request.caller().word(
+        "remove the volume",
+        "remove `--device` or `--volume`",
+        "remove the mount",
+    );
+    Some(Judgement::Refused {
+        code: "device",
+        what,
+        remedy: format!("{remedy}, or allow it in /etc/gabion/policy.toml: [devices] allow = [\"{shown}\"]"),
+    })
+}
+
+/// A file of a kernel file system. The one case with a reason: in a user namespace a new sysfs cannot be mounted without a
+/// new network namespace, so rootless engines bind the host's, where the kernel's own checks keep this user from writing.
+fn kernel(source: &Source, target: &Path, cx: &Context<'_>) -> Judgement {
+    let user_ns = cx.host.user_ns == OwnUserNs::Nested || namespaces::is_private(&cx.request.spec, cx, NsType::User);
+    if source.filesystem == SourceFs::Sys && source.real == Path::new("/sys") && target == Path::new("/sys") && user_ns
+    {
+        return Judgement::ReadOnly;
+    }
+    let name = match source.filesystem {
+        SourceFs::Proc => "procfs",
+        SourceFs::Sys => "sysfs",
+        SourceFs::Cgroup => "cgroup file system",
+        SourceFs::Kernel | SourceFs::Ordinary => "kernel file systems",
+    };
+    let real = source.real.display();
+    Judgement::Refused {
+        code: "kernel-source",
+        what: format!("{real} is on the host's {name}"),
+        remedy: format!("{}, or {}", drop_it(cx.request.caller()), allow(&source.real)),
+    }
+}
+
+fn runtime_socket(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
+    let name = source.real.file_name()?;
+    if source.kind != FileKind::Socket || !RUNTIME_SOCKETS.iter().any(|s| name == *s) {
+        return None;
+    }
+    let real = source.real.display();
+    Some(Judgement::Refused {
+        code: "runtime-socket",
+        what: format!("{real} is a socket that gives whoever connects control of the host"),
+        remedy: format!("{}, or {}", drop_it(cx.request.caller()), allow(&source.real)),
+    })
+}
+
+fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
+    let real = &source.real;
+    let caller = cx.request.caller();
+    // The kubelet's and containerd's files look like anybody's until the policy says whose annotations can be believed.
+    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.policy.cri).is_none();
+    let cri = if untrusted {
+        " (on a node: set `cri = \"containerd\"` there)"
+    } else {
+        ""
+    };
+    Judgement::Refused {
+        code: "host-path",
+        what: format!("{} {why}", real.display()),
+        remedy: format!("{}, or {}{cri}", drop_it(caller), allow(real)),
+    }
+}
+
+fn unopened(index: usize, why: &str, cx: &Context<'_>) -> Judgement {
+    let mount = cx.request.spec.mounts().as_ref().and_then(|m| m.get(index));
+    let path = mount.and_then(|m| m.source().clone()).unwrap_or_default();
+    Judgement::Refused {
+        code: "source",
+        what: format!("the source {:?} of a bind mount {why}", path.display()),
+        remedy: "name a file or directory that exists and that this caller may open".to_owned(),
+    }
+}
+
+fn drop_it(caller: Caller) -> &'static str {
+    caller.word(
+        "remove the `hostPath` volume",
+        "remove the `--volume`",
+        "remove it from `mounts`",
+    )
+}
+
+fn allow(real: &Path) -> String {
+    format!(
+        "allow it in /etc/gabion/policy.toml: [mounts] allow = [\"{}\"]",
+        real.display()
+    )
+}
+
+/// Whether `path` is one of these or below it. Every path lies below "": only absolute ones count.
+pub(in crate::control) fn below_any<P: AsRef<Path>>(path: &Path, trees: &[P]) -> bool {
+    trees
+        .iter()
+        .map(AsRef::as_ref)
+        .any(|tree| tree.is_absolute() && path.starts_with(tree))
+}

@@ -1,0 +1,238 @@
+//! What is known of the host when a request is judged. Collected before (the crate gabion-see, `survey`), so that `harden` is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::caller::OwnUserNs;
+use crate::namespace::{NsId, NsType};
+
+/// What a namespace path of the spec is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NsPath {
+    /// Open: its kind (NS_GET_NSTYPE, ioctl_ns(2)) and identity.
+    Namespace {
+        typ: NsType,
+        id: NsId,
+    },
+    NotANamespace,
+    /// Could not be opened.
+    Unreadable(i32),
+}
+
+/// What kind of file something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    Directory,
+    Regular,
+    /// Major and minor number.
+    CharDevice(u64, u64),
+    BlockDevice(u64, u64),
+    Socket,
+    Fifo,
+    Symlink,
+}
+
+/// What stands behind the source of a bind mount. It was opened once; the mount is made from that descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path without symlinks, as the kernel names the open file.
+    pub real: PathBuf,
+    pub kind: FileKind,
+    /// The file is on a procfs, sysfs, cgroup or device file system, wherever it is mounted.
+    pub filesystem: SourceFs,
+}
+
+/// File systems whose files are kernel interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceFs {
+    Ordinary,
+    Proc,
+    Sys,
+    Cgroup,
+    /// debugfs, tracefs, securityfs, bpffs, efivarfs, configfs.
+    Kernel,
+}
+
+/// What a bind mount's source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourcePath {
+    Open(Source),
+    /// Could not be opened.
+    Unreadable(i32),
+}
+
+/// A file that will be run as root on the host (a hook).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookFile {
+    Executable { uid: u32, mode: u32 },
+    NotAFile,
+    Unreadable(i32),
+}
+
+/// How cgroups are mounted here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupVersion {
+    #[default]
+    V1,
+    V2,
+}
+
+/// Who makes cgroups (`--systemd-cgroup`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    /// systemd: the path is `slice:prefix:name`.
+    Systemd,
+}
+
+/// In which hierarchies of cgroups this caller can make the container's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delegation {
+    /// The host's root: in all of them. One that fails is an error.
+    #[default]
+    Whole,
+    /// Anybody else: in those (named as below /sys/fs/cgroup; v2's tree is `unified`) where a directory was given to them.
+    Parts(BTreeSet<String>),
+}
+
+impl Delegation {
+    pub fn has(&self, hierarchy: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Parts(names) => names.contains(hierarchy),
+        }
+    }
+
+    /// No cgroup at all.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Parts(names) if names.is_empty())
+    }
+
+    pub fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
+/// What AppArmor is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AppArmor {
+    #[default]
+    Absent,
+    /// On; these profiles of interest are known to be loaded **in enforce mode** (a profile in mode `complain` or
+    /// `unconfined` confines nothing). The list may be unreadable to us: then `None`.
+    Enabled {
+        loaded: Option<BTreeSet<String>>,
+        parser: Parser,
+    },
+}
+
+/// Whether there is a program that loads AppArmor profiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parser {
+    #[default]
+    Here,
+    Missing,
+}
+
+/// What SELinux is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SeLinux {
+    #[default]
+    Absent,
+    /// On, with a fresh MCS pair for a container that names no label (`s0:c1,c2`).
+    Enabled { mcs: String },
+}
+
+/// Where a hole's path leads inside the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoleTarget {
+    Directory(PathBuf),
+    Missing(PathBuf),
+    NotADirectory(PathBuf),
+}
+
+/// The host, as far as a decision needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The runtime's own namespaces, and init's where readable: «the host's».
+    pub namespaces: BTreeMap<NsType, BTreeSet<NsId>>,
+    pub ns_paths: BTreeMap<PathBuf, NsPath>,
+    /// By index in the spec's mounts: the sources of bind mounts.
+    pub sources: BTreeMap<usize, SourcePath>,
+    /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
+    /// could not be looked at.
+    pub targets: BTreeMap<usize, PathBuf>,
+    /// What stands on this host at the paths of `linux.devices` (not following a symlink at the end).
+    pub devices: BTreeMap<PathBuf, FileKind>,
+    /// The `/sys/devices/system/cpu/cpuN/thermal_throttle` directories of this host: readable counters that tell a
+    /// container of its neighbours' load.
+    pub thermal_throttle: Vec<PathBuf>,
+    pub hooks: BTreeMap<PathBuf, HookFile>,
+    /// Where default and declared holes lead in the image; absent where it could not be looked at.
+    pub holes: BTreeMap<PathBuf, HoleTarget>,
+    /// Bytes.
+    pub memory_total: u64,
+    /// The lowest memory limit on the way from the container's parent cgroup to the root, bytes.
+    pub parent_memory: Option<u64>,
+    /// The same for tasks.
+    pub parent_pids: Option<u64>,
+    pub cgroup: CgroupVersion,
+    /// Who makes the container's cgroup: it decides what `linux.cgroupsPath` means.
+    pub cgroup_driver: CgroupDriver,
+    /// Controllers that this caller may use.
+    pub controllers: BTreeSet<String>,
+    /// Where this caller can make the container's cgroup.
+    pub delegation: Delegation,
+    /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
+    pub swap_accounting: SwapAccounting,
+    pub landlock_abi: u32,
+    /// Kernel version, major and minor.
+    pub kernel: (u32, u32),
+    /// `vm.memfd_noexec` exists.
+    pub memfd_noexec: MemfdNoexec,
+    pub apparmor: AppArmor,
+    pub selinux: SeLinux,
+    pub euid: u32,
+    pub user_ns: OwnUserNs,
+    /// RLIMIT_NOFILE's hard value as the container would inherit it.
+    pub nofile: u64,
+    /// And its soft value: a bound that gabion adds must not raise it.
+    pub nofile_soft: Option<u64>,
+    /// Our own oom_score_adj, which a container inherits where its spec says nothing.
+    pub oom_score_adj: i32,
+    /// The root file system's path without symlinks; None where it could not be opened.
+    pub rootfs: Option<PathBuf>,
+    /// Where gabion and its caller keep what no container may see.
+    pub state_dirs: Vec<PathBuf>,
+}
+
+impl Host {
+    /// Whether a list of devices can be put on the container's cgroup.
+    pub fn lists_devices(&self) -> bool {
+        self.delegation.is_whole() || self.controllers.contains("devices")
+    }
+}
+
+/// Whether swap can be limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapAccounting {
+    #[default]
+    Absent,
+    Present,
+}
+
+/// Whether the kernel has `vm.memfd_noexec` (6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemfdNoexec {
+    #[default]
+    Absent,
+    Present,
+    /// It may not be looked at: a security module keeps it from gabion.
+    Hidden,
+}

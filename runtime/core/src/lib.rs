@@ -1,0 +1,25 @@
+//! What gabion decides, and the words and facts that it decides by. Pure: no file, no clock, no environment, no kernel. What has to be
+//! known of a host is collected before (the crate gabion-see), and what was decided is done afterwards (the crate gabion).
+#![forbid(unsafe_code)]
+
+pub mod caller;
+pub mod capability;
+pub mod control;
+pub mod decision;
+pub mod digest;
+pub mod errno;
+pub mod explain;
+pub mod fact;
+pub mod harden;
+pub mod hardened;
+pub mod host;
+pub mod id;
+pub mod namespace;
+pub mod observed;
+pub mod policy;
+pub mod printable;
+pub mod request;
+pub mod size;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod time;

@@ -1,0 +1,400 @@
+//! The policy, typed: what is enforced on this machine, and what is excepted.
+//!
+//! `Policy` is what a file says. `Effective` is what holds for one request, after exceptions and the caller's flags: the
+//! controls see nothing else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::Mode;
+use crate::id::ControlId;
+use crate::size::Size;
+
+mod compare;
+pub mod date;
+pub mod exception;
+pub mod keys;
+pub mod validate;
+
+pub use date::Date;
+pub use exception::{Exception, Match};
+
+/// How much is enforced. Ordered from weakest to strongest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Runs what runc would run; decisions are only written down.
+    Permissive,
+    /// Every control; ordinary images, also those that start as root.
+    #[default]
+    Hardened,
+    /// For workloads written for it.
+    Restricted,
+}
+
+impl Level {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permissive => "permissive",
+            Self::Hardened => "hardened",
+            Self::Restricted => "restricted",
+        }
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether flags of a call may loosen what the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Lock {
+    #[default]
+    Open,
+    /// Flags may only tighten.
+    Locked,
+}
+
+impl From<bool> for Lock {
+    fn from(locked: bool) -> Self {
+        if locked { Self::Locked } else { Self::Open }
+    }
+}
+
+impl From<Lock> for bool {
+    fn from(lock: Lock) -> Self {
+        lock == Lock::Locked
+    }
+}
+
+/// Whose annotations name a pod truthfully.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cri {
+    /// Nobody's: exceptions match nothing.
+    #[default]
+    None,
+    /// containerd writes `io.kubernetes.cri.*` after the pod's own annotations.
+    Containerd,
+    /// CRI-O copies pod annotations in; only the labels that it writes afterwards count.
+    #[serde(rename = "cri-o")]
+    CriO,
+}
+
+/// Whether exec may enter containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecRule {
+    #[default]
+    Allow,
+    Deny,
+}
+
+/// Whether a layer that the kernel may lack must be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// Without it: `Warned`.
+    #[default]
+    BestEffort,
+    /// Without it: refused.
+    Required,
+}
+
+/// `/etc/gabion/policy.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    pub level: Level,
+    pub lock: Lock,
+    pub cri: Cri,
+    /// One control on or off, whatever the level says.
+    pub controls: BTreeMap<ControlId, Mode>,
+    pub exec: ExecRule,
+    pub holes: HolesPolicy,
+    pub mounts: MountsPolicy,
+    pub devices: DevicesPolicy,
+    pub cgroup: CgroupPolicy,
+    pub sysctl: SysctlPolicy,
+    pub rlimits: RlimitsPolicy,
+    pub hooks: HooksPolicy,
+    pub capabilities: CapabilitiesPolicy,
+    pub lsm: LsmPolicy,
+    pub landlock: LandlockPolicy,
+    pub audit: AuditPolicy,
+    #[serde(rename = "exception")]
+    pub exceptions: Vec<Exception>,
+}
+
+/// `[holes]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HolesPolicy {
+    /// Largest hole that an annotation may ask for.
+    pub max_size: Size,
+    /// Size where the annotation gives none.
+    pub default_size: Size,
+    /// How many holes an annotation may ask for.
+    pub max_count: u32,
+}
+
+impl Default for HolesPolicy {
+    fn default() -> Self {
+        Self {
+            max_size: Size(1 << 30),
+            default_size: Size(64 << 20),
+            max_count: 16,
+        }
+    }
+}
+
+/// `[mounts]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MountsPolicy {
+    /// Host paths (and all below them) that may be bound although they are sensitive, or a hostPath under CRI.
+    pub allow: Vec<PathBuf>,
+    /// Container paths that may be both writable and executable.
+    pub exec_paths: Vec<PathBuf>,
+    pub kubelet_root: PathBuf,
+    pub containerd_root: PathBuf,
+    pub containerd_state: PathBuf,
+}
+
+impl Default for MountsPolicy {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            exec_paths: Vec::new(),
+            kubelet_root: "/var/lib/kubelet".into(),
+            containerd_root: "/var/lib/containerd".into(),
+            containerd_state: "/run/containerd".into(),
+        }
+    }
+}
+
+/// `[devices]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevicesPolicy {
+    /// Device nodes by path, `/dev/fuse`.
+    pub allow: Vec<PathBuf>,
+}
+
+/// `[cgroup]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CgroupPolicy {
+    /// Tasks, where the spec sets none.
+    pub pids: u32,
+    /// The most tasks a spec may ask for.
+    pub max_pids: u32,
+    /// Bytes, where the spec sets none. None: half of the host's memory, clamped to the parent's limit.
+    pub memory: Option<Size>,
+    /// The most memory a spec may ask for. None: no bound.
+    pub max_memory: Option<Size>,
+    /// CPU quota in percent of one CPU, where the spec sets none. None: no quota.
+    pub cpu_percent: Option<u32>,
+}
+
+impl Default for CgroupPolicy {
+    fn default() -> Self {
+        Self {
+            pids: 4096,
+            max_pids: 65536,
+            memory: None,
+            max_memory: None,
+            cpu_percent: None,
+        }
+    }
+}
+
+/// `[sysctl]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SysctlPolicy {
+    /// Namespaced sysctls beyond the safe list.
+    pub allow: Vec<String>,
+    /// `observe` lets memfd_create make executable files.
+    pub memfd_noexec: Mode,
+}
+
+impl Default for SysctlPolicy {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            memfd_noexec: Mode::Enforce,
+        }
+    }
+}
+
+/// `[rlimits]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RlimitsPolicy {
+    /// The largest RLIMIT_NOFILE.
+    pub max_nofile: u64,
+}
+
+impl Default for RlimitsPolicy {
+    fn default() -> Self {
+        Self { max_nofile: 1_048_576 }
+    }
+}
+
+/// `[hooks]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HooksPolicy {
+    /// Programs of the host that a spec may have run, or directories of such.
+    pub allow: Vec<PathBuf>,
+}
+
+/// `[capabilities]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapabilitiesPolicy {
+    /// Capabilities beyond the eight that a spec may keep, `CAP_SYS_CHROOT`.
+    pub allow: Vec<String>,
+}
+
+/// `[lsm]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LsmPolicy {
+    /// Whether AppArmor or SELinux must be there.
+    pub need: Need,
+}
+
+/// `[landlock]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LandlockPolicy {
+    pub need: Need,
+    /// The lowest ABI that counts as being there (3: TRUNCATE, kernel 6.2).
+    pub min_abi: u32,
+}
+
+impl Default for LandlockPolicy {
+    fn default() -> Self {
+        Self {
+            need: Need::BestEffort,
+            min_abi: 1,
+        }
+    }
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditPolicy {
+    /// Where records go. None: /var/log/gabion/audit.jsonl, or below XDG_STATE_HOME for a user.
+    pub file: Option<PathBuf>,
+    /// None: by level, see `on_failure`.
+    pub on_failure: Option<OnFailure>,
+    pub redact_args: ArgsRule,
+}
+
+impl AuditPolicy {
+    /// What holds: the file's word, else refusing at level restricted and warning below.
+    pub fn on_failure(&self, level: Level) -> OnFailure {
+        let default = if level == Level::Restricted {
+            OnFailure::Refuse
+        } else {
+            OnFailure::Warn
+        };
+        self.on_failure.unwrap_or(default)
+    }
+}
+
+/// What a record that cannot be written means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// A warning on stderr.
+    Warn,
+    /// Nothing starts without its record.
+    Refuse,
+}
+
+/// Whether arguments of programs are written down: they may hold secrets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum ArgsRule {
+    #[default]
+    Keep,
+    /// The program's name and how many arguments there were.
+    Redact,
+}
+
+impl From<bool> for ArgsRule {
+    fn from(redact: bool) -> Self {
+        if redact { Self::Redact } else { Self::Keep }
+    }
+}
+
+impl From<ArgsRule> for bool {
+    fn from(rule: ArgsRule) -> Self {
+        rule == ArgsRule::Redact
+    }
+}
+
+/// What holds for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    pub level: Level,
+    pub policy: Policy,
+    /// The reasons of the exceptions that apply.
+    pub exceptions: Vec<String>,
+    /// SHA-256 of the policy file's text (or of the built-in one).
+    pub digest: String,
+    /// Controls that an exception loosens.
+    pub loosened: Vec<ControlId>,
+}
+
+impl Effective {
+    /// Whether this control is carried out or only written down.
+    pub fn mode(&self, control: ControlId) -> Mode {
+        if self.loosened.contains(&control) {
+            return Mode::Observe;
+        }
+        match self.policy.controls.get(&control) {
+            Some(mode) => *mode,
+            None if self.level == Level::Permissive => Mode::Observe,
+            None => Mode::Enforce,
+        }
+    }
+}
+
+/// The policy that holds where there is no file, with every key and its reason.
+pub const BUILT_IN: &str = include_str!("../../policy/default.toml");
+
+/// Parses a policy's text; an error is one line with the place.
+pub fn parse(text: &str) -> std::result::Result<Policy, String> {
+    let policy: Policy = toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| 1 + before.matches('\n').count());
+        format!("line {line}: {}", error.message().replace('\n', " "))
+    })?;
+    for name in &policy.capabilities.allow {
+        if crate::capability::parse(name).is_none() {
+            return Err(format!("[capabilities] allow: unknown capability {name:?}"));
+        }
+    }
+    if policy.audit.file.as_ref().is_some_and(|file| !file.is_absolute()) {
+        return Err("[audit] file: give an absolute path".to_owned());
+    }
+    for (i, exception) in policy.exceptions.iter().enumerate() {
+        if exception.reason.trim().is_empty() {
+            return Err(format!("exception {}: `reason` is empty", i + 1));
+        }
+    }
+    Ok(policy)
+}

@@ -1,0 +1,361 @@
+//! Every key of the policy: what it may be, what it is where nothing is said, what it is for. A test holds this list and the
+//! types together, another one docs/POLICY.md and this list.
+
+/// One key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// With its table: `cgroup.pids`. `<control>` stands for a control's id.
+    pub name: &'static str,
+    pub values: &'static str,
+    /// As TOML; words where it is worked out.
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, values: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key {
+        name,
+        values,
+        default,
+        about,
+    }
+}
+
+pub static KEYS: [Key; 37] = [
+    key(
+        "level",
+        "hardened, restricted, permissive",
+        "\"hardened\"",
+        "how much is enforced",
+    ),
+    key(
+        "lock",
+        "true, false",
+        "false",
+        "whether flags and `--policy` may only tighten",
+    ),
+    key(
+        "cri",
+        "containerd, cri-o, none",
+        "\"none\"",
+        "whose annotations name a pod truthfully, for exceptions and volumes",
+    ),
+    key(
+        "controls.<control>",
+        "enforce, observe",
+        "by level",
+        "one control on, or only written down, whatever the level says",
+    ),
+    key("exec", "allow, deny", "\"allow\"", "whether exec may enter containers"),
+    key(
+        "holes.max_size",
+        "size",
+        "\"1g\"",
+        "the largest hole that an annotation may ask for",
+    ),
+    key(
+        "holes.default_size",
+        "size",
+        "\"64m\"",
+        "where the annotation gives none",
+    ),
+    key(
+        "holes.max_count",
+        "number",
+        "16",
+        "how many holes an annotation may ask for",
+    ),
+    key(
+        "mounts.allow",
+        "paths",
+        "[]",
+        "host paths, with all below them, that may be bound although sensitive or a hostPath",
+    ),
+    key(
+        "mounts.exec_paths",
+        "paths",
+        "[]",
+        "container paths that may be both writable and executable",
+    ),
+    key(
+        "mounts.kubelet_root",
+        "path",
+        "\"/var/lib/kubelet\"",
+        "where the kubelet keeps what belongs to pods",
+    ),
+    key(
+        "mounts.containerd_root",
+        "path",
+        "\"/var/lib/containerd\"",
+        "containerd's `root`",
+    ),
+    key(
+        "mounts.containerd_state",
+        "path",
+        "\"/run/containerd\"",
+        "containerd's `state`",
+    ),
+    key(
+        "devices.allow",
+        "paths",
+        "[]",
+        "device nodes beyond the usual ones: `/dev/fuse`; network devices that a spec may take: `/sys/class/net/eth1`",
+    ),
+    key("cgroup.pids", "number", "4096", "tasks, where the spec sets no limit"),
+    key(
+        "cgroup.max_pids",
+        "number",
+        "65536",
+        "the most tasks that a spec may ask for",
+    ),
+    key(
+        "cgroup.memory",
+        "size",
+        "half of the host's memory, clamped to the parent's limit",
+        "memory, where the spec sets no limit",
+    ),
+    key(
+        "cgroup.max_memory",
+        "size",
+        "no bound",
+        "the most memory that a spec may ask for",
+    ),
+    key(
+        "cgroup.cpu_percent",
+        "number",
+        "no quota",
+        "CPU quota in percent of one CPU, where the spec sets none",
+    ),
+    key("sysctl.allow", "names", "[]", "namespaced sysctls beyond the safe list"),
+    key(
+        "sysctl.memfd_noexec",
+        "enforce, observe",
+        "\"enforce\"",
+        "`observe` lets memfd_create(2) make executable files, which undoes noexec",
+    ),
+    key("rlimits.max_nofile", "number", "1048576", "the largest RLIMIT_NOFILE"),
+    key(
+        "hooks.allow",
+        "paths",
+        "[]",
+        "programs of the host, or directories of such, that a spec may have run as hooks",
+    ),
+    key(
+        "capabilities.allow",
+        "names",
+        "[]",
+        "capabilities beyond the eight that a spec may keep: `CAP_SYS_CHROOT`",
+    ),
+    key(
+        "lsm.need",
+        "best_effort, required",
+        "\"best_effort\"",
+        "whether AppArmor or SELinux must be there",
+    ),
+    key(
+        "landlock.need",
+        "best_effort, required",
+        "\"best_effort\"",
+        "whether Landlock must be there",
+    ),
+    key(
+        "landlock.min_abi",
+        "number",
+        "1",
+        "the lowest ABI that counts as being there (3: TRUNCATE, kernel 6.2)",
+    ),
+    key(
+        "audit.file",
+        "absolute path",
+        "/var/log/gabion/audit.jsonl, for a user below XDG_STATE_HOME",
+        "where records go (docs/AUDIT.md)",
+    ),
+    key(
+        "audit.on_failure",
+        "warn, refuse",
+        "refuse at restricted, else warn",
+        "what a record that cannot be written means",
+    ),
+    key(
+        "audit.redact_args",
+        "true, false",
+        "false",
+        "of a program's arguments only its name is written",
+    ),
+    key(
+        "exception.reason",
+        "text",
+        "required",
+        "why; it stands in every audit record that the exception touched",
+    ),
+    key("exception.match.namespace", "glob", "required", "the pod's namespace"),
+    key("exception.match.name", "glob", "\"*\"", "the pod's name"),
+    key(
+        "exception.match.type",
+        "sandbox, container",
+        "both",
+        "the pod's sandbox, or its containers",
+    ),
+    key(
+        "exception.level",
+        "hardened, restricted, permissive",
+        "the policy's",
+        "the level for these containers",
+    ),
+    key(
+        "exception.loosen",
+        "controls",
+        "[]",
+        "controls that are only written down for these containers",
+    ),
+    key(
+        "exception.expires",
+        "date in quotes",
+        "never",
+        "the last day (UTC) on which a container may be created under it",
+    ),
+];
+
+/// The key of this name. Controls share one.
+pub fn find(name: &str) -> Option<&'static Key> {
+    let control = name.strip_prefix("controls.").is_some();
+    KEYS.iter()
+        .find(|k| k.name == name || (control && k.name == "controls.<control>"))
+}
+
+/// Whether keys lie below this name.
+pub fn is_table(name: &str) -> bool {
+    KEYS.iter()
+        .any(|k| k.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The name that was probably meant, if one is near enough.
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let reach = (word.chars().count() / 3).max(2);
+    let scored = names.into_iter().map(|name| (distance(word, name), name));
+    scored
+        .filter(|(far, _)| *far <= reach)
+        .min_by_key(|(far, _)| *far)
+        .map(|(_, name)| name)
+}
+
+/// How many characters must be changed, put in or left out (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::parse;
+
+    /// Names of all leaves. A list is a leaf, a list of tables is looked into.
+    fn leaves(prefix: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    let name = if prefix.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{prefix}.{name}")
+                    };
+                    leaves(&name, value, found);
+                }
+            }
+            Value::Array(list) if list.first().is_some_and(Value::is_object) => leaves(prefix, &list[0], found),
+            _ => {
+                found.insert(prefix.to_owned(), value.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn the_list_is_the_types() {
+        let full = r#"
+            controls = { rootfs = "observe" }
+            [[exception]]
+            reason = "r"
+            match = { namespace = "n", name = "m", type = "sandbox" }
+            level = "permissive"
+            loosen = ["rootfs"]
+            expires = "2099-01-01"
+        "#;
+        let mut found = BTreeMap::new();
+        leaves("", &serde_json::to_value(parse(full).unwrap()).unwrap(), &mut found);
+        let types: BTreeSet<String> = found
+            .into_keys()
+            .map(|k| k.replace("controls.rootfs", "controls.<control>"))
+            .collect();
+        let listed: BTreeSet<String> = KEYS.iter().map(|k| k.name.to_owned()).collect();
+        assert_eq!(types, listed);
+    }
+
+    #[test]
+    fn defaults_are_the_types_own() {
+        let mut found = BTreeMap::new();
+        leaves("", &serde_json::to_value(Policy::default()).unwrap(), &mut found);
+        for key in KEYS
+            .iter()
+            .filter(|k| !k.name.starts_with("exception.") && !k.name.starts_with("controls."))
+        {
+            let value = &found[key.name];
+            if *value != Value::Null {
+                assert_eq!(
+                    serde_json::from_str::<Value>(key.default).unwrap(),
+                    *value,
+                    "{}",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_table_is_the_list() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/POLICY.md")).unwrap();
+        let quoted = |text: &str| {
+            if text.starts_with(['"', '[']) || text.parse::<u64>().is_ok() || text == "false" {
+                format!("`{text}`")
+            } else {
+                text.to_owned()
+            }
+        };
+        let rows: Vec<String> = KEYS
+            .iter()
+            .map(|k| format!("| `{}` | {} | {} | {} |", k.name, k.values, quoted(k.default), k.about))
+            .collect();
+        let shown: Vec<&str> = text
+            .lines()
+            .skip_while(|l| !l.starts_with("| key |"))
+            .skip(2)
+            .take_while(|l| l.starts_with('|'))
+            .collect();
+        assert_eq!(shown.join("\n"), rows.join("\n"), "docs/POLICY.md: the table of keys");
+    }
+
+    #[test]
+    fn near_names() {
+        let names = ["level", "lock", "exec", "max_pids"];
+        assert_eq!(nearest("levle", names), Some("level"));
+        assert_eq!(nearest("max-pids", names), Some("max_pids"));
+        assert_eq!(nearest("seccomp", names), None);
+        assert_eq!((distance("", "abc"), distance("kitten", "sitting")), (3, 3));
+    }
+}

@@ -1,0 +1,192 @@
+//! A request: what a caller asks for, bounded in size and not trusted.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+pub mod idmap;
+mod parse;
+
+pub use parse::{BadInput, from_json, parse_process};
+
+/// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.
+pub const MAX_CONFIG: u64 = 8 << 20;
+
+/// A container id that is safe as a file name (runc's rule: `[a-zA-Z0-9_+.-]`, not `.` or `..`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = InvalidId;
+
+    fn try_from(id: String) -> Result<Self, InvalidId> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+        if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.chars().all(good) {
+            return Err(InvalidId(id));
+        }
+        Ok(Self(id))
+    }
+}
+
+impl std::str::FromStr for ContainerId {
+    type Err = InvalidId;
+    fn from_str(id: &str) -> Result<Self, InvalidId> {
+        id.to_owned().try_into()
+    }
+}
+
+impl std::fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An id that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidId(pub String);
+
+impl std::fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "invalid container id {:?}: use letters, digits, and _ + - . (at most 1024, not «.» or «..»)",
+            self.0
+        )
+    }
+}
+
+/// What a container of a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodType {
+    Sandbox,
+    Container,
+}
+
+/// A pod as its CRI names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pod<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub sandbox_id: &'a str,
+    pub typ: PodType,
+}
+
+/// Who seems to have written the spec. It chooses the words of remedies, never a permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caller {
+    Cri,
+    Podman,
+    Bundle,
+}
+
+impl Caller {
+    /// The remedy in this caller's own words.
+    pub fn word<'a>(self, cri: &'a str, podman: &'a str, bundle: &'a str) -> &'a str {
+        match self {
+            Self::Cri => cri,
+            Self::Podman => podman,
+            Self::Bundle => bundle,
+        }
+    }
+}
+
+/// How the host's root is to be left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leave {
+    #[default]
+    PivotRoot,
+    /// `--no-pivot`: MS_MOVE and chroot, for a host whose root is a ramfs (runc).
+    MoveRoot,
+}
+
+/// An untrusted request for a container.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub id: ContainerId,
+    pub bundle: PathBuf,
+    pub spec: Spec,
+    /// The one flag of create that no part of the spec says.
+    pub leave: Leave,
+}
+
+impl Request {
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.spec.annotations().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The root file system's path as the spec gives it, made absolute.
+    pub fn rootfs(&self) -> Option<PathBuf> {
+        self.spec.root().as_ref().map(|root| self.bundle.join(root.path()))
+    }
+
+    pub fn process(&self) -> Option<&Process> {
+        self.spec.process().as_ref()
+    }
+
+    pub fn caller(&self) -> Caller {
+        if self.is_build_step() {
+            return Caller::Podman;
+        }
+        caller_of(&self.spec)
+    }
+
+    /// A `RUN` of an image build. buildah, and podman by it, says so in nothing but these names: a bundle `buildah<n>`, and
+    /// `buildah-` before its name for the container (buildah, `run_common.go`).
+    pub fn is_build_step(&self) -> bool {
+        let bundle = self
+            .bundle
+            .file_name()
+            .and_then(std::ffi::OsStr::to_str)
+            .unwrap_or_default();
+        bundle.starts_with("buildah") && self.id.as_str().strip_prefix("buildah-") == Some(bundle)
+    }
+
+    /// The annotation of this name for this container (`NAME.<container>` of a pod), else for all.
+    pub fn asked(&self, name: &str) -> Option<&str> {
+        let container = self.annotation("io.kubernetes.cri.container-name");
+        container
+            .and_then(|c| self.annotation(&format!("{name}.{c}")))
+            .or_else(|| self.annotation(name))
+    }
+}
+
+/// Who seems to have written this spec (of a request, or a stored one).
+pub fn caller_of(spec: &Spec) -> Caller {
+    let annotation = |key: &str| spec.annotations().as_ref().and_then(|a| a.get(key)).map(String::as_str);
+    if annotation("io.container.manager") == Some("libpod") {
+        Caller::Podman
+    } else if annotation("io.kubernetes.cri.container-type").is_some()
+        || annotation("io.kubernetes.cri-o.ContainerType").is_some()
+    {
+        Caller::Cri
+    } else {
+        Caller::Bundle
+    }
+}
+
+/// `path` without `.`, `..` and doubled slashes, as an absolute path. Symlinks are not looked at: no file is touched.
+pub fn normalize(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(name) => out.push(name),
+            std::path::Component::ParentDir => {
+                // Above the root is the root (path_resolution(7)).
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}

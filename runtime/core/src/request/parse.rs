@@ -1,0 +1,189 @@
+//! Parsing what callers hand over: bounded in depth, every fault in its own words.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
+
+use super::{ContainerId, Leave, Request};
+
+/// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
+const MAX_DEPTH: u32 = 64;
+
+/// The newest runtime spec that is understood, major and minor.
+const NEWEST: (u64, u64) = (1, 3);
+
+/// A config.json, process.json or resources that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadInput {
+    /// What messages call it.
+    pub path: PathBuf,
+    pub why: String,
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+fn bad(path: &Path) -> impl Fn(String) -> BadInput {
+    let path = path.to_owned();
+    move |why| BadInput {
+        path: path.clone(),
+        why,
+    }
+}
+
+impl Request {
+    /// Parses a config.json and checks it for what every container needs. `bundle` is what relative paths hang from, `path` what
+    /// messages call the file.
+    ///
+    /// # Errors
+    /// It is not JSON, not a config.json, or lacks what every container needs.
+    pub fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self, BadInput> {
+        let spec: Spec = from_json(text, path)?;
+        check_spec(&spec).map_err(bad(path))?;
+        Ok(Self {
+            id,
+            bundle,
+            spec,
+            leave: Leave::default(),
+        })
+    }
+}
+
+/// Parses exec's process.json and checks it like the process of a config.json.
+///
+/// # Errors
+/// As of [`Request::parse`].
+pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, BadInput> {
+    let process: Process = from_json(text, path)?;
+    check_process(&process, "").map_err(bad(path))?;
+    Ok(process)
+}
+
+/// Parses JSON that is not trusted.
+///
+/// # Errors
+/// It is nested too deeply, or is not of this type.
+pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T, BadInput> {
+    if let Some(offset) = too_deep(text) {
+        let line = text[..offset].split(|b| *b == b'\n').count();
+        return Err(bad(path)(format!(
+            "nested deeper than {MAX_DEPTH} levels, at line {line}"
+        )));
+    }
+    serde_json::from_slice(text).map_err(|error| bad(path)(explain(&error)))
+}
+
+/// Where brackets nest too deeply.
+fn too_deep(text: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0_u32, 0);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => at = end_of_string(text, at + 1),
+            b'{' | b'[' if depth == MAX_DEPTH => return Some(at),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where the quote is that ends a string, or beyond the text. Most of a config lies within strings, so this is a loop that does nothing else.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = text.get(at..) {
+        match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            Some(found) if rest[found] == b'"' => return at + found,
+            // What is escaped is no end.
+            Some(found) => at += found + 2,
+            None => break,
+        }
+    }
+    text.len()
+}
+
+/// serde's words in ours. It always says line and column.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if error.is_eof() {
+        return format!("truncated JSON: {text}");
+    }
+    // oci-spec: «no variant for CAP_X (converted to X) at line 1 column 2».
+    if let Some(rest) = text.strip_prefix("no variant for ") {
+        let (name, rest) = rest.split_once(" (converted to ").unwrap_or((rest, ""));
+        let place = rest.split_once(") ").map_or("", |(_, place)| place);
+        return format!("unknown capability {name:?} {place}").trim_end().to_owned();
+    }
+    if error.is_syntax() {
+        return format!("not valid JSON: {text}");
+    }
+    text
+}
+
+fn check_spec(spec: &Spec) -> Result<(), String> {
+    check_version(spec.version())?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or("`process` is missing: what shall be run?")?;
+    check_process(process, "process.")?;
+    match spec.root() {
+        None => Err("`root` is missing: name the root file system in root.path".to_owned()),
+        Some(root) if root.path().as_os_str().is_empty() => {
+            Err("root.path is empty: name the root file system".to_owned())
+        }
+        Some(root) => no_nul(|| "root.path".to_owned(), root.path().as_os_str().as_encoded_bytes()),
+    }
+}
+
+fn check_version(version: &str) -> Result<(), String> {
+    if version.is_empty() {
+        return Err("`ociVersion` is missing".to_owned());
+    }
+    let mut parts = version.split('.').map(|p| p.parse::<u64>().ok());
+    let (major, minor) = (parts.next().flatten(), parts.next().flatten());
+    match (major, minor, parts.next()) {
+        (Some(major), Some(minor), Some(_)) if major == NEWEST.0 && minor <= NEWEST.1 => Ok(()),
+        (Some(_), Some(_), Some(_)) => Err(format!(
+            "ociVersion {version:?} is not one of those understood: 1.0 to {}.{}",
+            NEWEST.0, NEWEST.1
+        )),
+        _ => Err(format!("ociVersion {version:?} is not a version like 1.0.2")),
+    }
+}
+
+/// What every process needs. A NUL would cut a string short in execve, after it was judged whole.
+fn check_process(process: &Process, prefix: &str) -> Result<(), String> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let Some(program) = args.first() else {
+        return Err(format!("`{prefix}args` is missing or empty: what shall be run?"));
+    };
+    if program.is_empty() {
+        return Err(format!("{prefix}args[0] is empty: what shall be run?"));
+    }
+    for (list, strings) in [("args", args), ("env", process.env().as_deref().unwrap_or_default())] {
+        for (i, text) in strings.iter().enumerate() {
+            no_nul(|| format!("{prefix}{list}[{i}]"), text.as_bytes())?;
+        }
+    }
+    let cwd = process.cwd();
+    no_nul(|| format!("{prefix}cwd"), cwd.as_os_str().as_encoded_bytes())?;
+    if !cwd.is_absolute() {
+        return Err(format!("{prefix}cwd {:?} is not an absolute path", cwd.display()));
+    }
+    Ok(())
+}
+
+fn no_nul(what: impl Fn() -> String, bytes: &[u8]) -> Result<(), String> {
+    if bytes.contains(&0) {
+        return Err(format!("{} contains a NUL byte", what()));
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! `attest`: what was decided for a live container beside what the kernel shows of it now, for every process in it.
+//!
+//! Nothing of the container is asked: all is read from the host's procfs and cgroup files. What cannot be seen from there
+//! reads `unknown`, never `true`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use gabion_common::audit::Trail;
+use gabion_core::control::CONTROLS;
+use gabion_core::fact::{Fact, Holds};
+use gabion_core::id::ControlId;
+use gabion_core::observed::Observed;
+use gabion_core::request::ContainerId;
+use gabion_see::error::{Error, Result};
+use gabion_see::procfs::Proc;
+use gabion_see::state::StateView;
+use gabion_see::state::{Init, Record, Status};
+use gabion_see::{caller, readback, status};
+
+mod cgroup;
+mod process;
+mod root;
+
+/// One fact, and the processes that it is true of; none: of the container as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Attested {
+    #[serde(flatten)]
+    pub(crate) fact: Fact,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) pids: BTreeSet<i32>,
+}
+
+/// What `attest` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Report {
+    pub(crate) id: String,
+    /// `false`: a fact differs. `unknown`: something that could have been seen was not, so that a difference may be hidden.
+    /// `true`: neither.
+    pub(crate) holds: Holds,
+    pub(crate) facts: Vec<Attested>,
+    #[serde(skip)]
+    pub(crate) processes: BTreeSet<i32>,
+}
+
+impl Report {
+    pub(crate) fn count(&self, holds: Holds) -> usize {
+        self.facts.iter().filter(|f| f.fact.holds == holds).count()
+    }
+}
+
+/// Looks at a container.
+///
+/// # Errors
+/// It is not there, does not run, or its state or first process cannot be read.
+pub(crate) fn attest(root: &Path, id: &ContainerId) -> Result<Report> {
+    let dir = StateView::open(root, id)?;
+    let record = dir.record()?;
+    let init = running(&dir, id)?;
+    let report = look(record, init)?;
+    if report.holds == Holds::No
+        && let Some(trail) = Trail::load(&dir)?
+    {
+        let differs = report.facts.iter().map(|f| &f.fact).filter(|f| f.holds == Holds::No);
+        trail.differs(&differs.collect::<Vec<_>>());
+    }
+    Ok(report)
+}
+
+/// Before `start` the last layers are not there yet.
+fn running(dir: &StateView, id: &ContainerId) -> Result<Init> {
+    let status = status::status(dir)?;
+    match (status, dir.init()?) {
+        (Status::Running | Status::Paused, Some(init)) => Ok(init),
+        (Status::Stopped, _) => Err(Error::NotRunning { id: id.to_string() }),
+        _ => Err(Error::WrongState {
+            id: id.to_string(),
+            status: status.as_str(),
+            wanted: "running",
+        }),
+    }
+}
+
+fn look(record: &Record, init: Init) -> Result<Report> {
+    let proc = Proc::open()?;
+    let mut findings = Findings::default();
+    let seen = first(&proc, record, init, &mut findings)?;
+    let members = cgroup::members(&proc, record, init.pid, &seen)?;
+    for (pid, place) in &members {
+        if *pid != init.pid {
+            process::other(&proc, record, (init.pid, &seen), (*pid, *place), &mut findings)?;
+        }
+    }
+    // What was read of a pid that somebody else has by now would be somebody else's.
+    if !init.lives() {
+        return Err(Error::NotRunning {
+            id: record.id.to_string(),
+        });
+    }
+    let mut processes: BTreeSet<i32> = members.into_keys().collect();
+    processes.insert(init.pid);
+    Ok(findings.report(record, processes))
+}
+
+/// The first process, and what is the whole container's: mounts, masks, cgroup.
+fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> Result<Observed> {
+    let who = init.pid.to_string();
+    let mut seen = readback::of(proc, &who)?;
+    // Only before execve does it say something.
+    seen.label_on_exec = None;
+    seen.cgroup = cgroup::files(proc, record, init.pid)?;
+    match root::open(proc, &who) {
+        Ok(root) => seen.masked = root::masked(&root, &record.hardened),
+        Err(errno) => findings.partial(format!("/proc/{who}/root: {errno:?}")),
+    }
+    for control in CONTROLS {
+        if !record.hardened.enforces(control.id()) {
+            continue;
+        }
+        for fact in control.facts(&record.hardened, &seen) {
+            let fact = visible(fact, record);
+            let pid = process::is_of_process(fact.control).then_some(init.pid);
+            findings.push(fact, pid);
+        }
+    }
+    if let Some(fact) = cgroup::place(proc, record, init.pid) {
+        findings.push(fact, Some(init.pid));
+    }
+    Ok(seen)
+}
+
+/// What cannot be told from here: descriptors that a running program has opened since from those that it was started with, and
+/// ids, where we are in another user namespace than who made it (root looking at a container of rootless podman).
+fn visible(fact: Fact, record: &Record) -> Fact {
+    match fact.control {
+        ControlId::User if record.user_ns != caller::user_ns() => Fact::unknown(
+            fact.control,
+            fact.expected,
+            "ids are shown as another user namespace than its maker's has them",
+        ),
+        ControlId::Fds => Fact::unknown(
+            fact.control,
+            fact.expected,
+            "only shown before the program runs; verified then",
+        ),
+        _ => fact,
+    }
+}
+
+/// Facts, each once, and what could not be read.
+#[derive(Debug, Default)]
+struct Findings {
+    facts: Vec<Attested>,
+    missed: Vec<String>,
+}
+
+impl Findings {
+    fn push(&mut self, fact: Fact, pid: Option<i32>) {
+        match self.facts.iter_mut().find(|known| known.fact == fact) {
+            Some(known) => known.pids.extend(pid),
+            None => self.facts.push(Attested {
+                fact,
+                pids: pid.into_iter().collect(),
+            }),
+        }
+    }
+
+    fn partial(&mut self, what: String) {
+        self.missed.push(what);
+    }
+
+    fn report(mut self, record: &Record, processes: BTreeSet<i32>) -> Report {
+        for what in &self.missed {
+            let fact = Fact::unknown(ControlId::Exec, "every process can be looked at", what.clone());
+            self.facts.push(Attested {
+                fact,
+                pids: BTreeSet::new(),
+            });
+        }
+        let order: BTreeMap<ControlId, usize> = CONTROLS.iter().enumerate().map(|(i, c)| (c.id(), i)).collect();
+        self.facts.sort_by_key(|f| order.get(&f.fact.control).copied());
+        let differs = self.facts.iter().any(|f| f.fact.holds == Holds::No);
+        let holds = match (differs, self.missed.is_empty()) {
+            (true, _) => Holds::No,
+            (false, false) => Holds::Unknown,
+            (false, true) => Holds::Yes,
+        };
+        Report {
+            id: record.id.to_string(),
+            holds,
+            facts: self.facts,
+            processes,
+        }
+    }
+}

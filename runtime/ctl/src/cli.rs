@@ -1,0 +1,85 @@
+//! The command line of gabion for people.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+use gabion_common::cli::{Global, diagnostics, log};
+use gabion_see::error::Result;
+
+mod apparmor;
+mod attest;
+mod audit;
+mod check;
+mod explain;
+mod policy;
+
+/// What `--version` prints after the name.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+/// gabion's commands for people: what would be refused and why, what holds, what was written down.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gabionctl",
+    version = VERSION,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Each of these is also a command of gabion: `gabion check` runs `gabionctl check`.\n\n\
+        Global options stand before the command."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what would be changed or refused, without running anything
+    Check(check::Args),
+    /// Say what a refusal or a denial means, and the smallest loosening that helps
+    Explain(explain::Args),
+    /// Show the policy that holds, or check a policy file
+    Policy(policy::Args),
+    /// Load the bundled AppArmor profile, or show it
+    Apparmor(apparmor::Args),
+    /// Compare a running container with what was decided for it
+    Attest(attest::Args),
+    /// Check the audit log, or print its newest hash
+    Audit(audit::Args),
+}
+
+/// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli: Cli = match gabion_common::cli::parse(&args) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let target = cli.global.log_target();
+    if cli.global.debug {
+        diagnostics::to_stderr();
+    }
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => {
+            log::report(&error, &target);
+            1
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<u8> {
+        let global = &self.global;
+        match self.command {
+            Command::Check(args) => args.run(global),
+            Command::Explain(args) => args.run(),
+            Command::Policy(args) => args.run(global),
+            Command::Apparmor(args) => args.run(),
+            Command::Attest(args) => args.run(global),
+            Command::Audit(args) => args.run(global),
+        }
+    }
+}

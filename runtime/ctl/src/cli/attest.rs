@@ -1,0 +1,109 @@
+//! `attest`: what the kernel shows of a running container, beside what was decided for it.
+
+use std::collections::BTreeSet;
+
+use crate::attest::{self, Attested, Report};
+use gabion_common::cli::{Global, output};
+use gabion_core::fact::Holds;
+use gabion_see::error::Result;
+use gabion_see::roots;
+
+/// Something differs; 1 is «could not look».
+const DIFFERS: u8 = 3;
+
+/// How facts are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gabion attest web\n  gabion attest --format json 3f9a\n\n\
+    Exit code: 0 it holds, 3 something differs, 1 it could not be looked at. Without --root, containerd's, the system's and \
+    the user's roots are searched, and the beginning of an id is enough."
+)]
+pub(super) struct Args {
+    /// The container's id, or the beginning of it
+    #[arg(value_name = "ID")]
+    id: String,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let settings = global.settings();
+        let roots = match &global.root {
+            Some(root) => vec![root.clone()],
+            None => roots::all(&settings.root),
+        };
+        let (root, id) = roots::find(&roots, &self.id)?;
+        let report = attest::attest(&root, &id)?;
+        match self.format {
+            Format::Json => output::print_json(&report)?,
+            Format::Table => output::print(&table(&report))?,
+        }
+        Ok(match report.holds {
+            Holds::Yes => 0,
+            Holds::No => DIFFERS,
+            Holds::Unknown => 1,
+        })
+    }
+}
+
+const fn word(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Yes => "holds",
+        Holds::No => "DIFFERS",
+        Holds::Unknown => "unknown",
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut rows = vec![
+        ["CONTROL", "", "DECIDED", "THE KERNEL SHOWS"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(report.facts.iter().map(|fact| row(fact, &report.processes)));
+    let heading = match report.holds {
+        Holds::Yes => "holds",
+        Holds::No => "DIFFERS from what was decided",
+        Holds::Unknown => "could not be looked at in full",
+    };
+    format!(
+        "{}{}: {heading} ({}; {} facts hold, {} differ, {} unknown)\n",
+        output::columns(&rows),
+        report.id,
+        match report.processes.len() {
+            1 => "1 process".to_owned(),
+            many => format!("{many} processes"),
+        },
+        report.count(Holds::Yes),
+        report.count(Holds::No),
+        report.count(Holds::Unknown),
+    )
+}
+
+fn row(attested: &Attested, all: &BTreeSet<i32>) -> Vec<String> {
+    let fact = &attested.fact;
+    // What is as expected need not be read twice.
+    let mut observed = if fact.observed == fact.expected {
+        String::new()
+    } else {
+        output::clean(&fact.observed)
+    };
+    if !attested.pids.is_empty() && attested.pids != *all && fact.holds != Holds::Yes {
+        let pids: Vec<String> = attested.pids.iter().map(ToString::to_string).collect();
+        observed = format!("{observed} (process {})", pids.join(", "));
+    }
+    vec![
+        fact.control.to_string(),
+        word(fact.holds).to_owned(),
+        output::clean(&fact.expected),
+        observed,
+    ]
+}

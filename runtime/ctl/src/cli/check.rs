@@ -1,0 +1,219 @@
+//! `check`: what would be changed or refused, before anything runs. Needs no root, and the bundle may be another machine's.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use gabion_common::cli::Settings;
+use gabion_common::cli::{Global, output};
+use gabion_core::decision::{Change, Decision, Mode, Verdict};
+use gabion_core::harden::harden;
+use gabion_core::hardened::{Denial, Hardened};
+use gabion_core::host::CgroupDriver;
+use gabion_core::policy::Level;
+use gabion_core::request::{ContainerId, Request};
+use gabion_see::bundle;
+use gabion_see::error::{Error, Result};
+use gabion_see::policy::Loaded;
+use gabion_see::survey::survey;
+
+mod summary;
+mod table;
+
+use summary::Summary;
+
+/// Refused; 1 is «could not look».
+const REFUSED: u8 = 3;
+
+/// How decisions are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \
+    gabion check --format json - < config.json\n  \
+    gabion check --summary /run/containerd/io.containerd.runtime.v2.task\n\n\
+    Exit code: 0 it would run, 3 it would be refused, 1 it could not be looked at. Needs no root."
+)]
+pub(super) struct Args {
+    /// A bundle, a config.json, or - for stdin
+    #[arg(value_name = "BUNDLE|FILE|-", default_value = ".")]
+    inputs: Vec<PathBuf>,
+    /// Count over all bundles below these folders
+    #[arg(long)]
+    summary: bool,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// What was decided.
+#[derive(Debug, Serialize)]
+struct Report {
+    level: Level,
+    allowed: bool,
+    decisions: Vec<Row>,
+}
+
+/// One control's decision, with its gravest change up front.
+#[derive(Debug, Serialize)]
+struct Row {
+    control: String,
+    verdict: Verdict,
+    /// `observe`: only written down, not carried out.
+    mode: Mode,
+    path: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    reason: Option<String>,
+    refs: Vec<String>,
+    changes: Vec<Change>,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        let policy = global.policy()?;
+        if self.summary {
+            return self.summarize(global, &policy);
+        }
+        let [input] = self.inputs.as_slice() else {
+            return Err(Error::Usage(
+                "check takes one bundle; --summary takes many folders".to_owned(),
+            ));
+        };
+        let report = match judge(&read(input)?, &policy, &global.settings()) {
+            Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
+            Err(denial) => Report::new(denial.level, false, &denial.decisions),
+        };
+        match self.format {
+            Format::Json => output::print_json(&report)?,
+            Format::Table => {
+                let heading = format!("{}: level {}, policy {}", name(input), report.level, policy.source);
+                output::print(&table::render(&heading, &report, &style()))?;
+            }
+        }
+        Ok(if report.allowed { 0 } else { REFUSED })
+    }
+
+    fn summarize(&self, global: &Global, policy: &Loaded) -> Result<u8> {
+        let mut summary = Summary::new(policy.policy.level);
+        for dir in &self.inputs {
+            for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
+                let request = match read(&bundle) {
+                    Ok(request) => request,
+                    Err(error) => {
+                        summary.unreadable.insert(bundle, error.to_string());
+                        continue;
+                    }
+                };
+                match judge(&request, policy, &settings_for(&request, global)) {
+                    Ok(hardened) => summary.add(&bundle, hardened.decisions()),
+                    Err(denial) => summary.add(&bundle, &denial.decisions),
+                }
+            }
+        }
+        match self.format {
+            Format::Json => output::print_json(&summary)?,
+            Format::Table => output::print(&summary.table(&policy.source.to_string()))?,
+        }
+        Ok(match (summary.refused, summary.bundles) {
+            (0, 0) => return Err(Error::Usage("no config.json lies below these folders".to_owned())),
+            (0, _) => 0,
+            _ => REFUSED,
+        })
+    }
+}
+
+fn judge(request: &Request, policy: &Loaded, settings: &Settings) -> std::result::Result<Hardened, Denial> {
+    let host = survey(request, &policy.policy, &settings.root, settings.cgroup_driver);
+    harden(request, &policy.policy.effective(request, &policy.digest), &host)
+}
+
+/// Engines on one node may differ in their cgroup driver: the path's form tells (systemd's is slice:prefix:name).
+fn settings_for(request: &Request, global: &Global) -> Settings {
+    let mut settings = global.settings();
+    let path = request.spec.linux().as_ref().and_then(|l| l.cgroups_path().as_ref());
+    if path.is_some_and(|p| p.to_string_lossy().matches(':').count() == 2) {
+        settings.cgroup_driver = CgroupDriver::Systemd;
+    }
+    settings
+}
+
+impl Report {
+    fn new(level: Level, allowed: bool, decisions: &[Decision]) -> Self {
+        Self {
+            level,
+            allowed,
+            decisions: decisions.iter().map(Row::from).collect(),
+        }
+    }
+}
+
+impl From<&Decision> for Row {
+    fn from(decision: &Decision) -> Self {
+        let gravest = decision.gravest().cloned();
+        Self {
+            control: decision.control.to_string(),
+            verdict: decision.verdict,
+            mode: decision.mode,
+            path: gravest.as_ref().map(|c| c.path.clone()),
+            from: gravest.as_ref().and_then(|c| c.from.clone()),
+            to: gravest.as_ref().and_then(|c| c.to.clone()),
+            reason: gravest.map(|c| c.reason),
+            refs: decision.refs.clone(),
+            changes: decision.changes.clone(),
+        }
+    }
+}
+
+fn read(input: &Path) -> Result<Request> {
+    let id = likely_id(input).map_or_else(|| gabion_common::cli::id("check"), Ok)?;
+    if input == Path::new("-") {
+        return bundle::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"));
+    }
+    if input.is_dir() {
+        return bundle::from_bundle(id, input);
+    }
+    bundle::from_file(id, input)
+}
+
+/// Engines name a bundle's folder after the container (podman: the one above `userdata`), and what belongs to a container is
+/// told from what does not by its id.
+fn likely_id(input: &Path) -> Option<ContainerId> {
+    let dir = input.canonicalize().ok().filter(|dir| dir.is_dir())?;
+    let dir = if dir.ends_with("userdata") { dir.parent()? } else { &dir };
+    dir.file_name()?.to_str()?.parse().ok()
+}
+
+fn name(input: &Path) -> String {
+    if input == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        input.display().to_string()
+    }
+}
+
+/// Colour for people only (no-color.org), and as wide as their terminal is.
+fn style() -> table::Style {
+    let out = io::stdout();
+    let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    table::Style {
+        colour: if out.is_terminal() && !quiet {
+            table::Colour::Ansi
+        } else {
+            table::Colour::None
+        },
+        width: gabion_sys::window_size(out.as_fd())
+            .ok()
+            .map(|(_, columns)| columns)
+            .filter(|c| *c > 0)
+            .map_or(100, usize::from)
+            .clamp(80, 120),
+    }
+}

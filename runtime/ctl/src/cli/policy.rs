@@ -1,0 +1,124 @@
+//! `policy`: what is in force and why, and all that is wrong with a file.
+
+use std::path::{Path, PathBuf};
+
+use crate::origin::{self, Flags};
+use gabion_common::cli::{Global, output};
+use gabion_core::digest::sha256_hex;
+use gabion_core::policy::Date;
+use gabion_core::policy::validate::{Gravity, validate};
+use gabion_see::caller::reader;
+use gabion_see::error::{Error, Result};
+use gabion_see::policy::{self, Source};
+
+/// The file cannot be used; 1 is «could not look».
+const INVALID: u8 = 3;
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gabion policy show\n  gabion --policy ./p.toml --level restricted policy show --format json\n  \
+    gabion policy validate ./p.toml\n\nExit code of validate: 0 it can be used, 3 it cannot, 1 it could not be read."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Every key with its value and where that comes from
+    Show {
+        /// table or json
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        format: Format,
+    },
+    /// Every error of a file, with line, column and the nearest valid key
+    Validate {
+        /// The policy file
+        #[arg(value_name = "FILE", default_value = policy::SYSTEM)]
+        file: PathBuf,
+    },
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Result<u8> {
+        match self.command {
+            Command::Show { format } => show(global, format),
+            Command::Validate { file } => check(&file),
+        }
+    }
+}
+
+fn show(global: &Global, format: Format) -> Result<u8> {
+    let loaded = global.policy()?;
+    let text = match &loaded.source {
+        Source::BuiltIn => None,
+        Source::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(Error::file("read the policy", path))?;
+            if sha256_hex(text.as_bytes()) != loaded.digest {
+                let why = "it was changed while it was looked at: try again".to_owned();
+                return Err(Error::Policy {
+                    path: path.clone(),
+                    why,
+                });
+            }
+            Some(text)
+        }
+    };
+    let flags = Flags {
+        level: global.level,
+        audit_log: global.audit_log.as_ref().map(|_| "--audit-log"),
+    };
+    let shown = origin::show(&loaded, text.as_deref(), flags, reader());
+    match format {
+        Format::Json => output::print_json(&shown)?,
+        Format::Table => output::print(&table(&shown))?,
+    }
+    Ok(0)
+}
+
+fn table(shown: &origin::Policy) -> String {
+    let mut rows = vec![["KEY", "VALUE", "FROM"].map(str::to_owned).to_vec()];
+    for key in &shown.keys {
+        let value = if key.value.is_null() {
+            "-".to_owned()
+        } else {
+            output::clean(&key.value.to_string())
+        };
+        rows.push(vec![key.key.clone(), value, key.from.clone()]);
+    }
+    let mut text = format!("{}, level {}, SHA-256 {}\n\n", shown.source, shown.level, shown.digest);
+    text.push_str(&output::columns(&rows));
+    for (what, list) in [("exception", &shown.exceptions), ("EXPIRED exception", &shown.expired)] {
+        for exception in list {
+            // JSON, because it is one line and every key is named.
+            let body = serde_json::to_string(exception).unwrap_or_default();
+            text = text + what + " " + &output::clean(&body) + "\n";
+        }
+    }
+    text
+}
+
+fn check(file: &Path) -> Result<u8> {
+    let text = std::fs::read_to_string(file).map_err(Error::file("read", file))?;
+    let problems = validate(&text, Date::of(gabion_see::clock::now()));
+    let mut said: Vec<String> = problems.iter().map(|p| format!("{}:{p}\n", file.display())).collect();
+    let mut bad = problems.iter().any(|p| p.gravity == Gravity::Error);
+    // The text may be good and the file not to be believed: owner and mode.
+    if !bad && let Err(error) = policy::load(Some(file), None, reader()) {
+        said.push(format!("{error}\n"));
+        bad = true;
+    }
+    if said.is_empty() {
+        said.push(format!("{}: good\n", file.display()));
+    }
+    output::print(&output::clean(&said.concat()))?;
+    Ok(if bad { INVALID } else { 0 })
+}

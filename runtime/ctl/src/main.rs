@@ -1,0 +1,12 @@
+//! gabionctl: gabion's commands for people. It decides by the same code as gabion and starts no container.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+mod attest;
+mod cli;
+mod origin;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::main(std::env::args_os()))
+}

@@ -1,0 +1,330 @@
+//! Reading what callers hand over, in bounds. What it means is `gabion_core::request`'s.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use gabion_core::request::{BadInput, ContainerId, MAX_CONFIG, Request, parse_process};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use oci_spec::runtime::Process;
+
+use crate::error::{Error, Result};
+use crate::vetted::{self, Fault, Kind, Links, Owner, Rules};
+
+/// A config.json is the caller's word, whoever the file belongs to, and an engine may link it.
+const RULES: Rules = Rules {
+    kind: Kind::File,
+    owner: Owner::Anybody,
+    forbidden: 0,
+    largest: MAX_CONFIG,
+    links: Links::Follow,
+};
+
+/// Reads a bundle's config.json. The root file system is looked at by [`open_rootfs`].
+///
+/// # Errors
+/// The file is missing, too large, no regular file, or not a config.json.
+pub fn from_bundle(id: ContainerId, bundle: &Path) -> Result<Request> {
+    let bundle = bundle.canonicalize().map_err(Error::file("open the bundle", bundle))?;
+    let path = bundle.join("config.json");
+    let text = read_file(&path)?;
+    Ok(Request::parse(id, bundle, &text, &path)?)
+}
+
+/// Reads a config.json by its own path; relative paths hang from where it lies.
+///
+/// # Errors
+/// As of [`from_bundle`].
+pub fn from_file(id: ContainerId, path: &Path) -> Result<Request> {
+    let text = read_file(path)?;
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let bundle = dir.canonicalize().map_err(Error::file("open the folder of", path))?;
+    Ok(Request::parse(id, bundle, &text, path)?)
+}
+
+/// Reads a config.json from any reader: `check -`. `bundle` is what relative paths hang from.
+///
+/// # Errors
+/// As of [`from_bundle`].
+pub fn from_reader(id: ContainerId, bundle: &Path, reader: impl Read, name: &Path) -> Result<Request> {
+    let text = read_bounded(reader, name)?;
+    Ok(Request::parse(id, bundle.to_owned(), &text, name)?)
+}
+
+/// Reads exec's process.json.
+///
+/// # Errors
+/// As of [`from_bundle`].
+pub fn read_process(path: &Path) -> Result<Process> {
+    Ok(parse_process(&read_file(path)?, path)?)
+}
+
+/// Reads a file, or stdin for `-`.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub fn read_any(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        return read_bounded(std::io::stdin().lock(), Path::new("stdin"));
+    }
+    read_file(path)
+}
+
+/// The request's root file system, opened once (O_PATH): what is checked here is what is mounted later.
+pub fn open_rootfs(request: &Request) -> Result<OwnedFd> {
+    let path = request.rootfs().unwrap_or_default();
+    let say = bad(&path);
+    let opened = gabion_sys::open_path(&path, OFlag::O_NOFOLLOW).map_err(|errno| match errno {
+        Errno::ENOENT => bad(&path)("the root file system of root.path is missing".to_owned()),
+        _ => Error::file("open the root file system", &path)(errno.into()),
+    })?;
+    let file = File::from(opened);
+    let seen = file
+        .metadata()
+        .map_err(Error::file("look at the root file system", &path))?;
+    if seen.file_type().is_symlink() {
+        return Err(say(
+            "root.path is a symbolic link: name the directory that it leads to".to_owned()
+        ));
+    }
+    if !seen.is_dir() {
+        return Err(say("root.path is not a directory".to_owned()));
+    }
+    // By identity: /, //, /proc/self/root and a bind mount of / are all the host's root.
+    let host = Path::new("/").metadata().map_err(Error::file("look at", "/"))?;
+    if (seen.dev(), seen.ino()) == (host.dev(), host.ino()) {
+        return Err(say(
+            "root.path is the host's own root directory: a container needs one of its own".to_owned(),
+        ));
+    }
+    Ok(file.into())
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    vetted::open(path, &RULES)
+        .and_then(|file| vetted::read(file, &RULES))
+        .map_err(|fault| match fault {
+            Fault::Open(_) => Error::file("open", path)(fault.into()),
+            Fault::Larger(_) => bad(path)(too_large(path)),
+            other => bad(path)(other.to_string()),
+        })
+}
+
+/// Reads to the end, or to the bound.
+fn read_bounded(reader: impl Read, path: &Path) -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(32 << 10);
+    reader
+        .take(MAX_CONFIG + 1)
+        .read_to_end(&mut text)
+        .map_err(Error::file("read", path))?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(bad(path)(too_large(path)));
+    }
+    Ok(text)
+}
+
+fn too_large(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    format!("{name} is larger than {} MiB", MAX_CONFIG >> 20)
+}
+
+fn bad(path: &Path) -> impl Fn(String) -> Error {
+    let path = path.to_owned();
+    move |why| {
+        Error::Bundle(BadInput {
+            path: path.clone(),
+            why,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const GOOD: &str = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"}}"#;
+
+    fn bundle(name: &str, config: &[u8]) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("gabion-read-{}-{name}", std::process::id()));
+        fs::create_dir_all(dir.join("rootfs")).unwrap();
+        fs::write(dir.join("config.json"), config).unwrap();
+        dir
+    }
+
+    fn read(name: &str, config: &[u8]) -> Result<Request> {
+        let dir = bundle(name, config);
+        let result = from_bundle("c".parse().unwrap(), &dir);
+        fs::remove_dir_all(dir).unwrap();
+        result
+    }
+
+    fn why(name: &str, config: &str) -> String {
+        read(name, config.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_good_bundle_is_read() {
+        let request = read("good", GOOD.as_bytes()).unwrap();
+        assert_eq!(
+            request.process().unwrap().args().as_ref().unwrap(),
+            &vec!["sh".to_owned()]
+        );
+    }
+
+    #[test]
+    fn each_fault_has_its_own_words() {
+        let deep = format!(
+            "{}{}",
+            GOOD.trim_end_matches('}'),
+            format_args!("}},\"x\":{}", "[".repeat(100_000))
+        );
+        let version = |v: &str| GOOD.replace("1.0.2", v);
+        for (name, config, words) in [
+            ("cut", GOOD[..60].to_owned(), "truncated JSON: EOF while parsing"),
+            ("empty", String::new(), "truncated JSON"),
+            ("junk", "{]".to_owned(), "not valid JSON"),
+            ("deep", deep, "nested deeper than 64 levels, at line 1"),
+            ("new", version("1.4.0"), "ociVersion \"1.4.0\" is not one of those"),
+            ("old", version("0.9.0"), "1.0 to 1.3"),
+            ("odd", version("one"), "is not a version like 1.0.2"),
+            ("none", version(""), "`ociVersion` is missing"),
+            (
+                "noproc",
+                r#"{"ociVersion":"1.0.2","root":{"path":"r"}}"#.to_owned(),
+                "`process` is missing",
+            ),
+            (
+                "noroot",
+                GOOD.replace(r#","root":{"path":"rootfs"}"#, ""),
+                "`root` is missing",
+            ),
+            (
+                "noargs",
+                GOOD.replace(r#""args":["sh"],"#, ""),
+                "`process.args` is missing",
+            ),
+            ("noarg0", GOOD.replace(r#"["sh"]"#, "[]"), "`process.args` is missing"),
+            (
+                "nul",
+                GOOD.replace("[\"sh\"]", r#"["sh","a\u0000b"]"#),
+                "process.args[1] contains a NUL byte",
+            ),
+            (
+                "nulenv",
+                GOOD.replace("[\"sh\"]", r#"["sh"],"env":["A=\u0000"]"#),
+                "process.env[0] contains a NUL",
+            ),
+            (
+                "cwd",
+                GOOD.replace(r#""cwd":"/""#, r#""cwd":"a""#),
+                "process.cwd \"a\" is not an absolute path",
+            ),
+            (
+                "range",
+                GOOD.replace(r#""uid":0"#, r#""uid":4294967296"#),
+                "at line 1 column",
+            ),
+            (
+                "cap",
+                GOOD.replace(
+                    r#""cwd":"/""#,
+                    r#""cwd":"/","capabilities":{"bounding":["CAP_FLY"],"effective":[],"permitted":[]}"#,
+                ),
+                "unknown capability \"CAP_FLY\" at line 1",
+            ),
+        ] {
+            let text = why(name, &config);
+            assert!(text.contains(words), "{name}: {text}");
+            assert!(text.contains("config.json: "), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn brackets_count_outside_of_strings_only() {
+        let (many, quote) = ("[".repeat(65), '"');
+        for text in [
+            format!("{quote}{many}{quote}"),
+            // The quote within is escaped; what escapes it is not.
+            format!(r#"["\"{many}"]"#),
+            format!(r#"["\\", "{many}"]"#),
+            format!("{quote}{many}"),
+            format!(r"{quote}\"),
+            "[]".repeat(65),
+        ] {
+            assert_eq!(too_deep(text.as_bytes()), None, "{text}");
+        }
+        let closed = format!(r#"["\\"{many}"#);
+        assert_eq!(too_deep(closed.as_bytes()), Some(5 + 63));
+        assert_eq!(too_deep(many.as_bytes()), Some(64));
+    }
+
+    #[test]
+    fn every_supported_version_is_taken() {
+        for version in ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.1", "1.3.0"] {
+            assert!(
+                read("versions", GOOD.replace("1.0.2", version).as_bytes()).is_ok(),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read_whole() {
+        let endless = std::io::repeat(b' ');
+        let error = from_reader("c".parse().unwrap(), Path::new("/"), endless, Path::new("config.json")).unwrap_err();
+        assert_eq!(error.to_string(), "config.json: config.json is larger than 8 MiB");
+        let text = why("large", &" ".repeat(9 << 20));
+        assert!(text.ends_with("config.json is larger than 8 MiB"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_say_so() {
+        let dir = bundle("missing", b"");
+        fs::remove_file(dir.join("config.json")).unwrap();
+        let missing = from_bundle("c".parse().unwrap(), &dir).unwrap_err().to_string();
+        assert!(missing.ends_with("config.json: the file is missing"), "{missing}");
+        fs::create_dir(dir.join("config.json")).unwrap();
+        let directory = from_bundle("c".parse().unwrap(), &dir).unwrap_err().to_string();
+        assert!(directory.ends_with("not a regular file"), "{directory}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_root_file_system_must_be_a_directory_of_its_own() {
+        let dir = bundle("rootfs", GOOD.as_bytes());
+        std::os::unix::fs::symlink("rootfs", dir.join("link")).unwrap();
+        for (path, words) in [
+            ("nowhere", "is missing"),
+            ("link", "symbolic link"),
+            ("config.json", "not a directory"),
+            ("/", "host's own root"),
+            ("/proc/self/root/", "host's own root"),
+            ("../../../../../..", "host's own root"),
+        ] {
+            fs::write(dir.join("config.json"), GOOD.replace("rootfs", path)).unwrap();
+            let request = from_bundle("c".parse().unwrap(), &dir).unwrap();
+            let text = open_rootfs(&request).unwrap_err().to_string();
+            assert!(text.contains(words), "{path}: {text}");
+        }
+        fs::write(dir.join("config.json"), GOOD).unwrap();
+        assert!(open_rootfs(&from_bundle("c".parse().unwrap(), &dir).unwrap()).is_ok());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_checked_like_a_spec_s() {
+        let path = std::env::temp_dir().join(format!("gabion-process-{}", std::process::id()));
+        fs::write(&path, r#"{"user":{"uid":0,"gid":0},"args":[],"cwd":"/"}"#).unwrap();
+        let text = read_process(&path).unwrap_err().to_string();
+        assert!(text.contains("`args` is missing"), "{text}");
+        fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,396 @@
+//! Loading a policy: from a file that nobody but its owner could have written, opened once.
+//!
+//! Which file: `--policy FILE`, else /etc/gabion/policy.toml, else the built-in default. With `lock = true` in
+//! /etc/gabion/policy.toml the caller's word may only tighten: `--level` must not be below the file's, and another file must be
+//! provably no weaker (`Policy::weaker_than`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gabion_core::caller::{OwnUserNs, Reader};
+use gabion_core::digest::sha256_hex;
+use gabion_core::policy::{BUILT_IN, Date, Exception, Level, Lock, Policy, parse};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::vetted::{self, Fault, Kind, Links, Owner, Rules};
+
+/// Where a machine's policy is.
+pub const SYSTEM: &str = "/etc/gabion/policy.toml";
+
+/// The largest policy file.
+const MAX_POLICY: u64 = 1 << 20;
+
+/// Where a policy came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    BuiltIn,
+    File(PathBuf),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A policy with its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// With the caller's `--level`, where it may have it.
+    pub policy: Policy,
+    /// SHA-256 of the file's text, in hex.
+    pub digest: String,
+    pub source: Source,
+    /// Exceptions of the file that are past their day: they count as absent.
+    pub expired: Vec<Exception>,
+}
+
+/// The policy that holds for this call.
+pub fn load(file: Option<&Path>, level: Option<Level>, reader: Reader) -> Result<Loaded> {
+    load_from(file, level, reader, Path::new(SYSTEM))
+}
+
+fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+    let base = read(system, reader, Place::System)?;
+    let locked = base.as_ref().filter(|b| b.policy.lock == Lock::Locked);
+    let mut loaded = match (file, &base) {
+        (None, Some(base)) => base.clone(),
+        (None, None) => Loaded::built_in(),
+        (Some(path), _) => read(path, reader, Place::Given)?.ok_or_else(|| Error::Policy {
+            path: path.to_owned(),
+            why: "the file is missing".to_owned(),
+        })?,
+    };
+    if let (Some(path), Some(base)) = (file, locked)
+        && let Some(how) = loaded.policy.weaker_than(&base.policy)
+    {
+        return Err(Error::Policy {
+            path: path.to_owned(),
+            why: format!("{} is locked, and this one is weaker: {how}", system.display()),
+        });
+    }
+    if let Some(level) = level {
+        if loaded.policy.lock == Lock::Locked && level < loaded.policy.level {
+            return Err(Error::Usage(format!(
+                "--level {level} is below {}, and {} is locked: flags may only tighten",
+                loaded.policy.level, loaded.source
+            )));
+        }
+        loaded.policy.level = level;
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn built_in() -> Self {
+        // The test below holds the text and `Policy::default()` together, so nothing is parsed here.
+        Self {
+            policy: Policy::default(),
+            digest: sha256_hex(BUILT_IN.as_bytes()),
+            source: Source::BuiltIn,
+            expired: Vec::new(),
+        }
+    }
+}
+
+/// Whose choice the path is. Only root can put a file at the system's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    System,
+    Given,
+}
+
+/// Reads one policy file. None: there is none.
+fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
+    let bad = |why: String| Error::Policy {
+        path: path.to_owned(),
+        why,
+    };
+    let rules = rules(reader, place);
+    let file = match vetted::open(path, &rules) {
+        Ok(file) => file,
+        Err(Fault::Missing | Fault::Open(Errno::ENOTDIR)) if is_absent(path) => return Ok(None),
+        Err(fault @ Fault::Open(_)) => return Err(Error::file("open the policy", path)(fault.into())),
+        Err(fault) => return Err(bad(refused(fault, reader))),
+    };
+    let text = vetted::read(file, &rules).map_err(|fault| bad(refused(fault, reader)))?;
+    let text = String::from_utf8(text).map_err(|_| bad("the policy is not UTF-8 text".to_owned()))?;
+    let mut policy = parse(&text).map_err(bad)?;
+    // Here and not where they are matched: deciding knows no clock.
+    let today = Date::of(crate::clock::now());
+    let past = |exception: &Exception| exception.expires.is_some_and(|day| day < today);
+    let (expired, live) = std::mem::take(&mut policy.exceptions).into_iter().partition(past);
+    policy.exceptions = live;
+    Ok(Some(Loaded {
+        expired,
+        policy,
+        digest: sha256_hex(text.as_bytes()),
+        source: Source::File(path.to_owned()),
+    }))
+}
+
+/// A policy belongs to root or to the caller, and nobody else may write to it. In a user namespace the host's root shows as the overflow
+/// uid; at the system's place that can be nobody else.
+fn rules(reader: Reader, place: Place) -> Rules {
+    let unmapped = place == Place::System && reader.user_ns == OwnUserNs::Nested;
+    Rules {
+        kind: Kind::File,
+        owner: if unmapped {
+            Owner::CallerRootOrUnmapped
+        } else {
+            Owner::CallerOrRoot
+        },
+        forbidden: 0o022,
+        largest: MAX_POLICY,
+        links: Links::Follow,
+    }
+}
+
+fn refused(fault: Fault, reader: Reader) -> String {
+    match fault {
+        Fault::Missing => "what it leads to is missing".to_owned(),
+        Fault::NotAFile => "the policy is not a regular file".to_owned(),
+        Fault::Mode(mode) => format!("others can write the policy (mode {mode:04o}): chmod go-w"),
+        Fault::Owner(uid) => {
+            let or = if reader.euid == 0 { "" } else { " or the caller's" };
+            format!("the policy belongs to uid {uid}: it must be root's{or}")
+        }
+        Fault::Larger(bytes) => format!("the policy is larger than {} MiB", bytes >> 20),
+        other => format!("the policy: {other}"),
+    }
+}
+
+/// Whether nothing at all is there. A link that leads nowhere, or a file in the place of a directory above it, is a policy that somebody
+/// meant to have: without it the container would run under a weaker one.
+fn is_absent(path: &Path) -> bool {
+    let nothing = |path: &Path| matches!(path.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    let mut above = path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty());
+    match above.find(|dir| !nothing(dir)) {
+        // `path` itself may be a link that leads nowhere.
+        Some(dir) if dir.is_dir() => nothing(path),
+        Some(_) => false,
+        None => nothing(path),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("gabion-policy-{}-{name}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn me() -> Reader {
+        Reader {
+            euid: nix::unistd::geteuid().as_raw(),
+            user_ns: OwnUserNs::Initial,
+        }
+    }
+
+    fn load_text(name: &str, text: &str) -> Result<Loaded> {
+        let place = Place::new(name);
+        let file = place.file("p.toml", text);
+        load_from(Some(&file), None, me(), &place.0.join("none"))
+    }
+
+    #[test]
+    fn the_built_in_text_is_the_default() {
+        assert_eq!(parse(BUILT_IN).unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn every_commented_key_of_the_built_in_text_parses() {
+        let mut text = String::new();
+        for line in BUILT_IN.lines() {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let key = bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            text.push_str(if key || bare.starts_with('[') { bare } else { "" });
+            text.push('\n');
+        }
+        let policy = parse(&text).unwrap();
+        assert_eq!(policy.cgroup.memory, Some(gabion_core::size::Size(2 << 30)));
+        assert_eq!(policy.exceptions.len(), 1);
+    }
+
+    #[test]
+    fn without_files_the_built_in_one_holds() {
+        let place = Place::new("none");
+        let loaded = load_from(None, None, me(), &place.0.join("none")).unwrap();
+        assert_eq!((loaded.source, loaded.digest.len()), (Source::BuiltIn, 64));
+        assert_eq!(loaded.policy.level, Level::Hardened);
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        for (name, text, words) in [
+            (
+                "key",
+                "level = \"hardened\"\n\nlevle = \"x\"\n",
+                "line 3: unknown field `levle`",
+            ),
+            ("table", "[mounts]\nalow = []\n", "line 2: unknown field `alow`"),
+            ("level", "level = \"soft\"\n", "line 1: unknown variant `soft`"),
+            ("syntax", "level = \n", "line 1: "),
+            (
+                "control",
+                "[controls]\nfoo = \"observe\"\n",
+                "line 2: unknown variant `foo`",
+            ),
+            (
+                "cap",
+                "[capabilities]\nallow = [\"CAP_FLY\"]\n",
+                "unknown capability \"CAP_FLY\"",
+            ),
+            (
+                "reason",
+                "[[exception]]\nmatch = { namespace = \"a\" }\n",
+                "missing field `reason`",
+            ),
+            (
+                "blank",
+                "[[exception]]\nreason = \" \"\nmatch = { namespace = \"a\" }\n",
+                "`reason` is empty",
+            ),
+        ] {
+            let text = load_text(name, text).unwrap_err().to_string();
+            assert!(text.contains(words) && !text.contains('\n'), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_not_believed() {
+        let place = Place::new("mode");
+        let file = place.file("p.toml", "");
+        for (mode, words) in [(0o664, "mode 0664"), (0o646, "mode 0646")] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            let text = load_from(Some(&file), None, me(), &place.0.join("none"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                text.contains("others can write the policy") && text.contains(words),
+                "{text}"
+            );
+        }
+        let text = load_from(Some(&place.0), None, me(), &place.0.join("none"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("not a regular file"), "{text}");
+        let text = load_from(Some(&place.0.join("x")), None, me(), &place.0.join("none"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("the file is missing"), "{text}");
+    }
+
+    #[test]
+    fn owners() {
+        // /proc/self/status is always the process's own; /etc/passwd is root's.
+        let root = fs::metadata("/etc/passwd").unwrap();
+        let reader = |euid, user_ns| Reader { euid, user_ns };
+        assert!(vet(&root, reader(0, OwnUserNs::Initial), super::Place::Given).is_ok());
+        assert!(vet(&root, reader(1000, OwnUserNs::Initial), super::Place::Given).is_ok());
+        if me().euid == 0 {
+            let place = Place::new("owner");
+            let file = place.file("p.toml", "");
+            for (uid, place, ns, good) in [
+                (1000, super::Place::System, OwnUserNs::Initial, false),
+                (OVERFLOW_UID, super::Place::System, OwnUserNs::Initial, false),
+                (OVERFLOW_UID, super::Place::System, OwnUserNs::Nested, true),
+                (OVERFLOW_UID, super::Place::Given, OwnUserNs::Nested, false),
+            ] {
+                std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
+                let meta = fs::metadata(&file).unwrap();
+                assert_eq!(vet(&meta, reader(0, ns), place).is_ok(), good, "{uid}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_override_an_open_policy() {
+        let place = Place::new("open");
+        let system = place.file("system.toml", "level = \"restricted\"\n");
+        let other = place.file("other.toml", "level = \"permissive\"\n");
+        let level = |file: Option<&Path>, level| load_from(file, level, me(), &system).unwrap().policy.level;
+        assert_eq!(level(None, None), Level::Restricted);
+        assert_eq!(level(None, Some(Level::Permissive)), Level::Permissive);
+        assert_eq!(level(Some(&other), None), Level::Permissive);
+        assert_eq!(level(Some(&other), Some(Level::Hardened)), Level::Hardened);
+    }
+
+    #[test]
+    fn an_exception_ends_with_its_day() {
+        let today = Date::of(crate::clock::now());
+        let exception = |name: &str, day: String| {
+            format!(
+                "[[exception]]\nreason = \"{name}\"\nmatch.namespace = \"a\"\nlevel = \"permissive\"\nexpires = \"{day}\"\n"
+            )
+        };
+        let text = exception("old", "2020-02-29".to_owned()) + &exception("today", today.to_string());
+        let loaded = load_text("expires", &text).unwrap();
+        assert_eq!((loaded.policy.exceptions.len(), loaded.expired.len()), (1, 1));
+        assert_eq!(
+            (
+                loaded.policy.exceptions[0].reason.as_str(),
+                loaded.expired[0].reason.as_str()
+            ),
+            ("today", "old")
+        );
+    }
+
+    #[test]
+    fn a_locked_policy_can_only_be_tightened() {
+        let place = Place::new("locked");
+        let system = place.file("system.toml", "lock = true\nlevel = \"hardened\"\n");
+        let weaker = place.file("weaker.toml", "lock = true\nlevel = \"permissive\"\n");
+        let open = place.file("open.toml", "level = \"restricted\"\n");
+        let stricter = place.file("stricter.toml", "lock = true\nlevel = \"restricted\"\n");
+        let load = |file: Option<&Path>, level| load_from(file, level, me(), &system);
+        assert_eq!(
+            load(None, Some(Level::Restricted)).unwrap().policy.level,
+            Level::Restricted
+        );
+        let text = load(None, Some(Level::Permissive)).unwrap_err().to_string();
+        assert!(text.contains("flags may only tighten"), "{text}");
+        assert!(
+            load(Some(&weaker), None)
+                .unwrap_err()
+                .to_string()
+                .contains("weaker: `level`")
+        );
+        assert!(load(Some(&weaker), Some(Level::Restricted)).is_err());
+        assert!(
+            load(Some(&open), None)
+                .unwrap_err()
+                .to_string()
+                .contains("weaker: `lock`")
+        );
+        assert!(load(Some(&stricter), None).is_ok());
+        assert!(load(Some(&stricter), Some(Level::Hardened)).is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! Collecting what is known of the host, before anything is decided. Everything of the spec that is a path on the host is
+//! opened here, once: what is judged is what is used later, by descriptor.
+//!
+//! Nothing here judges. What cannot be looked at is a fact too (`Unreadable`); only what no decision can be made without is
+//! an error.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use self::files::Opened;
+use crate::bundle::open_rootfs;
+use crate::caller::reader;
+use crate::error::{Error, Result};
+use gabion_core::caller::Reader;
+use gabion_core::host::{CgroupDriver, Host, MemfdNoexec};
+use gabion_core::namespace::NsType;
+use gabion_core::policy::Policy;
+use gabion_core::request::Request;
+
+mod cgroups;
+pub mod files;
+mod image;
+pub mod lsm;
+mod namespaces;
+mod unit;
+
+pub use unit::{Unit, manager};
+
+/// What was opened while collecting. create works on these, never on the paths again.
+#[derive(Debug)]
+pub struct Handles {
+    /// The root file system (O_PATH).
+    pub rootfs: OwnedFd,
+    /// Namespaces that the spec names by path.
+    pub ns: BTreeMap<PathBuf, OwnedFd>,
+    /// By index in the spec's mounts: bind sources (O_PATH).
+    pub sources: BTreeMap<usize, OwnedFd>,
+}
+
+/// The facts for a container that is to be made.
+///
+/// # Errors
+/// A root file system that cannot be one, or a host whose own namespaces cannot be seen.
+pub fn collect(request: &Request, policy: &Policy, state_root: &Path, driver: CgroupDriver) -> Result<(Host, Handles)> {
+    let rootfs = open_rootfs(request)?;
+    let (host, ns, sources) = gather(request, policy, state_root, driver, Some(rootfs.as_fd()));
+    for typ in NsType::ALL {
+        // Kernels without time or cgroup namespaces have no file for them; the others are always there.
+        let must = !matches!(typ, NsType::Time | NsType::Cgroup);
+        if must && !host.namespaces.contains_key(&typ) {
+            return Err(Error::File {
+                doing: "see our own namespaces in",
+                path: format!("/proc/self/ns/{}", typ.proc_name()).into(),
+                source: io::ErrorKind::NotFound.into(),
+            });
+        }
+    }
+    Ok((host, Handles { rootfs, ns, sources }))
+}
+
+/// The facts for a container that is only judged: its bundle may belong to another machine.
+pub fn survey(request: &Request, policy: &Policy, state_root: &Path, driver: CgroupDriver) -> Host {
+    let rootfs = open_rootfs(request).ok();
+    gather(request, policy, state_root, driver, rootfs.as_ref().map(AsFd::as_fd)).0
+}
+
+fn gather(
+    request: &Request,
+    policy: &Policy,
+    state_root: &Path,
+    driver: CgroupDriver,
+    rootfs: Option<BorrowedFd<'_>>,
+) -> (Host, Opened<PathBuf>, Opened<usize>) {
+    let (ns_paths, ns) = namespaces::by_path(request);
+    let (sources, source_fds) = files::sources(request);
+    let Reader { euid, user_ns } = reader();
+    let nofile = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    let cgroup = cgroups::facts(request, driver, euid, user_ns);
+    let host = Host {
+        namespaces: namespaces::own(),
+        ns_paths,
+        sources,
+        targets: rootfs.map(|fd| image::targets(fd, request)).unwrap_or_default(),
+        devices: files::devices(request),
+        thermal_throttle: thermal_throttle(),
+        hooks: files::hooks(request),
+        holes: rootfs.map(|fd| image::holes(fd, request, policy)).unwrap_or_default(),
+        memory_total: nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total()),
+        parent_memory: cgroup.memory,
+        parent_pids: cgroup.pids,
+        cgroup: cgroup.version,
+        cgroup_driver: driver,
+        controllers: cgroup.controllers,
+        delegation: cgroup.delegation,
+        swap_accounting: cgroup.swap,
+        landlock_abi: gabion_sys::landlock_abi(),
+        kernel: kernel(),
+        memfd_noexec: memfd_noexec(&Path::new("/proc/sys/vm/memfd_noexec").try_exists()),
+        apparmor: lsm::app_armor(),
+        selinux: lsm::selinux(state_root),
+        euid,
+        user_ns,
+        nofile: nofile.map_or(0, |(_, hard)| hard),
+        nofile_soft: nofile.map(|(soft, _)| soft),
+        oom_score_adj: crate::small::read("/proc/self/oom_score_adj")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0),
+        rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
+        state_dirs: state_dirs(policy, state_root),
+    };
+    (host, ns, source_fds)
+}
+
+/// What may not be looked at is not absent.
+fn memfd_noexec(looked: &io::Result<bool>) -> MemfdNoexec {
+    match looked {
+        Ok(true) => MemfdNoexec::Present,
+        Ok(false) => MemfdNoexec::Absent,
+        Err(_) => MemfdNoexec::Hidden,
+    }
+}
+
+fn thermal_throttle() -> Vec<PathBuf> {
+    let cpus = Path::new("/sys/devices/system/cpu");
+    // All processors have it or none: a machine of many need not be walked in vain.
+    if !cpus.join("cpu0/thermal_throttle").exists() {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir(cpus) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.strip_prefix("cpu").is_some_and(|n| n.parse::<u32>().is_ok()))
+        .map(|name| cpus.join(name).join("thermal_throttle"))
+        .filter(|dir| dir.exists())
+        .collect();
+    found.sort();
+    found
+}
+
+/// `6.12.3-amd64` as (6, 12).
+fn kernel() -> (u32, u32) {
+    let release = crate::small::read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// gabion's own places, and those of runtimes that may run beside it.
+fn state_dirs(policy: &Policy, state_root: &Path) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = [
+        "/etc/gabion",
+        "/run/gabion",
+        "/var/cache/gabion",
+        "/var/lib/gabion",
+        "/var/log/gabion",
+        "/run/runc",
+        "/run/crun",
+        "/run/youki",
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .collect();
+    if !dirs.iter().any(|dir| dir == state_root) {
+        dirs.push(state_root.to_owned());
+    }
+    // The file alone: what else lies in a directory of the operator's choice is not ours.
+    dirs.extend(policy.audit.file.clone());
+    dirs
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use gabion_core::host::{FileKind, HookFile, NsPath, SourceFs, SourcePath};
+
+    fn request(linux: &str, mounts: &str, hooks: &str) -> Request {
+        let text = format!(
+            r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},
+            "root":{{"path":"rootfs"}},"linux":{linux},"mounts":{mounts},"hooks":{hooks}}}"#
+        );
+        crate::bundle::from_reader("c".parse().unwrap(), Path::new("/tmp"), text.as_bytes(), Path::new("t")).unwrap()
+    }
+
+    fn facts(request: &Request) -> Host {
+        survey(
+            request,
+            &Policy::default(),
+            Path::new("/run/elsewhere"),
+            CgroupDriver::Cgroupfs,
+        )
+    }
+
+    #[test]
+    fn namespaces_are_told_by_kind_and_identity() {
+        let request = request(
+            r#"{"namespaces":[{"type":"network","path":"/proc/self/ns/net"},{"type":"ipc","path":"/dev/null"},
+                {"type":"uts","path":"/nowhere"},{"type":"pid","path":""},{"type":"mount"}]}"#,
+            "[]",
+            "{}",
+        );
+        let host = facts(&request);
+        let NsPath::Namespace { typ, id } = host.ns_paths[Path::new("/proc/self/ns/net")] else {
+            unreachable!("a namespace")
+        };
+        assert_eq!(typ, NsType::Network);
+        assert!(host.namespaces[&NsType::Network].contains(&id));
+        assert_eq!(host.ns_paths[Path::new("/dev/null")], NsPath::NotANamespace);
+        assert_eq!(host.ns_paths[Path::new("/nowhere")], NsPath::Unreadable(libc::ENOENT));
+        assert_eq!(host.ns_paths.len(), 3);
+        assert_eq!(host.namespaces[&NsType::User].len(), 1);
+    }
+
+    #[test]
+    fn sources_are_what_stands_behind_the_path() {
+        let request = request(
+            "{}",
+            r#"[{"destination":"/a","type":"proc","source":"proc"},
+                {"destination":"/b","source":"/proc/self/status","options":["rbind"]},
+                {"destination":"/c","source":"/dev/null","type":"bind"},
+                {"destination":"/d","source":"/nowhere","options":["bind"]},
+                {"destination":"/e","source":"/proc/self/cwd/..","options":["bind"]}]"#,
+            "{}",
+        );
+        let host = facts(&request);
+        let open = |i: usize| match &host.sources[&i] {
+            SourcePath::Open(source) => source.clone(),
+            SourcePath::Unreadable(errno) => unreachable!("{errno}"),
+        };
+        assert!(!host.sources.contains_key(&0));
+        assert_eq!((open(1).kind, open(1).filesystem), (FileKind::Regular, SourceFs::Proc));
+        assert_eq!(open(2).kind, FileKind::CharDevice(1, 3));
+        assert_eq!(host.sources[&3], SourcePath::Unreadable(libc::ENOENT));
+        assert_eq!(open(4).kind, FileKind::Directory);
+        assert_eq!(open(4).real, std::env::current_dir().unwrap().parent().unwrap());
+    }
+
+    #[test]
+    fn hooks_of_the_host_are_looked_at_and_the_image_s_are_not() {
+        let request = request(
+            "{}",
+            "[]",
+            r#"{"poststop":[{"path":"/bin/sh"}],"createRuntime":[{"path":"/tmp"},{"path":"/nowhere"}],
+                "startContainer":[{"path":"/in/the/image"}]}"#,
+        );
+        let hooks = facts(&request).hooks;
+        assert!(matches!(
+            hooks[Path::new("/bin/sh")],
+            HookFile::Executable { uid: 0, .. }
+        ));
+        assert_eq!(hooks[Path::new("/tmp")], HookFile::NotAFile);
+        assert_eq!(hooks[Path::new("/nowhere")], HookFile::Unreadable(libc::ENOENT));
+        assert_eq!(hooks.len(), 3);
+    }
+
+    #[test]
+    fn a_sysctl_that_may_not_be_looked_at_is_hidden() {
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        let told = [denied, Ok(true), Ok(false)];
+        let expected = [MemfdNoexec::Hidden, MemfdNoexec::Present, MemfdNoexec::Absent];
+        assert_eq!(told.each_ref().map(memfd_noexec), expected);
+    }
+
+    #[test]
+    fn the_machine_is_seen() {
+        let host = facts(&request("{}", "[]", "{}"));
+        assert!(host.memory_total > 0 && host.kernel.0 >= 4 && host.nofile > 0);
+        assert!(host.state_dirs.contains(&PathBuf::from("/run/elsewhere")));
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_one_is_an_error_for_create() {
+        assert!(
+            collect(
+                &request("{}", "[]", "{}"),
+                &Policy::default(),
+                Path::new("/run/elsewhere"),
+                CgroupDriver::Cgroupfs
+            )
+            .is_err()
+        );
+    }
+}

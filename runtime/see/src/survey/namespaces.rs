@@ -1,0 +1,97 @@
+//! Our own namespaces, and those that a spec names by path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{FsType, fstatfs};
+
+use super::files::{Opened, errno, open_path};
+use gabion_core::host::NsPath;
+use gabion_core::namespace::{NsId, NsType};
+use gabion_core::request::Request;
+
+/// The file system of namespace files (linux/magic.h, NSFS_MAGIC).
+const NSFS: FsType = FsType(0x6e73_6673);
+
+fn id_of(meta: &Metadata) -> NsId {
+    NsId {
+        dev: meta.dev(),
+        ino: meta.ino(),
+    }
+}
+
+/// «The host's»: those that this process is in, and init's where they may be seen.
+pub(super) fn own() -> BTreeMap<NsType, BTreeSet<NsId>> {
+    let mut all: BTreeMap<NsType, BTreeSet<NsId>> = BTreeMap::new();
+    for process in ["self", "1"] {
+        for typ in NsType::ALL {
+            let path = format!("/proc/{process}/ns/{}", typ.proc_name());
+            match std::fs::metadata(path) {
+                Ok(meta) => {
+                    all.entry(typ).or_default().insert(id_of(&meta));
+                }
+                // The first that may not be seen stands for all of init's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                Err(_) => {}
+            }
+        }
+    }
+    all
+}
+
+pub(super) fn by_path(request: &Request) -> (BTreeMap<PathBuf, NsPath>, Opened<PathBuf>) {
+    let (mut facts, mut fds) = (BTreeMap::new(), BTreeMap::new());
+    let linux = request.spec.linux().as_ref();
+    let asked = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+    // An empty path is a new namespace (runc).
+    let paths = asked.iter().filter_map(|ns| ns.path().as_ref());
+    for path in paths.filter(|p| !p.as_os_str().is_empty()) {
+        if facts.contains_key(path) {
+            continue;
+        }
+        let fact = match open_ns(path) {
+            Ok((fact, fd)) => {
+                if let Some(fd) = fd {
+                    fds.insert(path.clone(), fd);
+                }
+                fact
+            }
+            Err(error) => NsPath::Unreadable(errno(&error)),
+        };
+        facts.insert(path.clone(), fact);
+    }
+    (facts, fds)
+}
+
+/// Opens a namespace file for setns(2). First as O_PATH: opening some other file or device might do something.
+fn open_ns(path: &Path) -> io::Result<(NsPath, Option<OwnedFd>)> {
+    let at = open_path(path)?;
+    if fstatfs(&at)?.filesystem_type() != NSFS {
+        return Ok((NsPath::NotANamespace, None));
+    }
+    let file = File::open(format!("/proc/self/fd/{}", at.as_raw_fd()))?;
+    let Some(typ) = gabion_sys::ns_type(file.as_fd()).ok().and_then(ns_kind) else {
+        return Ok((NsPath::NotANamespace, None));
+    };
+    let id = id_of(&file.metadata()?);
+    Ok((NsPath::Namespace { typ, id }, Some(file.into())))
+}
+
+fn ns_kind(flag: libc::c_int) -> Option<NsType> {
+    Some(match flag {
+        libc::CLONE_NEWUSER => NsType::User,
+        libc::CLONE_NEWNS => NsType::Mount,
+        libc::CLONE_NEWPID => NsType::Pid,
+        libc::CLONE_NEWIPC => NsType::Ipc,
+        libc::CLONE_NEWUTS => NsType::Uts,
+        libc::CLONE_NEWNET => NsType::Network,
+        libc::CLONE_NEWCGROUP => NsType::Cgroup,
+        // CLONE_NEWTIME (linux/sched.h); libc has no name for it everywhere.
+        0x80 => NsType::Time,
+        _ => return None,
+    })
+}

@@ -1,0 +1,231 @@
+//! What the runtime and the container's first process say to each other while the container is made.
+//!
+//! One SEQPACKET pair: a message is a tag byte and its content. The end of the stream is a message too: the other side died.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+
+use gabion_see::error::{Error, Result, Step};
+
+/// The longest message, bytes: an error's line.
+const MAX: usize = 16 << 10;
+
+/// A message, in either direction.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// To the child: cgroup and id mappings stand.
+    Go,
+    /// To the parent: namespaces and mounts stand, run the hooks of the runtime's namespaces.
+    RunHooks,
+    /// To the child.
+    HooksRan,
+    /// To the parent, from an intermediate process: the first process has this pid.
+    Pid(i32),
+    /// To the parent: what had to be verified before `create` returns is.
+    Ready,
+    /// To the parent.
+    Failed(Report),
+}
+
+/// An error on its way out of the container's first process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl From<&Error> for Report {
+    fn from(error: &Error) -> Self {
+        let mut message = error.to_string();
+        if message.len() > MAX / 4 {
+            let cut = (0..=MAX / 4).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+            message.truncate(cut);
+        }
+        Self {
+            code: error.code(),
+            message,
+        }
+    }
+}
+
+impl From<Report> for Error {
+    fn from(report: Report) -> Self {
+        Self::Child {
+            code: report.code,
+            message: report.message,
+        }
+    }
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::step(Step::Clone, doing, errno)
+}
+
+impl Channel {
+    /// Both ends, close-on-exec.
+    pub(crate) fn pair() -> Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(failed("make a socket pair"))?;
+        Ok((Self { socket: a }, Self { socket: b }))
+    }
+
+    pub(crate) fn send(&self, message: &Message) -> Result<()> {
+        self.send_fds(message, &[])
+    }
+
+    /// Sends a message with descriptors (SCM_RIGHTS).
+    pub(crate) fn send_fds(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let bytes = encode(message)?;
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+        // MSG_NOSIGNAL: a dead peer is an error here, not a signal.
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(failed("send to the other side"))?;
+        Ok(())
+    }
+
+    /// The next message, or None when the other side is gone.
+    pub(crate) fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        let mut buffer = vec![0_u8; MAX];
+        let mut space = nix::cmsg_space!([RawFd; 4]);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = loop {
+            match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                // The other side died with a message of ours unread.
+                Err(Errno::ECONNRESET) => return Ok(None),
+                other => break other.map_err(failed("hear from the other side"))?,
+            }
+        };
+        let length = received.bytes;
+        let mut fds = Vec::new();
+        for control in received.cmsgs().map_err(failed("read a control message"))? {
+            if let ControlMessageOwned::ScmRights(raw) = control {
+                for fd in raw {
+                    fds.push(gabion_sys::adopt(fd).map_err(failed("take a descriptor"))?);
+                }
+            }
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        decode(&buffer[..length]).map(|m| Some((m, fds)))
+    }
+
+    /// The next message must be this one.
+    pub(crate) fn expect(&self, wanted: &Message) -> Result<()> {
+        match self.receive()? {
+            Some((message, _)) if message == *wanted => Ok(()),
+            Some((Message::Failed(report), _)) => Err(report.into()),
+            Some((other, _)) => Err(Error::failed(
+                Step::Clone,
+                format!("expected {wanted:?}, got {other:?}"),
+            )),
+            None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn encode(message: &Message) -> Result<Vec<u8>> {
+    let mut bytes = vec![match message {
+        Message::Go => b'G',
+        Message::RunHooks => b'H',
+        Message::HooksRan => b'D',
+        Message::Pid(_) => b'P',
+        Message::Ready => b'R',
+        Message::Failed(_) => b'E',
+    }];
+    match message {
+        Message::Pid(pid) => bytes.extend_from_slice(&pid.to_ne_bytes()),
+        Message::Failed(report) => serde_json::to_writer(&mut bytes, report)
+            .map_err(|e| Error::failed(Step::Clone, format!("cannot encode a report: {e}")))?,
+        _ => {}
+    }
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Message> {
+    let bad = || Error::failed(Step::Clone, "a message that is none of ours");
+    let (tag, content) = bytes.split_first().ok_or_else(bad)?;
+    match tag {
+        b'G' => Ok(Message::Go),
+        b'H' => Ok(Message::RunHooks),
+        b'D' => Ok(Message::HooksRan),
+        b'R' => Ok(Message::Ready),
+        b'P' => content
+            .try_into()
+            .map(|b| Message::Pid(i32::from_ne_bytes(b)))
+            .map_err(|_| bad()),
+        b'E' => serde_json::from_slice(content).map(Message::Failed).map_err(|_| bad()),
+        _ => Err(bad()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_sent() {
+        let (a, b) = Channel::pair().unwrap();
+        let report = Report {
+            code: "step.mounts".to_owned(),
+            message: "no".to_owned(),
+        };
+        for message in [
+            Message::Go,
+            Message::RunHooks,
+            Message::HooksRan,
+            Message::Pid(7),
+            Message::Ready,
+            Message::Failed(report),
+        ] {
+            a.send(&message).unwrap();
+            assert_eq!(b.receive().unwrap().unwrap().0, message);
+        }
+        drop(a);
+        assert!(b.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_failure_in_place_of_what_was_expected_is_that_failure() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&Message::Failed(Report {
+            code: "seccomp.x".into(),
+            message: "why".into(),
+        }))
+        .unwrap();
+        let error = b.expect(&Message::Ready).unwrap_err();
+        assert_eq!(
+            (error.code().as_str(), error.to_string().as_str()),
+            ("seccomp.x", "why")
+        );
+    }
+}

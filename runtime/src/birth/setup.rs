@@ -1,0 +1,158 @@
+//! The contract between the runtime and the container's first process: what the one hands to the other.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use gabion_core::hardened::Hardened;
+use gabion_core::id::ControlId;
+use gabion_core::namespace::{self, NsType};
+use gabion_core::request::Leave;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::procfs::Proc;
+use gabion_see::seccomp::{Compiled, Program};
+use oci_spec::runtime::Process;
+
+use super::channel::Channel;
+use crate::faults::{self, Enforcement};
+
+/// Where a bind mount comes from.
+#[derive(Debug)]
+pub(crate) enum Tree {
+    /// A detached clone, made by the runtime from the descriptor that was vetted.
+    Detached { fd: OwnedFd, point: PointKind },
+    /// The runtime may not clone mounts (an ordinary user): opened again in our own namespace, and the same file it must be.
+    Reopen {
+        path: PathBuf,
+        dev: u64,
+        ino: u64,
+        point: PointKind,
+    },
+}
+
+/// Whether a source is a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PointKind {
+    Directory,
+    File,
+}
+
+/// Sources of all binds, for the runtime to open before the clone.
+pub(crate) type Trees = BTreeMap<usize, Tree>;
+
+/// What the first process is handed by the runtime. Every descriptor is close-on-exec.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) hardened: &'a Hardened,
+    pub(crate) kind: Kind<'a>,
+    pub(crate) process: &'a Process,
+    pub(crate) channel: Channel,
+    /// The host's procfs: reading back what is in force does not depend on the image's /proc.
+    pub(crate) proc: Proc,
+    /// Namespaces to join, in the order of `namespace::JOIN_ORDER`.
+    pub(crate) joins: Vec<(NsType, OwnedFd)>,
+    pub(crate) console_socket: Option<OwnedFd>,
+    /// Descriptors above stdio that outlive execve.
+    pub(crate) preserved: Preserved,
+    pub(crate) filters: Filters,
+    pub(crate) annotations_state: Option<libcontainer::container::State>,
+}
+
+/// The seccomp programs to install, ready made.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    /// Installed and probed first: a profile may kill for the calls that the probe makes.
+    pub(crate) floor: Option<Program>,
+    /// The spec's own profile.
+    pub(crate) profile: Option<Compiled>,
+    pub(crate) notify: Option<NotifyTarget>,
+}
+
+/// Where the descriptor of a notify filter goes.
+#[derive(Debug)]
+pub(crate) struct NotifyTarget {
+    /// Connected before the pivot, while its path can be reached.
+    pub(crate) socket: OwnedFd,
+    /// The container's OCI state, without the pid.
+    pub(crate) state: serde_json::Value,
+    /// `listenerMetadata`.
+    pub(crate) metadata: String,
+}
+
+impl NotifyTarget {
+    /// What is sent beside the descriptor (runtime-spec, config-linux.md, containerProcessState).
+    pub(crate) fn state_of(&self, pid: &str) -> Result<Vec<u8>> {
+        let number: i64 = pid
+            .parse()
+            .map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
+        let mut state = self.state.clone();
+        state["pid"] = number.into();
+        let whole = serde_json::json!({
+            "ociVersion": state["ociVersion"],
+            "fds": ["seccompFd"],
+            "pid": number,
+            "metadata": self.metadata,
+            "state": state,
+        });
+        serde_json::to_vec(&whole).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))
+    }
+}
+
+/// Whether a container is made, or a process added to one.
+#[derive(Debug)]
+pub(crate) enum Kind<'a> {
+    Create(Create<'a>),
+    Exec,
+}
+
+/// What only a new container needs.
+#[derive(Debug)]
+pub(crate) struct Create<'a> {
+    /// A detached clone of the root file system's mounts, made while the runtime still saw them; None where that needs
+    /// privileges that only the new user namespace gives.
+    pub(crate) rootfs_tree: Option<OwnedFd>,
+    pub(crate) rootfs: PathBuf,
+    /// Detached clones of bind sources, by index in the spec's mounts; the vetted descriptors stand behind them.
+    pub(crate) trees: Trees,
+    pub(crate) leave: Leave,
+    /// `start` connects here.
+    pub(crate) listener: OwnedFd,
+    pub(crate) hooks: &'a Option<oci_spec::runtime::Hooks>,
+    /// SELinux: what files of file systems that are made for the container are labelled.
+    pub(crate) mount_label: Option<String>,
+}
+
+/// What the steps before the credentials leave for those after.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// A directory outside everything that Landlock allows: opening it must fail once Landlock is in force.
+    pub(crate) landlock_probe: Option<OwnedFd>,
+}
+
+/// Descriptors above stdio that the workload keeps: those that the caller preserves, then socket activation's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Preserved {
+    pub(crate) count: u32,
+    /// What the workload's LISTEN_FDS says (sd_listen_fds(3)); None where it is not told any.
+    pub(crate) listen: Option<u32>,
+}
+
+impl Setup<'_> {
+    /// Whether this control is in force; a fault-injection build may say it is and then do nothing.
+    pub(crate) fn applies(&self, control: ControlId) -> bool {
+        // What the spec asks is done at every level; `Skip` exists in test builds only.
+        faults::enforcement(control) == Enforcement::Do
+    }
+
+    pub(crate) fn enters_new(&self, typ: NsType) -> bool {
+        namespace::made(self.hardened.spec()).any(|made| made == typ)
+    }
+
+    /// Gives the SELinux label of the workload and of its keyring.
+    pub(crate) fn selinux_label(&self) -> Option<&str> {
+        let by_plan = self.hardened.plan().lsm.selinux.as_deref();
+        by_plan
+            .or(self.process.selinux_label().as_deref())
+            .filter(|l| !l.is_empty())
+    }
+}

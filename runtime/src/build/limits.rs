@@ -1,0 +1,168 @@
+//! What the kernel is asked to count or rank for the process: rlimits, scheduler, I/O priority, OOM score, sysctls.
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use oci_spec::runtime::{
+    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Scheduler,
+};
+
+use crate::birth::setup::{Kind, Setup};
+use crate::faults;
+use gabion_core::id::ControlId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_sys::SchedAttr;
+
+/// linux/personality.h
+const PER_LINUX32: i32 = 0x8;
+
+fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    let doing = doing.into();
+    move |e| Error::step(Step::Rlimits, doing, e)
+}
+
+/// All that is set before credentials change.
+pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Rlimits)?;
+    let process = setup.process;
+    if let Some(score) = process.oom_score_adj() {
+        setup
+            .proc
+            .write("self/oom_score_adj", &score.to_string())
+            .map_err(failed(format!("set oom_score_adj {score}")))?;
+    }
+    if setup.applies(ControlId::Rlimits) {
+        for limit in process.rlimits().iter().flatten() {
+            let doing = format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard());
+            setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(failed(doing))?;
+        }
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u32::try_from(priority.priority())
+            .ok()
+            .filter(|level| *level < 8)
+            .ok_or_else(|| Error::failed(Step::Rlimits, "an I/O priority is a number from 0 to 7"))?;
+        gabion_sys::ioprio_set(class, level).map_err(failed("set the I/O priority"))?;
+    }
+    if let Some(scheduler) = process.scheduler() {
+        schedule(scheduler)?;
+    }
+    personality(setup)
+}
+
+fn personality(setup: &Setup<'_>) -> Result<()> {
+    let Some(wanted) = setup
+        .hardened
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.personality().as_ref())
+    else {
+        return Ok(());
+    };
+    if wanted.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::failed(
+            Step::Rlimits,
+            "personality flags are not known to the kernel interface",
+        ));
+    }
+    let persona = match wanted.domain() {
+        LinuxPersonalityDomain::PerLinux => nix::sys::personality::Persona::empty(),
+        LinuxPersonalityDomain::PerLinux32 => nix::sys::personality::Persona::from_bits_retain(PER_LINUX32),
+    };
+    nix::sys::personality::set(persona)
+        .map(drop)
+        .map_err(failed("set the personality"))
+}
+
+fn schedule(scheduler: &Scheduler) -> Result<()> {
+    let policy = match scheduler.policy() {
+        LinuxSchedulerPolicy::SchedOther => libc::SCHED_OTHER,
+        LinuxSchedulerPolicy::SchedFifo => libc::SCHED_FIFO,
+        LinuxSchedulerPolicy::SchedRr => libc::SCHED_RR,
+        LinuxSchedulerPolicy::SchedBatch => libc::SCHED_BATCH,
+        LinuxSchedulerPolicy::SchedIdle => libc::SCHED_IDLE,
+        LinuxSchedulerPolicy::SchedDeadline => libc::SCHED_DEADLINE,
+        LinuxSchedulerPolicy::SchedIso => return Err(Error::failed(Step::Rlimits, "SCHED_ISO is not in Linux")),
+    };
+    let flags = scheduler.flags().iter().flatten().fold(0_u64, |bits, flag| {
+        bits | match flag {
+            LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+            LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+            LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+            LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+            LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+            LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+            LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+        }
+    });
+    let attr = SchedAttr {
+        size: u32::try_from(size_of::<SchedAttr>()).map_err(|_| Error::failed(Step::Rlimits, "sched_attr"))?,
+        policy: policy.cast_unsigned(),
+        flags,
+        nice: scheduler.nice().unwrap_or(0),
+        priority: scheduler.priority().unwrap_or(0).cast_unsigned(),
+        runtime: scheduler.runtime().unwrap_or(0),
+        deadline: scheduler.deadline().unwrap_or(0),
+        period: scheduler.period().unwrap_or(0),
+    };
+    gabion_sys::sched_setattr(&attr).map_err(failed("set the scheduler"))
+}
+
+/// Sysctls of the container's namespaces. The host's procfs serves: these files belong to the namespaces of the writer.
+pub(crate) fn sysctls(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Sysctl)?;
+    if !setup.applies(ControlId::Sysctl) || !matches!(setup.kind, Kind::Create(_)) {
+        return Ok(());
+    }
+    let write = |name: &str, value: &str| {
+        // As sysctl(8): the first separator says which one it is; with slashes a dot is part of an interface's name.
+        let slashes = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
+        let path = format!(
+            "sys/{}",
+            if slashes {
+                name.to_owned()
+            } else {
+                name.replace('.', "/")
+            }
+        );
+        setup
+            .proc
+            .write(&path, value)
+            .map_err(|e| Error::step(Step::Sysctl, format!("set {name} to {value}"), e))
+    };
+    let asked = setup.hardened.spec().linux().as_ref().and_then(|l| l.sysctl().as_ref());
+    for (name, value) in asked.into_iter().flatten() {
+        write(name, value)?;
+    }
+    match setup.hardened.plan().memfd_noexec {
+        Some(value) => write("vm.memfd_noexec", &value.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The kernel's number of a resource (getrlimit(2)).
+pub(crate) fn resource(typ: PosixRlimitType) -> Resource {
+    match typ {
+        PosixRlimitType::RlimitCpu => Resource::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => Resource::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => Resource::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => Resource::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => Resource::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => Resource::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => Resource::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => Resource::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => Resource::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => Resource::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => Resource::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => Resource::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => Resource::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => Resource::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => Resource::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => Resource::RLIMIT_RTTIME,
+    }
+}

@@ -1,0 +1,189 @@
+//! The container's file system tree: root, holes, the spec's mounts, devices, in that order.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use libcontainer::rootfs::utils::{is_bind, parse_mount};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use oci_spec::runtime::Mount;
+
+use crate::birth::setup::{Create, Setup};
+use crate::build::target::{self, Point};
+use crate::build::{cgroup_mount, devices, fsmount, holes};
+use crate::faults;
+use gabion_core::id::ControlId;
+use gabion_core::request::normalize;
+use gabion_see::error::{Error, Result, Step};
+use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
+
+mod attributes;
+mod bind;
+
+pub(crate) use bind::reach;
+
+/// Builds the tree and gives its root.
+pub(crate) fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
+    faults::at(Step::Rootfs)?;
+    close_propagation(setup)?;
+    let root = attach_root(create)?;
+    // Below the spec's own mounts: a token mounted in /run stays visible.
+    if setup.applies(ControlId::Holes) {
+        holes::dig(setup, create, root.as_fd())?;
+    }
+    faults::at(Step::Mounts)?;
+    let mut late = Vec::new();
+    for (index, mount) in setup.hardened.spec().mounts().iter().flatten().enumerate() {
+        let attached =
+            mount_one(setup, create, &root, index, mount).map_err(|e| at_destination(e, mount.destination()))?;
+        late.extend(attached);
+    }
+    devices::make(setup, &root)?;
+    // Read-only only now: mount points and device nodes had to be made inside.
+    for (fd, reach) in late {
+        let read_only = MountAttr {
+            set: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        gabion_sys::mount_setattr(fd.as_fd(), reach, &read_only)
+            .map_err(|e| Error::step(Step::Mounts, "make a mount read-only", e))?;
+    }
+    Ok(root)
+}
+
+fn at_destination(error: Error, destination: &Path) -> Error {
+    match error {
+        Error::Step { step, doing, errno } => Error::Step {
+            step,
+            doing: format!("{doing} (mount at {})", destination.display()),
+            errno,
+        },
+        other => other,
+    }
+}
+
+/// No mount of ours reaches the host, and none of the host's reaches us unless the spec says so.
+fn close_propagation(setup: &Setup<'_>) -> Result<()> {
+    let how = match root_propagation(setup) {
+        Some("private" | "rprivate") => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
+    };
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | how, None::<&str>)
+        .map_err(|e| Error::step(Step::Rootfs, "close mount propagation to the host", e))
+}
+
+pub(crate) fn root_propagation<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
+    setup.hardened.spec().linux().as_ref()?.rootfs_propagation().as_deref()
+}
+
+fn attach_root(create: &Create<'_>) -> Result<OwnedFd> {
+    let path = &create.rootfs;
+    let failed = |doing: &'static str| move |e: Errno| Error::step(Step::Rootfs, doing, e);
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let place = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .and_then(gabion_sys::adopt)
+        .map_err(failed("open the root file system"))?;
+    let tree = match &create.rootfs_tree {
+        Some(tree) => tree
+            .try_clone()
+            .map_err(|e| Error::failed(Step::Rootfs, e.to_string()))?,
+        None => {
+            gabion_sys::open_tree_clone(place.as_fd(), Reach::Tree).map_err(failed("clone the root file system"))?
+        }
+    };
+    // A clone of a shared mount would still pass mounts on to the host.
+    let private = MountAttr {
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        ..MountAttr::default()
+    };
+    gabion_sys::mount_setattr(tree.as_fd(), Reach::Tree, &private)
+        .map_err(failed("make the root file system private"))?;
+    gabion_sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
+    Ok(tree)
+}
+
+/// Mounts one entry; gives back what must still be made read-only at the end, and how far.
+fn mount_one(
+    setup: &Setup<'_>,
+    create: &Create<'_>,
+    root: &OwnedFd,
+    index: usize,
+    mount: &Mount,
+) -> Result<Option<(OwnedFd, Reach)>> {
+    let options = parse_mount(mount).map_err(|e| Error::failed(Step::Mounts, e.to_string()))?;
+    if is_bind(mount) {
+        let late = bind::bind(setup, create, root, index, mount, &options)?;
+        return Ok(late.map(|tree| (tree, Reach::One)));
+    }
+    let typ = mount.typ().as_deref().unwrap_or("none");
+    if typ == "cgroup" || typ == "cgroup2" {
+        let place = place(setup, root, index, mount, Point::Directory)?;
+        return cgroup_mount::attach(setup, create, &place).map(|top| {
+            let read_only = options.flags.contains(MsFlags::MS_RDONLY) && setup.applies(ControlId::Cgroup);
+            read_only.then_some((top, Reach::Tree))
+        });
+    }
+    let place = place(setup, root, index, mount, Point::Directory)?;
+    let mut attributes = attributes::of(setup, options.flags) | attributes::no_symlinks(mount);
+    let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
+    if late {
+        attributes &= !MOUNT_ATTR_RDONLY;
+    }
+    let copy_up = options.data.iter().any(|o| o == "tmpcopyup");
+    let mut data: Vec<String> = options
+        .data
+        .iter()
+        .filter(|o| !matches!(o.as_str(), "tmpcopyup" | "nosymfollow" | "symfollow"))
+        .cloned()
+        .collect();
+    if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
+        data.push(mode_of(&place)?);
+    }
+    let source = mount
+        .source()
+        .as_ref()
+        .map_or_else(|| typ.to_owned(), |s| s.display().to_string());
+    let label = create.mount_label.as_deref();
+    data.extend(fsmount::context(label.filter(|_| takes_context(typ))));
+    let made = fsmount::create(typ, &source, &data, attributes)
+        .map_err(|e| Error::step(Step::Mounts, format!("make a {typ}"), e))?;
+    if let Some(label) = label
+        && typ == "mqueue"
+    {
+        fsmount::relabel(made.as_fd(), label)
+            .map_err(|e| Error::step(Step::Mounts, format!("label a {typ} {label}"), e))?;
+    }
+    if copy_up {
+        holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
+    }
+    attributes::set_recursive(&made, &options)?;
+    gabion_sys::move_mount(made.as_fd(), place.as_fd())
+        .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
+    Ok(late.then_some((made, Reach::One)))
+}
+
+/// The mount point: the one that was judged, or what the destination leads to where nothing was.
+fn place(setup: &Setup<'_>, root: &OwnedFd, index: usize, mount: &Mount, point: Point) -> Result<OwnedFd> {
+    let written = mount.destination();
+    if !setup.hardened.enforces(ControlId::Mounts) {
+        return target::open(Step::Mounts, root.as_fd(), written, point);
+    }
+    // What could not be looked up in the image was judged as it is written.
+    let vetted = match setup.hardened.plan().targets.get(&index) {
+        Some(target) => target.clone(),
+        None => normalize(written),
+    };
+    target::open_vetted(Step::Mounts, root.as_fd(), written, &vetted, point)
+}
+
+/// A tmpfs looks as the directory that it covers (runc): /tmp stays 1777, /var/lib/x stays 0700.
+fn mode_of(place: &OwnedFd) -> Result<String> {
+    let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(place))
+        .map_err(|e| Error::step(Step::Mounts, "look at the mount point", e))?;
+    Ok(format!("mode={:04o}", stat.st_mode & 0o7777))
+}
+
+/// A file system's own mount of the kernel cannot take another context: message queues have one for each IPC namespace.
+fn takes_context(typ: &str) -> bool {
+    !matches!(typ, "proc" | "sysfs" | "mqueue")
+}

@@ -1,0 +1,204 @@
+//! The last two stages before the workload.
+//!
+//! `validate` runs before `create` returns: credentials are set, everything already in force is read back from the kernel,
+//! Landlock's paths are open, the filters are ready. `exec` runs after `start`: Landlock, seccomp, their probes, execve.
+//!
+//! Order, and why: capabilities → no_new_privs → label (takes effect on exec) → Landlock → seccomp → execve. Where
+//! no_new_privs is off, Landlock and seccomp need CAP_SYS_ADMIN instead, so they come before the capabilities go.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::birth::setup::{Kind, Prepared, Setup};
+use crate::filter::ProbeError;
+use crate::{faults, filter};
+use gabion_core::id::ControlId;
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::seccomp::Flags;
+
+pub(crate) mod credentials;
+pub(crate) mod environment;
+pub(crate) mod label;
+pub(crate) mod landlock;
+pub(crate) mod notify;
+pub(crate) mod verify;
+
+use credentials::Privileges;
+
+/// A vetted process, ready to run.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    program: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    ruleset: Option<landlock::Ruleset>,
+    privileges: Privileges,
+    probe: Option<OwnedFd>,
+}
+
+impl Workload {
+    /// Stage one. A failure here reaches `create`.
+    pub(crate) fn validate(setup: &Setup<'_>, prepared: Prepared) -> Result<Self> {
+        let process = setup.process;
+        let env = environment::build(setup)?;
+        let program = environment::find_program(setup, &env)?;
+        let text = |s: &String| crate::build::ids::c_string("an argument", s);
+        let args = process.args().iter().flatten().map(text).collect::<Result<Vec<_>>>()?;
+        // Opened while paths are still as the mounts left them; nothing is restricted yet. With what is still permitted: the
+        // user may not be able to list a directory above a hole. The program, above, was looked for without.
+        if setup.hardened.plan().landlock.is_some() {
+            credentials::raise()?;
+        }
+        let ruleset = landlock::build(setup)?;
+        let privileges = Privileges::of(setup);
+        if privileges == Privileges::DropNow {
+            credentials::drop_capabilities(setup)?;
+        }
+        credentials::no_new_privs(setup)?;
+        label::on_exec(setup)?;
+        verify::in_force(setup, privileges)?;
+        // Here and not after `start`, which would wait for it.
+        clear_signals()?;
+        Ok(Self {
+            program,
+            args,
+            env,
+            ruleset,
+            privileges,
+            probe: prepared.landlock_probe,
+        })
+    }
+
+    /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
+    pub(crate) fn exec(self, setup: &Setup<'_>, status: Option<OwnedFd>) -> Result<std::convert::Infallible> {
+        let status = status.map(|status| closed_first(status, self.probe.as_ref()));
+        let result = self.exec_inner(setup);
+        let Some(status) = status else { return result };
+        let Err(error) = result;
+        let report = crate::birth::channel::Report::from(&error);
+        let text = serde_json::to_vec(&report).unwrap_or_default();
+        // `start` waits for the end of this stream: without a message it would take it for success, so a message that cannot
+        // be written ends the process by a signal that shows.
+        if File::from(status).write_all(&text).is_err() {
+            std::process::abort();
+        }
+        gabion_sys::exit_now(1)
+    }
+
+    fn exec_inner(self, setup: &Setup<'_>) -> Result<std::convert::Infallible> {
+        faults::at(Step::Start)?;
+        if let Kind::Create(create) = &setup.kind {
+            // These come from the image: they run confined as the workload, which is why they fork off below.
+            self.start_hooks(setup, create.hooks.as_ref())?;
+        }
+        let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
+        let env: Vec<&CStr> = self.env.iter().map(CString::as_c_str).collect();
+        self.confine(setup)?;
+        faults::at(Step::Execve)?;
+        let errno = match nix::unistd::execve(&self.program, &args, &env) {
+            Ok(never) => match never {},
+            Err(errno) => errno,
+        };
+        Err(Error::Step {
+            step: Step::Execve,
+            doing: format!("exec {}", self.program.to_string_lossy()),
+            errno,
+        })
+    }
+
+    /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
+    fn confine(&self, setup: &Setup<'_>) -> Result<()> {
+        // Opened before Landlock, which does not let us at the host's procfs.
+        let status = match self.privileges {
+            Privileges::DropNow => None,
+            Privileges::DropAfterConfinement => {
+                credentials::raise()?;
+                Some(verify::Status::open(setup)?)
+            }
+        };
+        faults::at(Step::Landlock)?;
+        if let Some(ruleset) = &self.ruleset {
+            landlock::enforce(setup, ruleset, self.probe.as_ref())?;
+        }
+        faults::at(Step::Seccomp)?;
+        filter(setup)?;
+        let Some(status) = status else { return Ok(()) };
+        credentials::drop_capabilities(setup)?;
+        verify::capabilities(setup, status)
+    }
+
+    /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
+    fn start_hooks(&self, setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
+        let Some(list) = hooks
+            .and_then(|h| h.start_container().as_ref())
+            .filter(|l| !l.is_empty())
+        else {
+            return Ok(());
+        };
+        match gabion_sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
+            gabion_sys::Cloned::Child => {
+                let ran = self
+                    .confine(setup)
+                    .and_then(|()| crate::birth::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
+                gabion_sys::exit_now(i32::from(ran.is_err()))
+            }
+            gabion_sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
+                Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
+                Ok(_) => Err(Error::failed(Step::Hooks, "a startContainer hook failed")),
+                Err(e) => Err(Error::step(Step::Hooks, "wait for startContainer hooks", e)),
+            },
+        }
+    }
+}
+
+/// `status` behind `mount`. To close a mount that is attached nowhere takes the kernel a grace period of its RCU; execve closes the
+/// highest descriptor first, and whoever waits for the end of `status` need not wait for that, too. Where there is no room it stays.
+fn closed_first(status: OwnedFd, mount: Option<&OwnedFd>) -> OwnedFd {
+    let Some(above) = mount.map(|mount| mount.as_raw_fd() + 1) else {
+        return status;
+    };
+    let moved = fcntl(status.as_raw_fd(), FcntlArg::F_DUPFD_CLOEXEC(above)).and_then(gabion_sys::adopt);
+    moved.unwrap_or(status)
+}
+
+/// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
+fn clear_signals() -> Result<()> {
+    let failed = |e| Error::step(Step::Execve, "reset signals", e);
+    gabion_sys::default_signals().map_err(failed)?;
+    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
+}
+
+fn filter(setup: &Setup<'_>) -> Result<()> {
+    let skipped = !setup.applies(ControlId::Seccomp);
+    let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
+    let helper = match (&setup.filters.notify, skipped) {
+        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        _ => None,
+    };
+    if let Some(floor) = &setup.filters.floor {
+        if !skipped {
+            filter::install(floor, Flags::NONE).map_err(refused)?;
+        }
+        filter::probe_floor().map_err(|e: ProbeError| Error::Mismatch {
+            control: ControlId::Seccomp,
+            expected: format!("{} gives {:?}", e.call, e.expected),
+            observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
+        })?;
+    }
+    let Some(profile) = &setup.filters.profile else {
+        return Ok(());
+    };
+    if skipped {
+        return Ok(());
+    }
+    match helper {
+        Some(helper) => helper.install(profile),
+        None => filter::install(&profile.program, profile.flags)
+            .map(drop)
+            .map_err(refused),
+    }
+}

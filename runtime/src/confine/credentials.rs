@@ -1,0 +1,107 @@
+//! Capabilities and no_new_privs, by the `caps` crate and prctl(2).
+
+use std::str::FromStr;
+
+use caps::{CapSet, CapsHashSet};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+
+use crate::birth::setup::Setup;
+use crate::faults;
+use gabion_core::id::ControlId;
+use gabion_see::error::{Error, Result, Step};
+
+/// When the capabilities go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privileges {
+    DropNow,
+    /// no_new_privs is off: Landlock and seccomp need CAP_SYS_ADMIN first (seccomp(2), landlock_restrict_self(2)).
+    DropAfterConfinement,
+}
+
+impl Privileges {
+    pub(crate) fn of(setup: &Setup<'_>) -> Self {
+        let nnp = setup.process.no_new_privileges().unwrap_or(false);
+        let confined = setup.hardened.plan().landlock.is_some()
+            || setup.filters.floor.is_some()
+            || setup.filters.profile.is_some();
+        if nnp || !confined {
+            Self::DropNow
+        } else {
+            Self::DropAfterConfinement
+        }
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(caps::errors::CapsError) -> Error {
+    move |e| Error::failed(Step::Capabilities, format!("cannot {doing}: {e}"))
+}
+
+/// Sets all five sets as the spec has them.
+pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Capabilities)?;
+    if !setup.applies(ControlId::Capabilities) {
+        return Ok(());
+    }
+    // A process that names none has none (runc), and not all of ours.
+    let none = gabion_core::control::capabilities::none();
+    let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
+    raise()?;
+    bounding(&convert(wanted.bounding())?)?;
+    // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
+    let effective = convert(wanted.effective())?;
+    let permitted = convert(wanted.permitted())?;
+    caps::set(
+        None,
+        CapSet::Effective,
+        &effective.intersection(&permitted).copied().collect(),
+    )
+    .map_err(failed("set the effective set"))?;
+    caps::set(None, CapSet::Permitted, &permitted).map_err(failed("set the permitted set"))?;
+    let inheritable = convert(wanted.inheritable())?;
+    caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
+    ambient(wanted, &permitted, &inheritable)
+}
+
+/// After the change of user the effective set is empty: what is permitted is raised once more, to confine and drop with.
+pub(crate) fn raise() -> Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))
+}
+
+fn bounding(wanted: &CapsHashSet) -> Result<()> {
+    let current = caps::read(None, CapSet::Bounding).map_err(failed("read the bounding set"))?;
+    for cap in current.difference(wanted) {
+        caps::drop(None, CapSet::Bounding, *cap).map_err(failed("drop from the bounding set"))?;
+    }
+    Ok(())
+}
+
+/// An ambient capability must be permitted and inheritable (capabilities(7)); runc skips the others too.
+fn ambient(wanted: &LinuxCapabilities, permitted: &CapsHashSet, inheritable: &CapsHashSet) -> Result<()> {
+    gabion_sys::prctl_ambient_clear().map_err(|e| Error::step(Step::Capabilities, "clear the ambient set", e))?;
+    for cap in convert(wanted.ambient())? {
+        if permitted.contains(&cap) && inheritable.contains(&cap) {
+            caps::raise(None, CapSet::Ambient, cap).map_err(failed("raise an ambient capability"))?;
+        }
+    }
+    Ok(())
+}
+
+fn convert(set: &Option<Capabilities>) -> Result<CapsHashSet> {
+    set.iter()
+        .flatten()
+        .map(|cap| {
+            caps::Capability::from_str(&format!("CAP_{cap}"))
+                .map_err(|e| Error::failed(Step::Capabilities, format!("CAP_{cap}: {e}")))
+        })
+        .collect()
+}
+
+/// no_new_privs (prctl(2) PR_SET_NO_NEW_PRIVS): for good, and for all children.
+pub(crate) fn no_new_privs(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::NoNewPrivs)?;
+    if setup.process.no_new_privileges() != Some(true) || !setup.applies(ControlId::NoNewPrivs) {
+        return Ok(());
+    }
+    nix::sys::prctl::set_no_new_privs().map_err(|e| Error::step(Step::NoNewPrivs, "set no_new_privs", e))
+}

@@ -1,0 +1,90 @@
+//! Is the floor alive? Asked of the kernel, by calls that only the floor answers as it does.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use gabion_see::seccomp::tables::MARKER;
+use gabion_sys::Probe;
+
+/// A probe did not give the floor's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProbeError {
+    /// The call that was made.
+    pub(crate) call: &'static str,
+    /// The floor's errno.
+    pub(crate) expected: Errno,
+    /// What came; `None` is success.
+    pub(crate) got: Option<Errno>,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let got = self
+            .got
+            .map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}"));
+        write!(
+            f,
+            "the seccomp floor is not in force: {} gave {got} in the place of {:?}",
+            self.call, self.expected
+        )
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+/// Real calls that the floor answers with EPERM and the kernel with something else.
+const PROBES: [(&str, Probe); 4] = [
+    ("setns(-1)", Probe::Setns),
+    ("ptrace(PTRACE_ATTACH, no process)", Probe::Attach),
+    ("umount2(NULL, unknown flag)", Probe::Umount),
+    ("unshare(CLONE_NEWUSER|unknown flag)", Probe::Unshare),
+];
+
+/// See that the floor answers in this thread: its marker, a call that exists in no kernel and that an outer filter cannot answer
+/// so, and four refusals by which its two kinds of rules show, those by number and those by argument.
+///
+/// To be called after the floor and *before* a profile is installed: a profile may answer first, or kill.
+///
+/// # Errors
+/// The first call that was answered otherwise.
+pub(crate) fn probe_floor() -> Result<(), ProbeError> {
+    let (number, errno) = MARKER;
+    ask("the marker", Probe::Unknown(number), Errno::from_raw(errno))?;
+    PROBES
+        .iter()
+        .try_for_each(|(name, call)| ask(name, *call, Errno::EPERM))
+}
+
+fn ask(call: &'static str, probe: Probe, expected: Errno) -> Result<(), ProbeError> {
+    let got = gabion_sys::probe(probe);
+    if got == Some(expected) {
+        Ok(())
+    } else {
+        Err(ProbeError { call, expected, got })
+    }
+}
+
+/// What /proc/PID/status says of seccomp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// 0 none, 1 strict, 2 filters.
+    pub(crate) mode: u8,
+    /// Number of filters in force, outer ones included; `None` before Linux 5.9.
+    pub(crate) filters: Option<u32>,
+}
+
+impl Status {
+    /// Read the lines `Seccomp:` and `Seccomp_filters:`. `None` without the first, or where a line holds no number.
+    ///
+    /// No process can put a line of its own there: the kernel escapes newlines in `Name:`.
+    pub(crate) fn parse(status: &str) -> Option<Self> {
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let mode = value("Seccomp:")?.parse().ok()?;
+        let filters = match value("Seccomp_filters:") {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        };
+        Some(Self { mode, filters })
+    }
+}

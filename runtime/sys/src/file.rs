@@ -1,0 +1,118 @@
+//! Descriptors and extended attributes.
+
+use std::ffi::{CStr, c_int, c_long, c_uint};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::{NixPath, Result};
+
+use super::{done, owned};
+
+/// `struct open_how` (openat2(2)).
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+/// Opens `path` below `dir` (openat2(2)) with RESOLVE_* bits, close-on-exec.
+pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: c_int, resolve: u64) -> Result<OwnedFd> {
+    let flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
+    let how = OpenHow {
+        flags,
+        mode: 0,
+        resolve,
+    };
+    let size = size_of::<OpenHow>();
+    // SAFETY: how points to an open_how of the size given; path is a valid C string.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            std::ptr::from_ref(&how),
+            size,
+        )
+    })
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2)).
+pub fn cloexec_from(first: c_uint) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: c_uint = 4;
+    // SAFETY: takes integers; descriptors stay open, only their flag changes.
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
+}
+
+/// Duplicates `fd` onto the number `to`, which loses what it was (dup2(2)).
+pub fn dup_onto(fd: BorrowedFd<'_>, to: RawFd) -> Result<()> {
+    nix::unistd::dup2(fd.as_raw_fd(), to).map(drop)
+}
+
+/// A descriptor that a caller passed by number, borrowed for the life of the process (stdio, preserved descriptors).
+pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD)?;
+    // SAFETY: the descriptor is open (just checked) and no part of gabion closes numbers it does not own.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Takes over a descriptor that came in a message (SCM_RIGHTS).
+pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
+    owned(c_long::from(fd))
+}
+
+/// Sets an extended attribute on an open file (fsetxattr(2)).
+pub fn fsetxattr(fd: &impl AsFd, name: &CStr, value: &[u8]) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: name is a C string; value is readable for its length.
+    done(c_long::from(unsafe {
+        libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    }))
+}
+
+/// The names of an open file's extended attributes, NUL-separated (flistxattr(2)).
+pub fn flistxattr(fd: &impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: buffer is writable for its length.
+    let length = unsafe { libc::flistxattr(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    Errno::result(length).map(isize::cast_unsigned)
+}
+
+/// The value of an open file's extended attribute (fgetxattr(2)).
+pub fn fgetxattr(fd: &impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: name is a C string; buffer is writable for its length.
+    let length = unsafe { libc::fgetxattr(fd, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    Errno::result(length).map(isize::cast_unsigned)
+}
+
+/// What lies at a path, without touching it (open(2) O_PATH, and with `more`). Not by std's `custom_flags`: it keeps the access mode to
+/// itself, and musl counts O_PATH's bit as one of that.
+///
+/// # Errors
+/// The call's own.
+pub fn open_path<P: NixPath + ?Sized>(path: &P, more: OFlag) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC | more, Mode::empty()).and_then(adopt)
+}
+
+/// open(2) with an owner for what it opens.
+///
+/// # Errors
+/// The call's own.
+pub fn open<P: NixPath + ?Sized>(path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let raw = nix::fcntl::open(path, flags, mode)?;
+    // SAFETY: open succeeded, so `raw` is open and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// openat(2) with an owner for what it opens, which nix 0.29 does not give.
+///
+/// # Errors
+/// The call's own.
+pub fn openat<P: NixPath + ?Sized>(dir: BorrowedFd<'_>, path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let raw = nix::fcntl::openat(Some(dir.as_raw_fd()), path, flags, mode)?;
+    // SAFETY: openat succeeded, so `raw` is open and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
