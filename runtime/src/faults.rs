@@ -76,3 +76,9 @@ mod live {
 }
 
 pub(crate) use live::{at, enforcement};
+
+/// Tells whether a control's enforcement is to be carried out: always, but where a test build is told to skip it. It has nothing to do with
+/// what the policy says.
+pub(crate) fn not_skipped_by_a_test(control: ControlId) -> bool {
+    enforcement(control) == Enforcement::Do
+}

@@ -1,6 +1,8 @@
 //! `attest` on real containers: what holds, and every drift that it must find.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
+
 use std::fs;
 use std::process::{Child, Command, Stdio};
 

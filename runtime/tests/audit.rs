@@ -1,10 +1,11 @@
 //! The audit log of real containers.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use live::Running;
 use serde_json::{Value, json};
@@ -312,7 +313,7 @@ fn many_runtimes_keep_one_chain() {
     let children: Vec<_> = (0..12)
         .map(|i| {
             let id = format!("{}-{i}", container.id);
-            let mut command = Command::new(env!("CARGO_BIN_EXE_gabion"));
+            let mut command = programs::gabion();
             command
                 .args(["--root", &root, "--audit-log", &log_file, "run", "-b", &bundle, &id])
                 .spawn()

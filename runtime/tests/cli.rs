@@ -1,12 +1,14 @@
 //! The binary as callers see it: exit codes, streams and the log. Needs no root.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
+
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 fn gabion(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gabion")).args(args).output().unwrap()
+    programs::gabion().args(args).output().unwrap()
 }
 
 fn stderr(out: &Output) -> String {
@@ -99,7 +101,7 @@ fn spec_is_checked_and_never_overwritten() {
 #[test]
 fn check_tells_refused_from_unreadable() {
     let check = |input: &str| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gabion"))
+        let mut child = programs::gabion()
             .args(["check", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

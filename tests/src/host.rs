@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
-use gabion_core::host::{AppArmor, CgroupDriver, CgroupVersion, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting};
+use gabion_core::host::{
+    AppArmor, CgroupDriver, CgroupVersion, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsPath,
+    Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+};
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::request::Request;
 use gabion_core::size::Size;

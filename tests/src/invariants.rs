@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use gabion_core::caller::OwnUserNs;
 use gabion_core::control::CONTROLS;
 use gabion_core::control::exec::{ExecRequest, intersect};
 use gabion_core::decision::{Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened, SeccompPlan};
-use gabion_core::caller::OwnUserNs;
 use gabion_core::policy::{Effective, Level, Policy};
 use gabion_core::request::{Leave, Request};
 use oci_spec::runtime::{LinuxNamespace, Mount, PosixRlimitType, Process, Spec};

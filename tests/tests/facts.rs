@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use gabion_core::control::CONTROLS;
-use gabion_core::id::ControlId;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::hardened::Hardened;
+use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
 use gabion_core::observed::{Masked, MountPoint, Observed};
 use gabion_core::policy::Policy;

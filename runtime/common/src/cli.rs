@@ -36,7 +36,7 @@ pub fn id(text: &str) -> Result<ContainerId> {
 }
 
 /// Puts clap's message on one line, without its usage and tips.
-fn one_line(error: &clap::Error) -> String {
+pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message = text.trim_start_matches("error: ");
     let message = message.split("\n\n").next().unwrap_or_default();

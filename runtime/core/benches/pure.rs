@@ -56,7 +56,7 @@ fn config() -> Vec<u8> {
 
 fn parse(text: &[u8]) -> Request {
     let id = "bench".parse().expect("an id");
-    Request::parse(id, Path::new("/bundle"), text, Path::new("config.json")).expect("a request")
+    Request::parse(id, "/bundle".into(), text, Path::new("config.json")).expect("a request")
 }
 
 #[divan::bench]

@@ -212,6 +212,7 @@ pub enum Keyring {
 
 /// What may change of a vetted container after it was decided.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and not kept")]
 pub enum Amendment {
     /// What create's caller wants; where `fds` is enforced there is a new one whatever that is.
     Keyring(Keyring),

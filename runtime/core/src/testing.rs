@@ -1,6 +1,13 @@
 //! What unit tests start from: a request as `runc spec` writes it, the built-in policy and an ordinary host.
 
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    clippy::new_without_default,
+    reason = "for tests: a panic tells enough"
+)]
 
 use std::collections::BTreeSet;
 

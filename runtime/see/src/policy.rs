@@ -309,26 +309,48 @@ mod tests {
     }
 
     #[test]
-    fn owners() {
-        // /proc/self/status is always the process's own; /etc/passwd is root's.
-        let root = fs::metadata("/etc/passwd").unwrap();
+    fn a_policy_is_root_s_or_the_caller_s() {
         let reader = |euid, user_ns| Reader { euid, user_ns };
-        assert!(vet(&root, reader(0, OwnUserNs::Initial), super::Place::Given).is_ok());
-        assert!(vet(&root, reader(1000, OwnUserNs::Initial), super::Place::Given).is_ok());
-        if me().euid == 0 {
-            let place = Place::new("owner");
-            let file = place.file("p.toml", "");
-            for (uid, place, ns, good) in [
-                (1000, super::Place::System, OwnUserNs::Initial, false),
-                (OVERFLOW_UID, super::Place::System, OwnUserNs::Initial, false),
-                (OVERFLOW_UID, super::Place::System, OwnUserNs::Nested, true),
-                (OVERFLOW_UID, super::Place::Given, OwnUserNs::Nested, false),
-            ] {
-                std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
-                let meta = fs::metadata(&file).unwrap();
-                assert_eq!(vet(&meta, reader(0, ns), place).is_ok(), good, "{uid}");
-            }
+        if me().euid != 0 {
+            return;
         }
+        let at = Place::new("owner");
+        let file = at.file("p.toml", "");
+        for (uid, place, ns, good) in [
+            (0, super::Place::Given, OwnUserNs::Initial, true),
+            (1000, super::Place::System, OwnUserNs::Initial, false),
+            (65534, super::Place::System, OwnUserNs::Initial, false),
+            (65534, super::Place::System, OwnUserNs::Nested, true),
+            (65534, super::Place::Given, OwnUserNs::Nested, false),
+        ] {
+            std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
+            assert_eq!(super::read(&file, reader(0, ns), place).is_ok(), good, "{uid}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_meant_to_be_there_and_is_not_is_an_error() {
+        let at = Place::new("dangling");
+        let system = |path: &Path| load_from(None, None, me(), path).map(|loaded| loaded.source);
+        assert_eq!(system(&at.0.join("none/none/policy.toml")).unwrap(), Source::BuiltIn);
+        let link = at.0.join("policy.toml");
+        std::os::unix::fs::symlink("/nowhere/policy.toml", &link).unwrap();
+        assert!(
+            system(&link)
+                .unwrap_err()
+                .to_string()
+                .contains("what it leads to is missing")
+        );
+        let directory = at.0.join("dangling");
+        std::os::unix::fs::symlink("/nowhere", &directory).unwrap();
+        assert!(system(&directory.join("policy.toml")).is_err());
+        let file = at.file("file", "");
+        assert!(system(&file.join("policy.toml")).is_err());
+        let circle = at.0.join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        assert!(system(&circle).is_err());
+        fs::create_dir(at.0.join("directory")).unwrap();
+        assert!(system(&at.0.join("directory")).is_err());
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use gabion_core::hardened::Hardened;
-use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
 use gabion_core::request::Leave;
 use gabion_see::error::{Error, Result, Step};
@@ -14,7 +13,6 @@ use gabion_see::seccomp::{Compiled, Program};
 use oci_spec::runtime::Process;
 
 use super::channel::Channel;
-use crate::faults::{self, Enforcement};
 
 /// Where a bind mount comes from.
 #[derive(Debug)]
@@ -138,12 +136,7 @@ pub(crate) struct Preserved {
 }
 
 impl Setup<'_> {
-    /// Whether this control is in force; a fault-injection build may say it is and then do nothing.
-    pub(crate) fn applies(&self, control: ControlId) -> bool {
-        // What the spec asks is done at every level; `Skip` exists in test builds only.
-        faults::enforcement(control) == Enforcement::Do
-    }
-
+    /// Tells whether the container gets a namespace of this kind of its own.
     pub(crate) fn enters_new(&self, typ: NsType) -> bool {
         namespace::made(self.hardened.spec()).any(|made| made == typ)
     }

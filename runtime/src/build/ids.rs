@@ -33,7 +33,7 @@ pub(crate) fn keyring(setup: &Setup<'_>) -> Result<()> {
         before @ (Ok(_) | Err(Errno::ENOKEY | Errno::EACCES)) => before,
         Err(e) => return Err(failed(e)),
     };
-    if setup.applies(ControlId::Fds) {
+    if crate::faults::not_skipped_by_a_test(ControlId::Fds) {
         let label = setup.selinux_label();
         // SELinux: keys that are made from here on are the workload's, not the runtime's (runc).
         label_keys(setup, label)?;
@@ -176,7 +176,7 @@ pub(crate) fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
 /// Everything above stdio and the preserved descriptors ends at execve. The flag is set now; nothing is closed, since the
 /// channel, the listener and procfs are still needed.
 pub(crate) fn close_inherited(setup: &Setup<'_>) -> Result<()> {
-    if !setup.applies(ControlId::Fds) {
+    if !crate::faults::not_skipped_by_a_test(ControlId::Fds) {
         return Ok(());
     }
     gabion_sys::cloexec_from(setup.preserved.count.saturating_add(3)).map_err(failed("mark descriptors close-on-exec"))

@@ -28,7 +28,7 @@ pub(crate) fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
     close_propagation(setup)?;
     let root = attach_root(create)?;
     // Below the spec's own mounts: a token mounted in /run stays visible.
-    if setup.applies(ControlId::Holes) {
+    if crate::faults::not_skipped_by_a_test(ControlId::Holes) {
         holes::dig(setup, create, root.as_fd())?;
     }
     faults::at(Step::Mounts)?;
@@ -119,12 +119,13 @@ fn mount_one(
     if typ == "cgroup" || typ == "cgroup2" {
         let place = place(setup, root, index, mount, Point::Directory)?;
         return cgroup_mount::attach(setup, create, &place).map(|top| {
-            let read_only = options.flags.contains(MsFlags::MS_RDONLY) && setup.applies(ControlId::Cgroup);
+            let read_only =
+                options.flags.contains(MsFlags::MS_RDONLY) && crate::faults::not_skipped_by_a_test(ControlId::Cgroup);
             read_only.then_some((top, Reach::Tree))
         });
     }
     let place = place(setup, root, index, mount, Point::Directory)?;
-    let mut attributes = attributes::of(setup, options.flags) | attributes::no_symlinks(mount);
+    let mut attributes = attributes::of(options.flags) | attributes::no_symlinks(mount);
     let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;

@@ -306,7 +306,7 @@ mod tests {
             "blockIO": {"weight": 5, "weightDevice": [{"major": 1, "minor": 2, "weight": 3, "leafWeight": 0}]}
         });
         assert!(unknown_to_v2(&with(known)).is_ok());
-        let document = include_str!("../../../../docs/RUNC-COMPAT.md");
+        let document = include_str!("../../../docs/RUNC-COMPAT.md");
         let section = document.split("\n## On cgroup v2\n").nth(1).unwrap();
         let section = section.split("\n## ").next().unwrap();
         let rows = section

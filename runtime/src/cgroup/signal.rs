@@ -49,3 +49,24 @@ pub(crate) fn signal_tree(directory: &Path, number: i32) -> nix::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn who_has_left_is_not_signalled() {
+        let dir = std::env::temp_dir().join(format!("gabion-signal-{}", std::process::id()));
+        fs::create_dir_all(dir.join("below")).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(dir.join("below/cgroup.procs"), format!("{}\n0\n", child.id())).unwrap();
+        signal(&dir, libc::SIGKILL).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        signal_tree(&dir, libc::SIGKILL).unwrap();
+        assert!(!child.wait().unwrap().success());
+        signal_tree(&dir, libc::SIGKILL).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,6 +1,8 @@
 //! The command lines that callers write.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::path::Path;
+
 use super::*;
 use crate::container::{AskNoNewPrivs, ExecProcess, Paused, Terminal};
 
@@ -9,7 +11,7 @@ fn parse(line: &str) -> Cli {
 }
 
 fn fails(line: &str) -> String {
-    one_line(&Cli::try_parse_from(line.split(' ')).unwrap_err())
+    gabion_common::cli::one_line(&Cli::try_parse_from(line.split(' ')).unwrap_err())
 }
 
 #[test]
@@ -26,7 +28,10 @@ fn containerd_s_create_is_understood() {
             .as_str(),
     );
     assert_eq!(cli.global.settings().root, Path::new("/r"));
-    assert_eq!(cli.global.settings().systemd_cgroup, CgroupDriver::Systemd);
+    assert_eq!(
+        cli.global.settings().cgroup_driver,
+        gabion_core::host::CgroupDriver::Systemd
+    );
     assert_eq!(cli.global.log_format, log::Format::Json);
     let Command::Create(args) = cli.command else { panic!() };
     let launch = args.launch;
@@ -86,7 +91,7 @@ fn global_options_stand_before_the_command() {
     }
     assert_eq!(
         parse("gabion --level restricted list").global.level,
-        Some(Level::Restricted)
+        Some(gabion_core::policy::Level::Restricted)
     );
     assert!(fails("gabion --level soft list").contains("use hardened, restricted or permissive"));
 }
@@ -176,6 +181,6 @@ fn messages_are_one_line() {
 #[test]
 fn checkpoint_takes_anything_and_says_no() {
     let cli = parse("gabion checkpoint --image-path /x c1");
-    let text = cli.run().unwrap_err().to_string();
+    let text = cli.run(&[]).unwrap_err().to_string();
     assert!(text.contains("not supported, by design"), "{text}");
 }

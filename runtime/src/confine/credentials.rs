@@ -39,7 +39,7 @@ fn failed(doing: &'static str) -> impl Fn(caps::errors::CapsError) -> Error {
 /// Sets all five sets as the spec has them.
 pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Capabilities)?;
-    if !setup.applies(ControlId::Capabilities) {
+    if !crate::faults::not_skipped_by_a_test(ControlId::Capabilities) {
         return Ok(());
     }
     // A process that names none has none (runc), and not all of ours.
@@ -100,7 +100,7 @@ fn convert(set: &Option<Capabilities>) -> Result<CapsHashSet> {
 /// no_new_privs (prctl(2) PR_SET_NO_NEW_PRIVS): for good, and for all children.
 pub(crate) fn no_new_privs(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::NoNewPrivs)?;
-    if setup.process.no_new_privileges() != Some(true) || !setup.applies(ControlId::NoNewPrivs) {
+    if setup.process.no_new_privileges() != Some(true) || !crate::faults::not_skipped_by_a_test(ControlId::NoNewPrivs) {
         return Ok(());
     }
     nix::sys::prctl::set_no_new_privs().map_err(|e| Error::step(Step::NoNewPrivs, "set no_new_privs", e))

@@ -3,7 +3,7 @@
 mod caching;
 mod live;
 
-use gabion_see::seccomp::{CacheFault, Compiled, Flags, Program, SeccompError, compile};
+use gabion_see::seccomp::{CacheFault, Flags, Program, SeccompError, compile};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::*;

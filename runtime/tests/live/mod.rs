@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ impl Running {
     /// With global options of one's own.
     pub fn with_globals(&self, globals: &[&str], words: &[&str]) -> Output {
         let err = fs::File::create(self.dir.join("stderr")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gabion"));
+        let mut command = crate::programs::gabion();
         let quiet = words.contains(&"--detach") || words[0] == "create";
         command.args(["--root", &self.path("state")]).args(globals).args(words);
         command.stdin(Stdio::null()).stderr(err);

@@ -26,16 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Opens the directory of the log; one that is missing is made, for its owner alone.
 fn directory(path: &Path) -> Result<File, Trouble> {
-    match place::open_dir(path)? {
-        Some(dir) => Ok(dir),
-        None => {
-            let parent = place::parent(path);
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-            made.map_err(trouble("make", parent))?;
-            let missing = || trouble("make", parent)("it is gone again".to_owned());
-            place::open_dir(path)?.ok_or_else(missing)
-        }
+    if let Some(dir) = place::open_dir(path)? {
+        return Ok(dir);
     }
+    let parent = place::parent(path);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+    made.map_err(trouble("make", parent))?;
+    place::open_dir(path)?.ok_or_else(|| trouble("make", parent)("it is gone again".to_owned()))
 }
 
 /// Writes records of one container, all or none.

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::record::{Changed, Differs, How, Line, Pod, Program, To};
 use super::*;
 use gabion_core::caller::OwnUserNs;
 use gabion_core::id::ControlId;
 use gabion_core::policy::{AuditPolicy, Level};
 use gabion_core::request::{Caller, PodType};
-use gabion_see::audit::verify::{Whole, verify};
+use gabion_see::audit::record::{Changed, Differs, How, Line, Pod, Program, To};
+use gabion_see::audit::verify::{self, Whole, verify};
 
 struct Dir(PathBuf);
 
@@ -450,13 +450,22 @@ fn secrets_stay_out() {
 }
 
 #[test]
-fn a_trail_is_found_again() {
+fn a_trail_is_found_again_and_only_where_nobody_else_could_have_put_it() {
     let dir = Dir::new("kept");
-    let id: ContainerId = "web".parse().unwrap();
-    let (state, _lock) = StateDir::claim(&dir.0, &id).unwrap();
-    assert_eq!(Trail::load(&dir.0, &id).unwrap(), None);
+    fs::create_dir(dir.0.join("web")).unwrap();
+    fs::set_permissions(dir.0.join("web"), fs::Permissions::from_mode(0o700)).unwrap();
+    let open = || gabion_see::state::StateView::open(&dir.0, &"web".parse().unwrap());
+    let state = open().unwrap();
+    assert_eq!(Trail::load(&state).unwrap(), None);
     let trail = trail(dir.log());
     trail.save(&state).unwrap();
-    assert_eq!(Trail::load(&dir.0, &id).unwrap(), Some(trail));
-    assert_eq!(Trail::load(&dir.0, &"other".parse().unwrap()).unwrap(), None);
+    assert_eq!(Trail::load(&state).unwrap(), Some(trail));
+    let file = dir.0.join("web/audit.json");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(Trail::load(&state).is_err(), "others can write to it");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(Trail::load(&state).is_err(), "a FIFO does not hang it");
+    fs::set_permissions(dir.0.join("web"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(open().is_err(), "others can write to its directory");
 }

@@ -103,7 +103,7 @@ impl Control for Namespaces {
             .flatten()
             .map(|ns| {
                 let typ = NsType::from(ns.typ());
-                fact(typ, &hardened.plan(), seen.namespaces.get(&typ))
+                fact(typ, hardened.plan(), seen.namespaces.get(&typ))
             })
             .collect()
     }

@@ -187,3 +187,27 @@ fn no_nul(what: impl Fn() -> String, bytes: &[u8]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_count_outside_of_strings_only() {
+        let (many, quote) = ("[".repeat(65), '"');
+        for text in [
+            format!("{quote}{many}{quote}"),
+            // The quote within is escaped; what escapes it is not.
+            format!(r#"["\"{many}"]"#),
+            format!(r#"["\\", "{many}"]"#),
+            format!("{quote}{many}"),
+            format!(r"{quote}\"),
+            "[]".repeat(65),
+        ] {
+            assert_eq!(too_deep(text.as_bytes()), None, "{text}");
+        }
+        let closed = format!(r#"["\\"{many}"#);
+        assert_eq!(too_deep(closed.as_bytes()), Some(5 + 63));
+        assert_eq!(too_deep(many.as_bytes()), Some(64));
+    }
+}

@@ -225,7 +225,7 @@ mod tests {
         let spec = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},
             "root":{"path":"r"},"mounts":[{"destination":"/dev"},{"destination":"/dev/pts"},{"destination":"/link"},
             {"destination":"/link/sub"},{"destination":"/data/other"}]}"#;
-        let request = Request::from_reader("c".parse().unwrap(), &dir, spec.as_bytes(), Path::new("t")).unwrap();
+        let request = crate::bundle::from_reader("c".parse().unwrap(), &dir, spec.as_bytes(), Path::new("t")).unwrap();
         let found = targets(fs::File::open(&dir).unwrap().as_fd(), &request);
         let found: Vec<_> = found.values().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(found, ["/dev", "/dev/pts", "/data", "/data/sub", "/data/other"]);

@@ -52,7 +52,7 @@ pub(super) fn bind(
     };
     gabion_sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
     clear_attributes(&tree, mount)?;
-    let mut attributes = attributes::of(setup, options.flags) | attributes::no_symlinks(mount);
+    let mut attributes = attributes::of(options.flags) | attributes::no_symlinks(mount);
     let late = setup.hardened.plan().read_only_late.contains(&index) && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;

@@ -18,6 +18,30 @@ fn confined<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
+/// What /proc/PID/status says of seccomp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Status {
+    /// 0 none, 1 strict, 2 filters.
+    mode: u8,
+    /// Number of filters in force, outer ones included; `None` before Linux 5.9.
+    filters: Option<u32>,
+}
+
+impl Status {
+    /// Read the lines `Seccomp:` and `Seccomp_filters:`. `None` without the first, or where a line holds no number.
+    ///
+    /// No process can put a line of its own there: the kernel escapes newlines in `Name:`.
+    fn parse(status: &str) -> Option<Self> {
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let mode = value("Seccomp:")?.parse().ok()?;
+        let filters = match value("Seccomp_filters:") {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        };
+        Some(Self { mode, filters })
+    }
+}
+
 fn status() -> Status {
     Status::parse(&fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap()
 }

@@ -66,7 +66,7 @@ const VALUES: [u64; 34] = [
 ];
 
 fn policy() -> Table {
-    include_str!("../../../policy/seccomp.toml").parse().unwrap()
+    include_str!("../../../../policy/seccomp.toml").parse().unwrap()
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> Vec<&'a Value> {
@@ -124,7 +124,7 @@ fn name_of(policy: &Table, own: &str, native: bool, arch: ScmpArch, number: u32)
 #[test]
 fn every_call_of_every_architecture_gets_what_the_policy_says() {
     let policy = policy();
-    let policy_text = include_str!("../../../policy/seccomp.toml");
+    let policy_text = include_str!("../../../../policy/seccomp.toml");
     let mut compared = 0;
     for family in &FAMILIES {
         let (floor_program, default_program) = (load(family.floor), load(family.default));

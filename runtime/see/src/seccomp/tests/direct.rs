@@ -55,7 +55,7 @@ fn same(profile: &LinuxSeccomp, calls: &[Call]) -> Option<(usize, usize)> {
 #[test]
 fn engines_profiles() {
     let calls = calls();
-    let containerd = include_str!("../../../../integration/data/containerd-seccomp.json");
+    let containerd = include_str!("../../../../../integration/data/containerd-seccomp.json");
     for profile in [podman(), profile(containerd)] {
         let (ours, all) = same(&profile, &calls).unwrap();
         assert!(ours < all, "{ours} instructions, and libseccomp's {all}");
