@@ -83,6 +83,14 @@ mod tests {
         }
     }
 
+    /// The sources of every crate below runtime/.
+    fn crates(found: &mut Vec<PathBuf>) {
+        let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for folder in ["src", "core/src", "see/src", "common/src", "ctl/src"] {
+            files(&runtime.join(folder), ".rs", found);
+        }
+    }
+
     /// Source before its tests.
     fn source(path: &Path) -> String {
         fs::read_to_string(path)
@@ -106,7 +114,7 @@ mod tests {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut found = BTreeSet::new();
         let mut cases = Vec::new();
-        files(&home.join("../tests/cases"), "expect.json", &mut cases);
+        files(&home.join("../../tests/cases"), "expect.json", &mut cases);
         for case in &cases {
             let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(case).unwrap()).unwrap();
             found.extend(
@@ -130,7 +138,7 @@ mod tests {
             }
         }
         let mut sources = Vec::new();
-        files(&home.join("src"), ".rs", &mut sources);
+        crates(&mut sources);
         for path in sources {
             let text = source(&path);
             found.extend(literals(&text, "code:").into_iter().filter(|code| code.contains('.')));
@@ -172,7 +180,7 @@ mod tests {
             let literal = format!("\"{reason}\"");
             let whole = format!("\"{}\"", entry.code);
             let mut all = Vec::new();
-            files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), ".rs", &mut all);
+            crates(&mut all);
             let known = sources_of(control).iter().any(|text| text.contains(&literal))
                 || all
                     .iter()

@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_documented_table_is_the_list() {
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/POLICY.md")).unwrap();
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/POLICY.md")).unwrap();
         let quoted = |text: &str| {
             if text.starts_with(['"', '[']) || text.parse::<u64>().is_ok() || text == "false" {
                 format!("`{text}`")
