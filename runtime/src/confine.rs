@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::birth::setup::{Kind, Prepared, Setup};
+use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
 use crate::{faults, filter};
 use gabion_core::id::ControlId;
@@ -79,7 +79,7 @@ impl Workload {
         let result = self.exec_inner(setup);
         let Some(status) = status else { return result };
         let Err(error) = result;
-        let report = crate::birth::channel::Report::from(&error);
+        let report = crate::contract::channel::Report::from(&error);
         let text = serde_json::to_vec(&report).unwrap_or_default();
         // `start` waits for the end of this stream: without a message it would take it for success, so a message that cannot
         // be written ends the process by a signal that shows.
@@ -143,7 +143,7 @@ impl Workload {
             gabion_sys::Cloned::Child => {
                 let ran = self
                     .confine(setup)
-                    .and_then(|()| crate::birth::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
+                    .and_then(|()| crate::contract::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
                 gabion_sys::exit_now(i32::from(ran.is_err()))
             }
             gabion_sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {

@@ -11,6 +11,7 @@ mod cgroup;
 mod cli;
 mod confine;
 mod container;
+mod contract;
 mod dbus;
 mod faults;
 mod filter;

@@ -9,8 +9,8 @@ use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::Setup;
 use crate::build::target::{self, Point};
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::Reach;

@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::birth::setup::{NotifyTarget, Setup};
+use crate::contract::setup::{NotifyTarget, Setup};
 use crate::filter;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Compiled;

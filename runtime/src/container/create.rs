@@ -9,14 +9,14 @@ use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::hooks;
-use crate::birth::setup::Preserved;
-use crate::birth::setup::{Create, Filters, Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::spawn::{self, Born};
 use crate::container::{delete, id_maps, precheck, valid};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::hooks;
+use crate::contract::setup::Preserved;
+use crate::contract::setup::{Create, Filters, Kind, Setup};
 use crate::faults;
 use crate::state::{CreateLock, StateDir};
 use gabion_core::hardened::{Amendment, Hardened};

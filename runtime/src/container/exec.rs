@@ -7,8 +7,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::setup::{Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
@@ -16,6 +14,8 @@ use crate::container::options::{
 };
 use crate::container::spawn::{self, Born, Entry};
 use crate::container::{affinity, create, own_limits, precheck};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::setup::{Kind, Setup};
 use crate::state::StateDir;
 use gabion_common::audit::Trail;
 use gabion_core::control::capabilities;

@@ -256,7 +256,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::disallowed_methods, reason = "these read the sources and the documents")]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
