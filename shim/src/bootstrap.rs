@@ -20,6 +20,7 @@ use crate::mounts;
 use crate::options::Options;
 use crate::runtime::{Runtime, features_blocking, read_pid};
 use crate::socket::{self, Socket};
+use crate::sys;
 use crate::tasks::check_id;
 use crate::time::timestamp;
 
@@ -112,6 +113,8 @@ fn serve(arguments: &Arguments, bundle: &Path, params: Option<&BootstrapParams>,
         command.env(TTRPC_ADDRESS, &params.containerd_ttrpc_address);
     }
     command.arg("serve");
+    // Numbers that log drivers are given must be free in the shim.
+    sys::close_inherited_on_exec();
     command
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
