@@ -3,15 +3,18 @@
 mod birth;
 mod exec;
 
+pub use exec::EXECS_HOLD;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use containerd_shim_protos::events::task::{TaskDelete, TaskExecStarted, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::events::task::{TaskDelete, TaskPaused, TaskResumed, TaskStart};
 use containerd_shim_protos::shim::shim::DeleteResponse;
 
+use crate::budget::{Budget, Share};
 use crate::error::{Error, Result};
 use crate::events::{self, Events};
 use crate::exits::{Exit, Exits};
@@ -37,6 +40,8 @@ pub struct Context {
     pub exits: Rc<Exits>,
     /// The way to containerd.
     pub events: Events,
+    /// What the execs of all containers may hold together.
+    pub execs: Budget,
 }
 
 /// A container.
@@ -58,8 +63,14 @@ pub struct Container {
     oom: RefCell<Option<Handle>>,
 }
 
-/// An exec, and the JSON of its process until it is started.
-type Exec = (Rc<Process>, Vec<u8>);
+/// An exec that was added and not yet deleted.
+struct Exec {
+    process: Rc<Process>,
+    /// The JSON of its process, until it is started.
+    spec: Vec<u8>,
+    /// What it holds, of the budget of all execs.
+    share: Share,
+}
 
 impl Container {
     /// A container in `bundle`, not made yet.
@@ -90,7 +101,7 @@ impl Container {
         self.execs
             .borrow()
             .get(exec)
-            .map(|(process, _)| Rc::clone(process))
+            .map(|exec| Rc::clone(&exec.process))
             .ok_or_else(missing)
     }
 
@@ -100,30 +111,20 @@ impl Container {
 
     /// Runs the program of the first process, or of an exec. Gives its number.
     pub async fn start(self: &Rc<Self>, exec: &str) -> Result<u32> {
-        let _turn = self.lock.lock().await;
-        let process = self.process(exec)?;
-        process.check(&self.id, Action::Start)?;
-        if exec.is_empty() {
-            self.runtime.start(self.exits(), &self.id).await?;
-            process.advance(&self.id, Action::Start)?;
-            let event = TaskStart {
-                container_id: self.id.clone(),
-                pid: process.raw_pid(),
-                ..TaskStart::default()
-            };
-            self.context.events.publish(&events::START, &event);
-        } else {
-            self.start_exec(&process).await?;
-            process.advance(&self.id, Action::Start)?;
-            let event = TaskExecStarted {
-                container_id: self.id.clone(),
-                exec_id: process.id.clone(),
-                pid: process.raw_pid(),
-                ..TaskExecStarted::default()
-            };
-            self.context.events.publish(&events::EXEC_STARTED, &event);
+        if !exec.is_empty() {
+            return self.start_exec(&self.process(exec)?).await;
         }
-        Ok(process.raw_pid())
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Start)?;
+        self.runtime.start(self.exits(), &self.id).await?;
+        self.init.advance(&self.id, Action::Start)?;
+        let event = TaskStart {
+            container_id: self.id.clone(),
+            pid: self.init.raw_pid(),
+            ..TaskStart::default()
+        };
+        self.context.events.publish(&events::START, &event);
+        Ok(self.init.raw_pid())
     }
 
     /// Signals a process, or all of them.
@@ -196,8 +197,8 @@ impl Container {
         let exec = |pid| {
             execs
                 .values()
-                .find(|(process, _)| process.raw_pid() == pid)
-                .map(|(process, _)| process.id.clone())
+                .find(|exec| exec.process.raw_pid() == pid)
+                .map(|exec| exec.process.id.clone())
         };
         Ok(pids.into_iter().map(|pid| (pid, exec(pid))).collect())
     }

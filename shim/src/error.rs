@@ -24,6 +24,8 @@ pub enum Error {
     ContainerExists(String),
     /// An exec of this id is here already.
     ExecExists(String),
+    /// A client has asked for more than the shim holds at once, and of what.
+    Full(&'static str),
     /// Not an identifier that containerd would make.
     BadId(String),
     /// The request's bytes are no message of its method.
@@ -56,6 +58,8 @@ pub enum Error {
     },
     /// The process of a log driver failed before it was ready.
     Logger { binary: PathBuf },
+    /// A log driver was not ready in time and was killed.
+    LoggerTimeout { binary: PathBuf },
     /// The cgroup's numbers could not be read; mostly because the container has just ended.
     Metrics,
     /// gabion makes no checkpoints.
@@ -105,9 +109,10 @@ impl Error {
             | Self::BadMount { .. }
             | Self::OptionsType(_)
             | Self::OptionsToml { .. } => Code::INVALID_ARGUMENT,
+            Self::Full(_) => Code::RESOURCE_EXHAUSTED,
             Self::State { .. } => Code::FAILED_PRECONDITION,
             Self::Checkpoint | Self::NoMethod { .. } => Code::UNIMPLEMENTED,
-            Self::RuntimeTimeout { .. } => Code::DEADLINE_EXCEEDED,
+            Self::RuntimeTimeout { .. } | Self::LoggerTimeout { .. } => Code::DEADLINE_EXCEEDED,
             Self::Runtime { .. }
             | Self::RuntimeSilent { .. }
             | Self::RuntimeOutput { .. }
@@ -129,6 +134,7 @@ impl fmt::Display for Error {
             Self::ProcessFinished => write!(f, "process already finished"),
             Self::ContainerExists(id) => write!(f, "container {id} exists already"),
             Self::ExecExists(id) => write!(f, "exec {id} exists already"),
+            Self::Full(what) => write!(f, "too much at once for one shim: {what}"),
             Self::BadId(id) => write!(f, "{id:?} is not an identifier"),
             Self::BadMessage(source) => write!(f, "request cannot be decoded: {source}"),
             Self::BadRequest(why) => write!(f, "{why}"),
@@ -155,6 +161,13 @@ impl fmt::Display for Error {
             Self::RuntimeTimeout { verb } => write!(f, "OCI runtime {verb} did not end in time and was killed"),
             Self::RuntimeOutput { verb, source } => write!(f, "OCI runtime {verb} printed no valid JSON: {source}"),
             Self::Logger { binary } => write!(f, "log driver {} ended before it was ready", binary.display()),
+            Self::LoggerTimeout { binary } => {
+                write!(
+                    f,
+                    "log driver {} was not ready in time and was killed",
+                    binary.display()
+                )
+            }
             Self::Metrics => write!(f, "the cgroup's metrics cannot be read"),
             Self::Checkpoint => write!(f, "gabion makes no checkpoints"),
             Self::NoMethod { service, method } => write!(f, "no method {method} in service {service}"),

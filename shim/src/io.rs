@@ -38,6 +38,24 @@ pub struct Stdio {
     pub terminal: bool,
 }
 
+/// The most that a client may say about stdio: a path is at most 4 KiB, a log driver's arguments come in the same string.
+const WORDS: usize = 64 * 1024;
+
+impl Stdio {
+    /// How much the three strings hold.
+    pub fn size(&self) -> usize {
+        self.stdin.len() + self.stdout.len() + self.stderr.len()
+    }
+
+    /// Refuses strings longer than any sane ones: they are kept as long as the process is.
+    pub fn check(self) -> Result<Self> {
+        if self.size() > WORDS {
+            return Err(Error::BadRequest("stdio is named by more than 64 KiB"));
+        }
+        Ok(self)
+    }
+}
+
 /// One end of stdio, understood.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {

@@ -4,6 +4,7 @@
 //! poll loop; see docs/BUDGETS.md for why.
 
 pub mod bootstrap;
+pub mod budget;
 pub mod bundle;
 pub mod cli;
 pub mod console;

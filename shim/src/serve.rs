@@ -12,8 +12,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{chdir, dup2, setsid};
 
 use crate::bootstrap::TTRPC_ADDRESS;
+use crate::budget::Budget;
 use crate::cli::Arguments;
-use crate::container::Context;
+use crate::container::{Context, EXECS_HOLD};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exits::Exits;
@@ -40,6 +41,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let ttrpc = std::env::var(TTRPC_ADDRESS).unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
     let context = Rc::new(Context {
         namespace: arguments.namespace.clone(),
+        execs: Budget::new(EXECS_HOLD),
         exits: Rc::new(Exits::default()),
         events: Events::new(&arguments.namespace, &ttrpc),
     });
