@@ -20,7 +20,7 @@ use crate::events::{self, Events};
 use crate::exits::{Exit, Exits};
 use crate::io::Stdio;
 use crate::log;
-use crate::mounts;
+use crate::mounts::Mounted;
 use crate::process::Process;
 use crate::reactor::{Handle, within};
 use crate::runtime::Runtime;
@@ -36,6 +36,8 @@ const DEATH: Duration = Duration::from_secs(10);
 pub struct Context {
     /// containerd's namespace.
     pub namespace: String,
+    /// containerd's gRPC socket: what it is known by.
+    pub address: String,
     /// The reaper's table.
     pub exits: Rc<Exits>,
     /// The way to containerd.
@@ -61,6 +63,8 @@ pub struct Container {
     /// Signals do not wait for the lock: they are what ends an action that hangs.
     signals: Lock,
     oom: RefCell<Option<Handle>>,
+    /// What was mounted for its root file system.
+    pub mounted: RefCell<Mounted>,
 }
 
 /// An exec that was added and not yet deleted.
@@ -86,6 +90,7 @@ impl Container {
             lock: Lock::default(),
             signals: Lock::default(),
             oom: RefCell::default(),
+            mounted: RefCell::default(),
         })
     }
 
@@ -226,7 +231,7 @@ impl Container {
         let _sent = self.signals.lock().await;
         self.init.check(&self.id, Action::Delete)?;
         self.runtime.delete(self.exits(), &self.id).await?;
-        mounts::unmount_all(&self.bundle.join("rootfs"))?;
+        self.mounted.borrow_mut().unmount()?;
         if let Some(oom) = self.oom.take() {
             oom.cancel();
         }

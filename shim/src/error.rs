@@ -34,6 +34,8 @@ pub enum Error {
     BadRequest(&'static str),
     /// A path of the request cannot be used, and why.
     BadPath { path: PathBuf, why: &'static str },
+    /// A file holds more than it may.
+    TooLong { path: PathBuf, limit: u64 },
     /// A mount of the request cannot be made.
     BadMount { option: String },
     /// The runtime options are of a type we do not know.
@@ -106,6 +108,7 @@ impl Error {
             | Self::BadMessage(_)
             | Self::BadRequest(_)
             | Self::BadPath { .. }
+            | Self::TooLong { .. }
             | Self::BadMount { .. }
             | Self::OptionsType(_)
             | Self::OptionsToml { .. } => Code::INVALID_ARGUMENT,
@@ -139,6 +142,7 @@ impl fmt::Display for Error {
             Self::BadMessage(source) => write!(f, "request cannot be decoded: {source}"),
             Self::BadRequest(why) => write!(f, "{why}"),
             Self::BadPath { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::TooLong { path, limit } => write!(f, "{}: longer than {limit} bytes", path.display()),
             Self::BadMount { option } => write!(f, "mount option {option:?} is not supported"),
             Self::OptionsType(kind) => write!(f, "runtime options of type {kind:?} are not known"),
             Self::OptionsToml {

@@ -41,6 +41,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let ttrpc = std::env::var(TTRPC_ADDRESS).unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
     let context = Rc::new(Context {
         namespace: arguments.namespace.clone(),
+        address: arguments.address.clone(),
         execs: Budget::new(EXECS_HOLD),
         exits: Rc::new(Exits::default()),
         events: Events::new(&arguments.namespace, &ttrpc),
