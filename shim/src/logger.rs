@@ -1,11 +1,12 @@
 //! `binary://` log drivers: a process that gets the container's stdout as descriptor 3 and its stderr as 4, and closes 5 when ready.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
@@ -75,7 +76,8 @@ impl Driver {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .current_dir("/");
+            .current_dir("/")
+            .process_group(0);
         sys::pass_logger_fds(&mut command, [stdout, stderr, signal]);
         let child = command
             .spawn()
@@ -111,13 +113,13 @@ impl Driver {
     }
 }
 
-/// Kills a driver that nobody will log to, and waits until it is reaped.
+/// Kills a driver that nobody will log to, with what it started, and waits until it is reaped.
 async fn end(pid: Pid, exit: &Once<Exit>) {
     if exit.get().is_some() {
         return;
     }
-    // Not yet reaped, so the number is still its own.
-    if let Err(errno) = kill(pid, Signal::SIGKILL) {
+    // Not yet reaped, so the number is still its own, and its group's.
+    if let Err(errno) = killpg(pid, Signal::SIGKILL) {
         log::warning!("killing a log driver: {errno}");
     }
     if within(KILLED, exit.wait()).await.is_none() {
