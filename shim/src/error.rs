@@ -145,18 +145,11 @@ impl fmt::Display for Error {
             Self::TooLong { path, limit } => write!(f, "{}: longer than {limit} bytes", path.display()),
             Self::BadMount { option } => write!(f, "mount option {option:?} is not supported"),
             Self::OptionsType(kind) => write!(f, "runtime options of type {kind:?} are not known"),
-            Self::OptionsToml {
-                path: Some(path),
-                source,
-            } => {
-                write!(
-                    f,
-                    "runtime options in {}: {}",
-                    path.display(),
-                    one_line(source.message())
-                )
+            Self::OptionsToml { path, source } => {
+                let place = path.as_ref().map(|path| format!(" in {}", path.display()));
+                let place = place.unwrap_or_default();
+                write!(f, "runtime options{place}: {}", one_line(source.message()))
             }
-            Self::OptionsToml { path: None, source } => write!(f, "runtime options: {}", one_line(source.message())),
             Self::State { id, phase, action } => write!(f, "cannot {action} {id}: it is {phase}"),
             Self::Runtime { verb, message } => write!(f, "OCI runtime {verb} failed: {message}"),
             Self::RuntimeSilent { verb, status } => {
