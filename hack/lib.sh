@@ -167,15 +167,35 @@ build_probe() {
     probe=$target/probe/$host/dist/probe
 }
 
-# gabion, its build with faults to inject, and the shim, for tests. The second stands beside the first's libraries, which both share,
-# and is put away before the first takes its place again.
+# Whether gabionctl, the program for people, is a package of its own here.
+has_ctl() { [[ -f $repo/runtime/ctl/Cargo.toml ]]; }
+
+# gabion and gabionctl, which gabion looks for beside itself; with more words for cargo.
+build_gabion() {
+    local packages=(-p gabion)
+    ! has_ctl || packages+=(-p gabionctl)
+    cargo build -q "${packages[@]}" "$@"
+}
+
+# These, their build with faults to inject, and the shim, for tests. The build with faults stands beside the other's libraries, which both share, and
+# is put away before that takes its place again.
 build_for_tests() {
-    cargo build -q -p gabion --features gabion/faults
+    local name
+    build_gabion --features gabion/faults
     mkdir -p "$target/faults/debug"
-    cp "$target/debug/gabion" "$target/faults/debug/.gabion.new"
-    mv "$target/faults/debug/.gabion.new" "$target/faults/debug/gabion"
-    cargo build -q -p gabion
+    for name in gabion gabionctl; do
+        [[ $name == gabion ]] || has_ctl || continue
+        cp "$target/debug/$name" "$target/faults/debug/.$name.new"
+        mv "$target/faults/debug/.$name.new" "$target/faults/debug/$name"
+    done
+    build_gabion
     cargo build -q -p containerd-shim-gabion
+}
+
+# The packages of the runtime that have units to test, one a line.
+runtime_packages() {
+    cargo metadata --format-version 1 --no-deps --locked --offline |
+        jq -r --arg below "$repo/runtime/" '.packages[] | select((.manifest_path | startswith($below)) and (.name | startswith("gabion"))) | .name'
 }
 
 # crun refuses a hybrid machine whose hugetlb controller is only on cgroup v2. Runs a command with that controller mounted
