@@ -62,8 +62,8 @@ suite_shipped-unit() {
     local packages
     need_for_shipping
     [[ $shipped != "$host" ]] || left_out "what is shipped has the libc that all tests have"
-    mapfile -t packages < <(runtime_packages)
-    cargo test -q --no-fail-fast --target "$shipped" "${packages[@]/#/-p}" --lib --bins -- "$@"
+    mapfile -t packages < <(runtime_libraries)
+    cargo test -q --no-fail-fast --target "$shipped" "${packages[@]/#/-p}" --lib -- "$@"
 }
 
 # Another libc, other optimisations: the same cases on the binary that nodes get.

@@ -192,10 +192,11 @@ build_for_tests() {
     cargo build -q -p containerd-shim-gabion
 }
 
-# The packages of the runtime that have units to test, one a line.
-runtime_packages() {
+# The runtime's libraries, one a line.
+runtime_libraries() {
     cargo metadata --format-version 1 --no-deps --locked --offline |
-        jq -r --arg below "$repo/runtime/" '.packages[] | select((.manifest_path | startswith($below)) and (.name | startswith("gabion"))) | .name'
+        jq -r --arg below "$repo/runtime/" '.packages[] | select((.manifest_path | startswith($below)) and (.name | startswith("gabion")))
+            | select(any(.targets[]; .kind | index("lib"))) | .name'
 }
 
 # crun refuses a hybrid machine whose hugetlb controller is only on cgroup v2. Runs a command with that controller mounted
