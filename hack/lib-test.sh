@@ -47,15 +47,21 @@ shim_on() {
     GABION_CONTAINERD=$containerd_bin cargo test -q --no-fail-fast -p containerd-shim-gabion --test lifecycle --test cri -- "${@:2}"
 }
 
-# Stock services. Without their root file system the tests of `integration` leave them out.
+# Stock services.
 suite_services() {
     local services_root
     build_services_root || left_out "their root file system cannot be made from Debian's packages"
     GABION_SERVICES_ROOT=$services_root cargo test -q --no-fail-fast -p integration --test services -- "$@"
 }
 
-# --no-fail-fast: one broken control must not hide the others.
-suite_integration() { cargo test -q --no-fail-fast -p integration -- "$@"; }
+# All but the services, which have a suite of their own. --no-fail-fast: one broken control must not hide the others.
+suite_integration() {
+    local file programs=()
+    for file in integration/tests/*; do
+        [[ $file == */services ]] || programs+=(--test "$(basename "$file" .rs)")
+    done
+    cargo test -q --no-fail-fast -p integration --lib --bins "${programs[@]}" -- "$@"
+}
 
 # With the libc of what is shipped.
 suite_shipped-unit() {

@@ -43,7 +43,7 @@ impl Podman {
             .output()
             .is_ok_and(|output| output.status.success());
         if !there {
-            eprintln!("left out: no podman here");
+            crate::left_out("no podman here");
             return None;
         }
         // The machine's own configuration is nothing to a test. Locks are files: those in shared memory are of all podmans here, and one

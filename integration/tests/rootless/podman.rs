@@ -15,7 +15,7 @@ struct Podman {
 impl Podman {
     fn new(test: &str, level: &'static str) -> Option<Self> {
         if !Path::new("/usr/bin/podman").exists() || !Path::new("/usr/bin/newuidmap").exists() {
-            eprintln!("left out: no podman or no newuidmap here");
+            integration::left_out("no podman or no newuidmap here");
             return None;
         }
         let mut user = User::new(Bundle::with_busybox(test));
