@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::edges::Edges;
 use crate::idle::{Idle, REST};
 use crate::sync::{Either, Once, race};
-use crate::watched::Edges;
 use ready::{ReadyQueue, TaskWaker};
 
 struct Task {
