@@ -2,7 +2,7 @@
 //!
 //! It runs in a copy of the runtime's memory, in new namespaces, and trusts nothing that lies in the image.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -61,7 +61,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     namespaces::loopback(setup)?;
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
     let root = mounts::build(setup, create)?;
-    run_hooks_before_pivot(setup, create)?;
+    run_hooks_before_pivot(setup, create, &root)?;
     pivot::leave(&root, create.leave)?;
     ids::make_cwd(setup)?;
     // /proc/sys is still writable: the masks below close it.
@@ -106,34 +106,93 @@ fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
     })
 }
 
-fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {
+fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd) -> Result<()> {
     let Some(hooks) = create.hooks else { return Ok(()) };
     faults::at(Step::Hooks)?;
     setup.channel.send(&Message::RunHooks)?;
     setup.channel.expect(&Message::HooksRan)?;
-    hooks::run(
-        hooks.create_container().as_ref(),
-        setup.annotations_state.as_ref(),
-        None,
-    )
+    let list = hooks.create_container().as_ref();
+    if list.is_some_and(|list| !list.is_empty()) {
+        // They see the host by path, and the container's root as their directory (runc, the same).
+        nix::unistd::fchdir(root.as_raw_fd()).map_err(|e| Error::step(Step::Hooks, "enter the root file system", e))?;
+    }
+    hooks::run(hooks::Kind::CreateContainer, list, setup.annotations_state.as_ref())
 }
+
+/// How many connections of strangers a container that waits for its start bears.
+const MOST_STRANGERS: u32 = 64;
 
 /// Waits for `start`: it connects, and stays connected until execve closes our end.
 fn wait_for_start(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
-    use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
-    use std::os::fd::AsRawFd;
-    loop {
-        let fd = match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            Err(Errno::EINTR) => continue,
-            other => other.map_err(|e| Error::step(Step::Start, "wait for start", e))?,
+    // Seen from a user namespace of ours, the host's root is unmapped, which is 65534.
+    let own = nix::unistd::getuid().as_raw();
+    wait_for(listener, |uid| uid == 0 || uid == 65534 || uid == own)
+}
+
+/// The socket lies in a directory that its owner alone may enter, so nobody else should ever come: who does has got around that, or holds
+/// a capability that the host's administrator gave them. They are refused and told of, and after `MOST_STRANGERS` the container ends:
+/// somebody is trying to keep it from its start.
+fn wait_for(listener: BorrowedFd<'_>, may_start: impl Fn(u32) -> bool) -> Result<OwnedFd> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    for _ in 0..=MOST_STRANGERS {
+        let fd = loop {
+            match gabion_sys::accept(listener) {
+                Err(Errno::EINTR) => {}
+                other => break other.map_err(|e| Error::step(Step::Start, "wait for start", e))?,
+            }
         };
-        let fd = gabion_sys::adopt(fd).map_err(|e| Error::step(Step::Start, "take start's connection", e))?;
         let peer = getsockopt(&fd, sockopt::PeerCredentials)
             .map_err(|e| Error::step(Step::Start, "look at who starts us", e))?;
-        // The socket lies in a directory of the owner's alone; seen from a user namespace of ours, an unmapped root is 65534.
-        let mapped_root = peer.uid() == 0 || peer.uid() == 65534 || peer.uid() == nix::unistd::getuid().as_raw();
-        if mapped_root {
+        if may_start(peer.uid()) {
             return Ok(fd);
         }
+        tracing::warn!(
+            uid = peer.uid(),
+            pid = peer.pid(),
+            "refused a start by neither root nor the container's owner"
+        );
+    }
+    Err(Error::failed(
+        Step::Start,
+        format!("more than {MOST_STRANGERS} others than its owner tried to start the container"),
+    ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn listener() -> (std::path::PathBuf, UnixListener) {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("gabion-start-{}-{number}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        (path, listener)
+    }
+
+    /// Strangers cannot hold a container for ever between create and start; its owner, who comes after some of them, starts it.
+    #[test]
+    fn strangers_are_refused_and_counted() {
+        let (path, listener) = listener();
+        let calls: Vec<_> = (0..=MOST_STRANGERS)
+            .map(|_| UnixStream::connect(&path).unwrap())
+            .collect();
+        let error = wait_for(listener.as_fd(), |_| false).unwrap_err().to_string();
+        assert!(error.contains("64 others than its owner"), "{error}");
+        drop(calls);
+        let calls: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let seen = std::cell::Cell::new(0);
+        let third = |_| {
+            seen.set(seen.get() + 1);
+            seen.get() == 3
+        };
+        assert!(wait_for(listener.as_fd(), third).is_ok());
+        let own = UnixStream::connect(&path).unwrap();
+        assert!(wait_for_start(listener.as_fd()).is_ok());
+        drop((calls, own));
+        std::fs::remove_file(path).unwrap();
     }
 }

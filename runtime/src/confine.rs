@@ -9,10 +9,9 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, fcntl};
-
+use crate::contract::hooks;
 use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
 use crate::{faults, filter};
@@ -132,18 +131,22 @@ impl Workload {
     }
 
     /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
-    fn start_hooks(&self, setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-        let Some(list) = hooks
+    fn start_hooks(&self, setup: &Setup<'_>, asked: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
+        let Some(list) = asked
             .and_then(|h| h.start_container().as_ref())
             .filter(|l| !l.is_empty())
         else {
             return Ok(());
         };
-        match gabion_sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
+        match gabion_sys::fork().map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
             gabion_sys::Cloned::Child => {
-                let ran = self
-                    .confine(setup)
-                    .and_then(|()| crate::contract::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
+                let ran = self.confine(setup).and_then(|()| {
+                    hooks::run(
+                        hooks::Kind::StartContainer,
+                        Some(list),
+                        setup.annotations_state.as_ref(),
+                    )
+                });
                 gabion_sys::exit_now(i32::from(ran.is_err()))
             }
             gabion_sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
@@ -161,8 +164,7 @@ fn closed_first(status: OwnedFd, mount: Option<&OwnedFd>) -> OwnedFd {
     let Some(above) = mount.map(|mount| mount.as_raw_fd() + 1) else {
         return status;
     };
-    let moved = fcntl(status.as_raw_fd(), FcntlArg::F_DUPFD_CLOEXEC(above)).and_then(gabion_sys::adopt);
-    moved.unwrap_or(status)
+    gabion_sys::duplicate_above(status.as_fd(), above).unwrap_or(status)
 }
 
 /// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.

@@ -154,12 +154,11 @@ pub(crate) fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
         ));
     }
     // What is open must be a directory of our own mounts, too: /proc/self/fd/N could pass through a preserved descriptor.
-    let raw = nix::fcntl::open(
+    let raw = gabion_sys::open(
         ".",
         nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     )
-    .and_then(gabion_sys::adopt)
     .map_err(failed("open the working directory"))?;
     let there = format!("self/fd/{}", raw.as_raw_fd());
     let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
@@ -196,13 +195,12 @@ pub(crate) fn become_user(setup: &Setup<'_>) -> Result<()> {
         .map(|g| Gid::from_raw(*g))
         .collect();
     set_groups(setup, &groups)?;
-    gabion_sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(failed("keep capabilities over the change of user"))?;
+    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Kept)
+        .map_err(failed("keep capabilities over the change of user"))?;
     let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
     nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
-    gabion_sys::prctl(libc::PR_SET_KEEPCAPS, 0)
-        .map(drop)
-        .map_err(failed("keep capabilities no longer"))
+    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Dropped).map_err(failed("keep capabilities no longer"))
 }
 
 fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {

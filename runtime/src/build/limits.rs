@@ -10,7 +10,7 @@ use crate::contract::setup::{Kind, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
-use gabion_sys::SchedAttr;
+use gabion_sys::{IoClass, SchedAttr};
 
 /// linux/personality.h
 const PER_LINUX32: i32 = 0x8;
@@ -38,11 +38,11 @@ pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     }
     if let Some(priority) = process.io_priority() {
         let class = match priority.class() {
-            IOPriorityClass::IoprioClassRt => 1,
-            IOPriorityClass::IoprioClassBe => 2,
-            IOPriorityClass::IoprioClassIdle => 3,
+            IOPriorityClass::IoprioClassRt => IoClass::RealTime,
+            IOPriorityClass::IoprioClassBe => IoClass::BestEffort,
+            IOPriorityClass::IoprioClassIdle => IoClass::Idle,
         };
-        let level = u32::try_from(priority.priority())
+        let level = u8::try_from(priority.priority())
             .ok()
             .filter(|level| *level < 8)
             .ok_or_else(|| Error::failed(Step::Rlimits, "an I/O priority is a number from 0 to 7"))?;
@@ -101,7 +101,6 @@ fn schedule(scheduler: &Scheduler) -> Result<()> {
         }
     });
     let attr = SchedAttr {
-        size: u32::try_from(size_of::<SchedAttr>()).map_err(|_| Error::failed(Step::Rlimits, "sched_attr"))?,
         policy: policy.cast_unsigned(),
         flags,
         nice: scheduler.nice().unwrap_or(0),

@@ -53,7 +53,7 @@ struct Covers<'a> {
 /// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
 fn open(path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    match nix::fcntl::open(path, flags, Mode::empty()).and_then(gabion_sys::adopt) {
+    match gabion_sys::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(e) => Err(failed("open", path)(e)),

@@ -80,9 +80,8 @@ fn attach_root(create: &Create<'_>) -> Result<OwnedFd> {
     let path = &create.rootfs;
     let failed = |doing: &'static str| move |e: Errno| Error::step(Step::Rootfs, doing, e);
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let place = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open the root file system"))?;
+    let place =
+        gabion_sys::open(path, flags, nix::sys::stat::Mode::empty()).map_err(failed("open the root file system"))?;
     let tree = match &create.rootfs_tree {
         Some(tree) => tree
             .try_clone()

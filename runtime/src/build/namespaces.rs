@@ -42,8 +42,7 @@ pub(crate) fn enter(setup: &Setup<'_>) -> Result<()> {
     verify(setup)?;
     // Nobody in a joined namespace may attach to us or read our memory while we hold the host's descriptors
     // (CVE-2016-9962). execve makes the workload dumpable again.
-    gabion_sys::prctl(libc::PR_SET_DUMPABLE, 0)
-        .map(drop)
+    gabion_sys::set_readable(gabion_sys::Readable::No)
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
 }
 

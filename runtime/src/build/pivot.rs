@@ -66,7 +66,5 @@ pub(crate) fn finish_root(setup: &Setup<'_>) -> Result<()> {
 
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open /"))
+    gabion_sys::open(path, flags, Mode::empty()).map_err(failed("open /"))
 }

@@ -209,7 +209,11 @@ impl Rules<'_> {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
         let last = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
         for number in 0..last {
-            let Ok(fd) = gabion_sys::borrow(number) else { continue };
+            let fd = match gabion_sys::duplicate_number(number) {
+                Ok(fd) => fd,
+                Err(Errno::EBADF) => continue,
+                Err(e) => return Err(Error::step(Step::Landlock, "look at stdio", e)),
+            };
             let stat = fstat(number).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;
             // A directory is never handed in; sockets and anonymous pipes are not found by path.
             let by_path = matches!(

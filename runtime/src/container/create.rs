@@ -1,7 +1,7 @@
 //! `create`: from a vetted container to a first process that waits for `start`.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::container::{delete, id_maps, precheck, valid};
 use crate::contract::channel::{Channel, Message};
 use crate::contract::hooks;
 use crate::contract::setup::Preserved;
-use crate::contract::setup::{Create, Filters, Kind, Setup};
+use crate::contract::setup::{Console, Create, Filters, Kind, Setup};
 use crate::faults;
 use crate::state::{CreateLock, StateDir};
 use gabion_core::hardened::{Amendment, Hardened};
@@ -54,7 +54,7 @@ pub(crate) fn create(
 ) -> Result<i32> {
     let process = hardened.spec().process().as_ref();
     let console = match process {
-        Some(process) => console_socket(options.console_socket.as_deref(), process)?,
+        Some(process) => console_socket(options.console_socket.as_deref(), process)?.map(Console::of_callers),
         None => None,
     };
     let (pid, dir) = create_on(settings, options, hardened, &handles, console)?;
@@ -69,7 +69,7 @@ pub(crate) fn create_on(
     options: &CreateOptions,
     hardened: Hardened,
     handles: &Handles,
-    console: Option<OwnedFd>,
+    console: Option<Console>,
 ) -> Result<(i32, StateDir)> {
     precheck::own_mounts(&hardened)?;
     valid::check(hardened.spec(), handles)?;
@@ -152,14 +152,14 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
 /// What was looked at, compiled or connected before anything of the container existed.
 struct Ready {
     filters: Filters,
-    console: Option<OwnedFd>,
+    console: Option<Console>,
     preserved: Preserved,
 }
 
 fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
     let Ready {
         mut filters,
-        console: console_socket,
+        console,
         preserved,
     } = ready;
     filters.notify = notify_target(record, &filters)?;
@@ -191,7 +191,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         channel: theirs,
         proc: Proc::open()?,
         joins,
-        console_socket,
+        console,
         preserved,
         filters,
         annotations_state: spec
@@ -201,7 +201,11 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     };
     let new_user = entry.new.contains(&NsType::User);
     let cgroup = Cgroup::open(&record.cgroup);
-    let (pid, born) = spawn::spawn(entry, setup, &ours, cgroup.cradle()?)?;
+    let spawn::Spawned {
+        pid,
+        born,
+        channel: ours,
+    } = spawn::spawn(entry, setup, ours, cgroup.cradle()?)?;
     let init = Init::now(pid.as_raw())?;
     dir.write_init(init, &record.cgroup)?;
     into_cgroup(record, &cgroup, pid, born)?;
@@ -250,12 +254,9 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
                 let state = hooks::state_for(record, ContainerStatus::Creating, Some(pid.as_raw()));
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
-                hooks::run(prestart, Some(&state), Some(pid.as_raw()))?;
-                hooks::run(
-                    hooks.and_then(|h| h.create_runtime().as_ref()),
-                    Some(&state),
-                    Some(pid.as_raw()),
-                )?;
+                hooks::run(hooks::Kind::Prestart, prestart, Some(&state))?;
+                let create = hooks.and_then(|h| h.create_runtime().as_ref());
+                hooks::run(hooks::Kind::CreateRuntime, create, Some(&state))?;
                 channel.send(&Message::HooksRan)?;
             }
             Some((Message::Failed(report), _)) => return Err(report.into()),

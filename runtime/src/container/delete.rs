@@ -171,9 +171,9 @@ fn poststop(record: &Record) {
         .hooks()
         .as_ref()
         .and_then(|h| h.poststop().as_ref());
-    for hook in hooks.into_iter().flatten() {
+    for (index, hook) in hooks.into_iter().flatten().enumerate() {
         let state = hooks::state_for(record, ContainerStatus::Stopped, None);
-        if let Err(error) = hooks::run(Some(&vec![hook.clone()]), Some(&state), None) {
+        if let Err(error) = hooks::run_one(hooks::Kind::Poststop, index, hook, Some(&state)) {
             tracing::warn!(%error, hook = %hook.path().display(), "a poststop hook failed");
         }
     }

@@ -75,7 +75,7 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         channel: theirs,
         proc: Proc::open()?,
         joins,
-        console_socket: terminal.socket_for_child()?,
+        console: terminal.for_child()?,
         preserved,
         filters,
         annotations_state: None,
@@ -90,7 +90,11 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         Some(_) => None,
         None => cgroup.cradle_of_another()?,
     };
-    let (pid, born) = spawn::spawn(entry, setup, &ours, cradle)?;
+    let spawn::Spawned {
+        pid,
+        born,
+        channel: ours,
+    } = spawn::spawn(entry, setup, ours, cradle)?;
     let moved = match born {
         Born::Inside => Ok(()),
         Born::Outside => move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity),
@@ -328,7 +332,7 @@ fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
     let open = |who: &str| {
         let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
         let path = format!("/proc/{who}/ns/{}", typ.proc_name());
-        match nix::fcntl::open(path.as_str(), flags, Mode::empty()).and_then(gabion_sys::adopt) {
+        match gabion_sys::open(path.as_str(), flags, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT) => Ok(None),
             Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),

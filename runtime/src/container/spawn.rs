@@ -15,7 +15,7 @@ use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::namespace::NsType;
 use gabion_see::error::{Error, Result, Step};
-use gabion_sys::Cloned;
+use gabion_sys::{ChildOf, Cloned, NewNamespaces};
 
 /// Which namespaces the clone makes, and which have to be joined before it.
 #[derive(Debug, Default)]
@@ -30,14 +30,20 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Flags for clone. The cgroup namespace is left out: it is rooted where the process is when it is made.
+    /// Those that clone makes. The cgroup namespace is left out: it is rooted where the process is when it is made.
     /// The time namespace is, too: its offsets are written before anyone is in it.
-    fn flags(&self) -> u64 {
-        self.new
-            .iter()
-            .filter(|t| !matches!(**t, NsType::Cgroup | NsType::Time))
-            .map(|t| u64::from(namespaces::flag(*t).bits().cast_unsigned()))
-            .fold(0, |bits, flag| bits | flag)
+    fn made_by_clone(&self) -> NewNamespaces {
+        self.new.iter().fold(NewNamespaces::NONE, |set, typ| {
+            set | match typ {
+                NsType::Cgroup | NsType::Time => NewNamespaces::NONE,
+                NsType::Ipc => NewNamespaces::IPC,
+                NsType::Mount => NewNamespaces::MOUNT,
+                NsType::Network => NewNamespaces::NETWORK,
+                NsType::Pid => NewNamespaces::PID,
+                NsType::User => NewNamespaces::USER,
+                NsType::Uts => NewNamespaces::UTS,
+            }
+        })
     }
 
     /// Whether the way there changes what is forked later: a pid or time namespace for children.
@@ -62,9 +68,9 @@ pub(crate) enum Born {
 }
 
 /// Clones into the cgroup, where there is one to be born in.
-fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
+fn clone_into(new: NewNamespaces, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
     if let Some(cgroup) = cradle {
-        match gabion_sys::clone3(flags, Some(cgroup.as_fd())) {
+        match gabion_sys::clone3(new, ChildOf::Us, Some(cgroup.as_fd())) {
             // The container has made groups of its own, and nobody may be in the one above them; or it is at its limit of
             // processes, and who comes to look at it is let in beyond that, which a move is. Or a user's process would leave
             // what is not theirs, a login's cgroup, and their systemd is asked for that.
@@ -72,34 +78,44 @@ fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born
             cloned => return Ok((cloned?, Born::Inside)),
         }
     }
-    Ok((gabion_sys::clone3(flags, None)?, Born::Outside))
+    Ok((gabion_sys::clone3(new, ChildOf::Us, None)?, Born::Outside))
 }
 
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
     move |e| Error::step(Step::Clone, doing, e)
 }
 
-/// Clones; the child never returns from here. `ours` is the runtime's end of the channel, `cradle` the cgroup to be born in.
-pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
+/// What `spawn` made.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
+    pub(crate) born: Born,
+    /// The runtime's end of the channel.
+    pub(crate) channel: Channel,
+}
+
+/// Clones; the child never returns from here. `cradle` is the cgroup to be born in.
+///
+/// `ours`, the runtime's end of the channel, is taken and given back, so that the child can close its copy: while the child held it
+/// itself, it would never hear that the runtime has died, and wait for it for ever, privileged.
+pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: Channel, cradle: Option<OwnedFd>) -> Result<Spawned> {
     faults::at(Step::Clone)?;
     // What enters namespaces where others already live must not be readable for them, not even for an instant
     // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
     if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
-        gabion_sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
+        gabion_sys::set_readable(gabion_sys::Readable::No).map_err(failed("become unreadable for other processes"))?;
     }
     if entry.user.is_some() || (entry.is_one_way() && !returns()) {
-        let pid = spawn_through_intermediate(entry, setup, ours)?;
-        return Ok((pid, Born::Outside));
+        return spawn_through_intermediate(entry, setup, ours);
     }
     let home = match &entry.pid {
         Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
         None => None,
     };
     let clocks = new_clocks(&entry)?;
-    let cloned = clone_into(entry.flags(), cradle.as_ref());
+    let cloned = clone_into(entry.made_by_clone(), cradle.as_ref());
     if let Ok((Cloned::Child, _)) = cloned {
-        alone(ours);
-        drop(cradle);
+        drop((ours, cradle));
         birth::run(&setup);
     }
     if let Some(clocks) = clocks {
@@ -110,7 +126,11 @@ pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Opti
         setns(home.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("return to our pid namespace"))?;
     }
     match cloned {
-        Ok((Cloned::Parent(pid), born)) => Ok((pid, born)),
+        Ok((Cloned::Parent(pid), born)) => Ok(Spawned {
+            pid,
+            born,
+            channel: ours,
+        }),
         Ok((Cloned::Child, _)) => Err(Error::failed(Step::Clone, "the child came back")),
         // pid_namespaces(7).
         Err(Errno::ENOMEM) if entry.pid.is_some() => Err(Error::step(
@@ -122,14 +142,6 @@ pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Opti
     }
 }
 
-/// In the child: lets go of the runtime's end. While we held it ourselves we would never hear that the runtime has died, and
-/// wait for it for ever, privileged.
-fn alone(ours: &Channel) {
-    if let Err(error) = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) {
-        tracing::debug!(%error, "closing the runtime's end of the channel");
-    }
-}
-
 /// A new time namespace is for children only, and its clocks are set while it is empty (time_namespaces(7)). Gives back our own,
 /// for those that are forked later.
 fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
@@ -137,9 +149,8 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    let own = nix::fcntl::open("/proc/self/ns/time", flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open our time namespace"))?;
+    let own =
+        gabion_sys::open("/proc/self/ns/time", flags, Mode::empty()).map_err(failed("open our time namespace"))?;
     unshare(namespaces::flag(NsType::Time)).map_err(failed("make a time namespace"))?;
     if !entry.offsets.is_empty() {
         let path = "/proc/self/timens_offsets";
@@ -150,18 +161,16 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
 
 fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    let home = nix::fcntl::open("/proc/self/ns/pid", flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open our pid namespace"))?;
+    let home = gabion_sys::open("/proc/self/ns/pid", flags, Mode::empty()).map_err(failed("open our pid namespace"))?;
     setns(pid_ns.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace"))?;
     Ok(home)
 }
 
 /// What cannot be undone is done by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
-fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
-    match gabion_sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
+fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: Channel) -> Result<Spawned> {
+    match gabion_sys::fork().map_err(failed("clone the intermediate process"))? {
         Cloned::Child => {
-            alone(ours);
+            drop(ours);
             intermediate(&entry, &setup)
         }
         Cloned::Parent(middle) => {
@@ -169,7 +178,11 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
             let first = ours.receive()?;
             nix::sys::wait::waitpid(middle, None).map_err(failed("wait for the intermediate process"))?;
             match first {
-                Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
+                Some((Message::Pid(pid), _)) => Ok(Spawned {
+                    pid: Pid::from_raw(pid),
+                    born: Born::Outside,
+                    channel: ours,
+                }),
                 Some((Message::Failed(report), _)) => Err(report.into()),
                 _ => Err(Error::failed(
                     Step::Clone,
@@ -181,10 +194,9 @@ fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) ->
 }
 
 fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
-    let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
-    let cloned = join_first(entry)
-        .and_then(|()| new_clocks(entry))
-        .and_then(|_| gabion_sys::clone3(flags, None).map_err(failed("clone the first process")));
+    let cloned = join_first(entry).and_then(|()| new_clocks(entry)).and_then(|_| {
+        gabion_sys::clone3(entry.made_by_clone(), ChildOf::OurParent, None).map_err(failed("clone the first process"))
+    });
     let told = match cloned {
         Ok(Cloned::Child) => birth::run(setup),
         Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),

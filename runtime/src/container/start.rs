@@ -57,11 +57,8 @@ fn poststart(dir: &StateDir) -> Result<()> {
         .and_then(|h| h.poststart().as_ref());
     let init = dir.init()?;
     let pid = init.map(|init| init.pid);
-    let ran = hooks::run(
-        list,
-        Some(&hooks::state_for(record, ContainerStatus::Running, pid)),
-        pid,
-    );
+    let state = hooks::state_for(record, ContainerStatus::Running, pid);
+    let ran = hooks::run(hooks::Kind::Poststart, list, Some(&state));
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.
     if let (Err(_), Some(init)) = (&ran, init) {
         end(init, "whose poststart hook failed");

@@ -2,13 +2,11 @@
 //!
 //! One SEQPACKET pair: a message is a tag byte and its content. The end of the stream is a message too: the other side died.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use serde::{Deserialize, Serialize};
 
 use gabion_see::error::{Error, Result, Step};
@@ -106,26 +104,11 @@ impl Channel {
     /// The next message, or None when the other side is gone.
     pub(crate) fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut buffer = vec![0_u8; MAX];
-        let mut space = nix::cmsg_space!([RawFd; 4]);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received = loop {
-            match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                // The other side died with a message of ours unread.
-                Err(Errno::ECONNRESET) => return Ok(None),
-                other => break other.map_err(failed("hear from the other side"))?,
-            }
+        let (length, fds) = match gabion_sys::receive(self.socket.as_fd(), &mut buffer) {
+            // The other side died with a message of ours unread.
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.map_err(failed("hear from the other side"))?,
         };
-        let length = received.bytes;
-        let mut fds = Vec::new();
-        for control in received.cmsgs().map_err(failed("read a control message"))? {
-            if let ControlMessageOwned::ScmRights(raw) = control {
-                for fd in raw {
-                    fds.push(gabion_sys::adopt(fd).map_err(failed("take a descriptor"))?);
-                }
-            }
-        }
         if length == 0 {
             return Ok(None);
         }

@@ -107,9 +107,7 @@ pub(crate) fn reach(mount: &Mount) -> Reach {
 fn reopen(path: &Path, dev: u64, ino: u64, reach: Reach) -> Result<OwnedFd> {
     let failed = |e: Errno| Error::step(Step::Mounts, format!("open the source {}", path.display()), e);
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed)?;
+    let fd = gabion_sys::open(path, flags, nix::sys::stat::Mode::empty()).map_err(failed)?;
     let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(failed)?;
     if (stat.st_dev, stat.st_ino) != (dev, ino) {
         let why = format!(
