@@ -12,7 +12,7 @@ use oci_spec::runtime::Hooks;
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::spawn::{self, Born};
-use crate::container::{delete, id_maps, precheck, valid};
+use crate::container::{as_host, delete, id_maps, precheck, valid};
 use crate::contract::channel::{Channel, Message};
 use crate::contract::hooks;
 use crate::contract::setup::Preserved;
@@ -215,6 +215,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     net_devices::hand_over(record, pid, joined_net.as_ref())?;
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
+    as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
     write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
     Ok(pid.as_raw())
