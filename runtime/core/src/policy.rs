@@ -19,7 +19,7 @@ pub mod keys;
 pub mod validate;
 
 pub use date::Date;
-pub use exception::{Exception, Match};
+pub use exception::{Exception, Match, Vouched};
 
 /// How much is enforced. Ordered from weakest to strongest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -353,6 +353,8 @@ pub struct Effective {
     pub exceptions: Vec<String>,
     /// SHA-256 of the policy file's text (or of the built-in one).
     pub digest: String,
+    /// Whose word names this request's pod.
+    pub cri: Vouched,
     /// Controls that an exception loosens.
     pub loosened: Vec<ControlId>,
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::{ContainerId, Leave, Request};
+use super::{Channel, ContainerId, Leave, Request};
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
 const MAX_DEPTH: u32 = 64;
@@ -51,6 +51,7 @@ impl Request {
             id,
             bundle,
             spec,
+            channel: Channel::Direct,
             leave: Leave::default(),
         })
     }
