@@ -362,12 +362,19 @@ pub struct Effective {
 impl Effective {
     /// Whether this control is carried out or only written down.
     pub fn mode(&self, control: ControlId) -> Mode {
-        if self.loosened.contains(&control) {
+        self.policy.mode_at(self.level, &self.loosened, control)
+    }
+}
+
+impl Policy {
+    /// Gives a control's mode at this level, where an exception loosens these controls.
+    fn mode_at(&self, level: Level, loosened: &[ControlId], control: ControlId) -> Mode {
+        if loosened.contains(&control) {
             return Mode::Observe;
         }
-        match self.policy.controls.get(&control) {
+        match self.controls.get(&control) {
             Some(mode) => *mode,
-            None if self.level == Level::Permissive => Mode::Observe,
+            None if level == Level::Permissive => Mode::Observe,
             None => Mode::Enforce,
         }
     }

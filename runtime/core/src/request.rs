@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod idmap;
 mod parse;
 
-pub use parse::{BadInput, from_json, parse_process};
+pub use parse::{BadInput, INVALID, from_json, parse_process};
 
 /// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.
 pub const MAX_CONFIG: u64 = 8 << 20;
@@ -184,7 +184,8 @@ impl Request {
 
     /// The annotation of this name for this container (`NAME.<container>` of a pod), else for all.
     pub fn asked(&self, name: &str) -> Option<&str> {
-        let container = self.annotation("io.kubernetes.cri.container-name");
+        let names = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+        let container = names.into_iter().find_map(|name| self.annotation(name));
         container
             .and_then(|c| self.annotation(&format!("{name}.{c}")))
             .or_else(|| self.annotation(name))

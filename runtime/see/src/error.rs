@@ -219,7 +219,7 @@ impl Error {
             Self::NotFound { .. } => "id.not-found".to_owned(),
             Self::WrongState { .. } => "state.wrong".to_owned(),
             Self::NotRunning { .. } => "state.not-running".to_owned(),
-            Self::Bundle(_) => "bundle.invalid".to_owned(),
+            Self::Bundle(bad) => bad.code.to_owned(),
             Self::Unsupported { .. } => "bundle.unsupported".to_owned(),
             Self::Policy { .. } => "policy.invalid".to_owned(),
             Self::Usage(_) => "usage".to_owned(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cri, Date, Effective, Level, Policy};
+use crate::decision::Mode;
 use crate::host::{CriFiles, Host, MadeByCri};
 use crate::id::ControlId;
 use crate::request::{CRI_NAMESPACE, Channel, Pod, PodType, Request};
@@ -144,6 +145,19 @@ impl Policy {
         Vouched(if vouched { self.cri } else { Cri::None })
     }
 
+    /// Gives the level where this exception governs, or none, and the workload asks for `asked`.
+    pub(super) fn level_under(&self, exception: Option<&Exception>, asked: Option<Level>) -> Level {
+        let level = exception.and_then(|e| e.level).unwrap_or(self.level);
+        // An annotation is the workload's word: it may ask for more, never for less.
+        asked.map_or(level, |asked| level.max(asked))
+    }
+
+    /// Gives a control's mode where this exception governs, at the level that then holds.
+    pub(super) fn mode_under(&self, exception: Option<&Exception>, level: Level, control: ControlId) -> Mode {
+        let loosened = exception.map(|e| e.loosen.as_slice()).unwrap_or_default();
+        self.mode_at(level, loosened, control)
+    }
+
     /// What holds for this request: the policy, its most specific matching exception, and annotations that tighten.
     pub fn effective(&self, request: &Request, host: &Host, digest: &str) -> Effective {
         let vouched = self.vouched(request, host);
@@ -154,11 +168,7 @@ impl Policy {
             .rev()
             .filter(|e| e.matches.covers(request, vouched))
             .max_by_key(|e| e.matches.specificity());
-        let mut level = best.and_then(|e| e.level).unwrap_or(self.level);
-        // An annotation is the workload's word: it may ask for more, never for less.
-        if let Some(asked) = request.asked_level() {
-            level = level.max(asked);
-        }
+        let level = self.level_under(best, request.asked_level());
         Effective {
             level,
             policy: self.clone(),
