@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
-    AppArmor, CgroupDriver, CgroupVersion, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsPath,
-    Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, CgroupDriver, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec,
+    NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
-use gabion_core::request::Request;
+use gabion_core::policy::Cri;
+use gabion_core::request::{Channel, Request};
 use gabion_core::size::Size;
+use gabion_core::testing::door_of;
 use serde::Deserialize;
 
 /// The device number of nsfs on this host.
@@ -238,6 +240,10 @@ impl HostFile {
             nofile_soft: self.nofile_soft,
             oom_score_adj: self.oom_score_adj,
             rootfs: self.rootfs.clone(),
+            cri: match request.channel {
+                Channel::Shim { .. } => door_of(Cri::Containerd).1,
+                _ => CriFiles::default(),
+            },
             state_dirs: self.state_dirs.clone(),
         }
     }

@@ -10,8 +10,8 @@ use gabion_core::control::exec::{ExecRequest, Here, intersect};
 use gabion_core::decision::{Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened, SeccompPlan};
-use gabion_core::policy::{Effective, Level, Policy};
-use gabion_core::request::{Leave, Request};
+use gabion_core::policy::{Effective, Level, Policy, Vouched};
+use gabion_core::request::{Channel, Leave, Request};
 use oci_spec::runtime::{LinuxNamespace, Mount, PosixRlimitType, Process, Spec};
 use serde_json::Value;
 
@@ -42,13 +42,19 @@ pub fn built_in(level: Level) -> Effective {
         policy,
         exceptions: Vec::new(),
         digest: "test".to_owned(),
+        cri: Vouched::default(),
         loosened: Vec::new(),
     }
 }
 
 /// `harden` on a host where everything is there and in order.
 pub fn run(request: &Request, effective: &Effective) -> Result<Hardened, Denial> {
-    harden(request, effective, &HostFile::default().build(request))
+    let host = HostFile::default().build(request);
+    let effective = Effective {
+        cri: effective.policy.vouched(request, &host),
+        ..effective.clone()
+    };
+    harden(request, &effective, &host)
 }
 
 /// Everything that holds under any policy. Gives what came out, where the request was not refused.
@@ -137,6 +143,7 @@ fn settles(first: &Hardened, effective: &Effective) {
         id: "c1".parse().unwrap_or_else(|e| unreachable!("{e}")),
         bundle: "/bundle".into(),
         spec: first.spec().clone(),
+        channel: Channel::Direct,
         leave: Leave::default(),
     };
     let second = run(&request, effective).unwrap_or_else(|d| unreachable!("a hardened spec is refused: {d}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gabion_core::annotations::{For, KNOWN, Known};
 use gabion_core::control::CONTROLS;
 use golden::{Expect, Outcome, cases, home, json};
 
@@ -144,5 +145,31 @@ fn every_code_in_the_docs_is_one_that_its_control_gives() -> Outcome<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn every_annotation_is_in_the_docs_and_no_other() -> Outcome<()> {
+    let doc = text(&repo().join("docs/POLICY.md"))?;
+    let section = sections(&doc).into_iter().find(|(title, _)| *title == "Annotations");
+    let (_, section) = section.ok_or("docs/POLICY.md has no section «Annotations»")?;
+    let rows = section.lines().filter(|line| line.starts_with("| `dev.gabion."));
+    let row = |known: &Known| {
+        let values: Vec<String> = known.values.iter().map(|value| format!("`{value}`")).collect();
+        let control = if known.key.contains("landlock") {
+            "landlock"
+        } else {
+            "holes"
+        };
+        let values = if values.is_empty() {
+            format!("see [CONTROLS.md](CONTROLS.md#{control})")
+        } else {
+            values.join(", ")
+        };
+        let one = if known.containers == For::AllOrOne { "yes" } else { "no" };
+        format!("| `{}` | {values} | {one} | {} |", known.key, known.about)
+    };
+    let wanted: Vec<String> = KNOWN.iter().map(row).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), wanted);
     Ok(())
 }

@@ -7,8 +7,10 @@
 )]
 
 mod binary;
+mod caller;
 mod cgroup;
 mod dev;
 mod proc;
 mod race;
+mod root;
 mod targets;

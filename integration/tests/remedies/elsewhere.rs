@@ -3,7 +3,9 @@
 use integration::{apparmor, unified};
 
 /// Codes of `explain` that are no refusals: faults of files, calls and states.
-pub(crate) const NO_REFUSALS: [&str; 9] = [
+pub(crate) const NO_REFUSALS: [&str; 11] = [
+    "annotations.unknown",
+    "annotations.value",
     "bundle.invalid",
     "policy.invalid",
     "state.unreadable",

@@ -73,7 +73,7 @@ fn parse_and_harden_60_kb(bencher: divan::Bencher) {
     let node = policy::parse("cri = \"containerd\"").expect("the policy of a node");
     bencher.bench(|| {
         let request = parse(divan::black_box(&text));
-        let effective = node.effective(&request, "bench");
+        let effective = node.effective(&request, &host, "bench");
         harden(&request, &effective, &host).expect("nothing of it is refused")
     });
 }

@@ -1,14 +1,14 @@
 //! The heart: (Request, Policy, Host) → Hardened, or a Denial with every refusal. Touches nothing.
 
-use oci_spec::runtime::Process;
-
+use crate::annotations::NOT_UNDERSTOOD;
 use crate::control::{self, CONTROLS, Context};
-use crate::decision::{Decision, Mode};
+use crate::decision::{Change, Decision, Mode};
 use crate::hardened::{Denial, Draft, Hardened, Plan};
 use crate::host::Host;
 use crate::ids::ContainerIds;
 use crate::policy::Effective;
 use crate::request::Request;
+use oci_spec::runtime::Process;
 
 /// Runs every control of the table over the request.
 ///
@@ -37,6 +37,9 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
             Mode::Observe => control::decide(control, &mut draft.clone(), &cx),
         };
         decision.mode = mode;
+        if mode == Mode::Observe {
+            refuse_what_is_not_understood(&mut decision);
+        }
         decisions.push(decision);
     }
     if decisions.iter().any(|d| d.refusals().next().is_some()) {
@@ -49,4 +52,19 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
     let named = draft.spec.process().as_ref().and_then(Process::oom_score_adj);
     draft.plan.oom_score_adj = Some(named.unwrap_or(host.oom_score_adj));
     Ok(Hardened::decided(draft, policy.level, policy.digest.clone(), decisions))
+}
+
+/// Leaves nothing of an observed decision but an annotation of gabion's own that is not understood, if there is one: it is wrong at every
+/// level, whatever else would be refused.
+fn refuse_what_is_not_understood(decision: &mut Decision) {
+    let wrong = |change: &Change| {
+        change
+            .code
+            .as_deref()
+            .is_some_and(|code| NOT_UNDERSTOOD.contains(&code))
+    };
+    if decision.changes.iter().any(wrong) {
+        decision.mode = Mode::Enforce;
+        decision.changes.retain(wrong);
+    }
 }

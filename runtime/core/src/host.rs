@@ -158,6 +158,25 @@ pub enum HoleTarget {
     NotADirectory(PathBuf),
 }
 
+/// Whether containerd's CRI plugin made something: it is there, root's, and nobody else can write to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MadeByCri {
+    #[default]
+    No,
+    Yes,
+}
+
+/// What containerd's CRI plugin has on this host for the ids that a request names. Looked at only where the call came by the shim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CriFiles {
+    /// The request's bundle is the one that containerd made for this id in the plugin's namespace.
+    pub bundle: MadeByCri,
+    /// The plugin's directory of the sandbox that the annotations name.
+    pub sandbox: MadeByCri,
+    /// The plugin's directory of a container of this id.
+    pub container: MadeByCri,
+}
+
 /// The host, as far as a decision needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
@@ -221,6 +240,7 @@ pub struct Host {
     pub rootfs: Option<PathBuf>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
+    pub cri: CriFiles,
 }
 
 impl Host {

@@ -22,6 +22,7 @@ use gabion_core::policy::Policy;
 use gabion_core::request::Request;
 
 mod cgroups;
+mod cri;
 pub mod files;
 mod image;
 pub mod lsm;
@@ -114,6 +115,7 @@ fn gather(
         oom_score_adj: caller::oom_score_adj(),
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs: state_dirs(policy, state_root),
+        cri: cri::files(request, policy, euid),
     };
     (host, ns, source_fds)
 }

@@ -107,6 +107,18 @@ pub(super) static RUNNING: &[Entry] = &[
         "there is nothing to loosen: correct the file, or the engine that wrote it",
     ),
     entry(
+        "annotations.unknown",
+        "An annotation that begins with dev.gabion. is none of gabion's, or names one container where there is no pod. It is refused at every level: whoever wrote it believes that it holds.",
+        "`gabion check BUNDLE` reads it in the same way; docs/POLICY.md has the table of annotations",
+        "write the annotation as it is called, or remove it",
+    ),
+    entry(
+        "annotations.value",
+        "An annotation of gabion's has a value that it cannot have, be it by a capital letter or a blank. It is refused at every level.",
+        "`gabion check BUNDLE` reads it in the same way; docs/POLICY.md has the table of annotations",
+        "write the value exactly as the message has it, or remove the annotation; to loosen, write an [[exception]] in the policy",
+    ),
+    entry(
         "policy.invalid",
         "The policy cannot be read, parsed or believed, or is weaker than a locked one. Nothing starts under a policy that is not understood.",
         "`gabion policy validate FILE` names every error with its place; `gabion policy show` what holds",

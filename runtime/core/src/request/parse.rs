@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::{ContainerId, Leave, Request};
+use super::{Channel, ContainerId, Leave, Request};
+use crate::annotations;
 use crate::ids;
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
@@ -21,7 +22,12 @@ pub struct BadInput {
     /// What messages call it.
     pub path: PathBuf,
     pub why: String,
+    /// Stable, for machines.
+    pub code: &'static str,
 }
+
+/// The code of what is no config.json, process.json or resources.
+pub const INVALID: &str = "bundle.invalid";
 
 impl fmt::Display for BadInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +42,7 @@ fn bad(path: &Path) -> impl Fn(String) -> BadInput {
     move |why| BadInput {
         path: path.clone(),
         why,
+        code: INVALID,
     }
 }
 
@@ -44,16 +51,23 @@ impl Request {
     /// messages call the file.
     ///
     /// # Errors
-    /// It is not JSON, not a config.json, or lacks what every container needs.
+    /// It is not JSON, not a config.json, lacks what every container needs, or has an annotation of gabion's that is none.
     pub fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self, BadInput> {
         let spec: Spec = from_json(text, path)?;
         check_spec(&spec).map_err(bad(path))?;
-        Ok(Self {
+        let request = Self {
             id,
             bundle,
             spec,
+            channel: Channel::Direct,
             leave: Leave::default(),
-        })
+        };
+        annotations::check(&request).map_err(|refused| BadInput {
+            path: path.to_owned(),
+            why: refused.why,
+            code: refused.code,
+        })?;
+        Ok(request)
     }
 }
 

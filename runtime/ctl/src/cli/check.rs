@@ -11,9 +11,9 @@ use gabion_common::cli::{Global, output};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened};
-use gabion_core::host::CgroupDriver;
+use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
 use gabion_core::policy::Level;
-use gabion_core::request::{ContainerId, Request};
+use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
@@ -51,6 +51,16 @@ pub(super) struct Args {
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
+    /// Judge as if this CRI had called: for the config.json of a pod that is not on this node
+    #[arg(long, value_name = "CRI")]
+    called_by: Option<CalledBy>,
+}
+
+/// A CRI whose annotations are to be believed for once. Nothing runs by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CalledBy {
+    Containerd,
+    CriO,
 }
 
 /// What was decided.
@@ -87,7 +97,7 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let report = match judge(&read(input)?, &policy, &global.settings()) {
+        let report = match judge(&self.read(input)?, &policy, &global.settings(), self.called_by) {
             Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
             Err(denial) => Report::new(denial.level, false, &denial.decisions),
         };
@@ -101,18 +111,38 @@ impl Args {
         Ok(if report.allowed { 0 } else { REFUSED })
     }
 
+    /// Reads what is to be judged, and says who would call with it. A bundle of containerd's comes by the shim: whether it is one is then
+    /// seen by the host's files, as for create.
+    fn read(&self, input: &Path) -> Result<Request> {
+        let mut request = read(input)?;
+        request.channel = match self.called_by {
+            Some(CalledBy::CriO) => Channel::CriO,
+            Some(CalledBy::Containerd) | None => Channel::Shim {
+                namespace: CRI_NAMESPACE.to_owned(),
+            },
+        };
+        // A sandbox's own container has the sandbox's id, which a file does not tell.
+        if self.called_by == Some(CalledBy::Containerd)
+            && let Some(Ok(id)) = request.claimed_sandbox().map(str::parse)
+            && request.annotation("io.kubernetes.cri.container-type") == Some("sandbox")
+        {
+            request.id = id;
+        }
+        Ok(request)
+    }
+
     fn summarize(&self, global: &Global, policy: &Loaded) -> Result<u8> {
         let mut summary = Summary::new(policy.policy.level);
         for dir in &self.inputs {
             for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
-                let request = match read(&bundle) {
+                let request = match self.read(&bundle) {
                     Ok(request) => request,
                     Err(error) => {
                         summary.unreadable.insert(bundle, error.to_string());
                         continue;
                     }
                 };
-                match judge(&request, policy, &settings_for(&request, global)) {
+                match judge(&request, policy, &settings_for(&request, global), self.called_by) {
                     Ok(hardened) => summary.add(&bundle, hardened.decisions()),
                     Err(denial) => summary.add(&bundle, &denial.decisions),
                 }
@@ -130,9 +160,23 @@ impl Args {
     }
 }
 
-fn judge(request: &Request, policy: &Loaded, settings: &Settings) -> std::result::Result<Hardened, Denial> {
-    let host = survey(request, &policy.policy, &settings.root, settings.cgroup_driver);
-    harden(request, &policy.policy.effective(request, &policy.digest), &host)
+fn judge(
+    request: &Request,
+    policy: &Loaded,
+    settings: &Settings,
+    called_by: Option<CalledBy>,
+) -> std::result::Result<Hardened, Denial> {
+    let mut host = survey(request, &policy.policy, &settings.root, settings.cgroup_driver);
+    if called_by.is_some() {
+        // What there would be at the call.
+        host.euid = 0;
+        host.cri = CriFiles {
+            bundle: MadeByCri::Yes,
+            sandbox: MadeByCri::Yes,
+            container: MadeByCri::Yes,
+        };
+    }
+    harden(request, &policy.policy.effective(request, &host, &policy.digest), &host)
 }
 
 /// Engines on one node may differ in their cgroup driver: the path's form tells (systemd's is slice:prefix:name).

@@ -36,6 +36,19 @@ fn from_own_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hardened
     Stored::deserialize(deserializer).map(Stored::from_own_state)
 }
 
+/// What tells a `state.json` of gabion's, of any version, from that of another runtime.
+#[derive(Debug, Deserialize)]
+pub(super) struct Form {
+    #[serde(rename = "version")]
+    _version: u32,
+    #[serde(rename = "id")]
+    _id: ContainerId,
+    #[serde(rename = "cgroup")]
+    _cgroup: CgroupRecord,
+    #[serde(rename = "hardened")]
+    _hardened: IgnoredAny,
+}
+
 impl Record {
     pub fn new(
         id: ContainerId,

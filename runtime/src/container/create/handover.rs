@@ -18,7 +18,7 @@ use crate::faults::{self, Enforcement};
 use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
-use gabion_core::request::BadInput;
+use gabion_core::request::{BadInput, INVALID};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Record;
 use gabion_see::survey::Handles;
@@ -93,6 +93,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
                     "the source of the mount at {} does not exist",
                     mount.destination().display()
                 ),
+                code: INVALID,
             })
         })?;
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;

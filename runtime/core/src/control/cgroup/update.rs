@@ -11,8 +11,8 @@ use crate::decision::{Decision, Findings, Mode};
 use crate::hardened::{Amendment, CgroupBounds, Denial, Hardened};
 use crate::host::Host;
 use crate::id::ControlId;
-use crate::policy::{Effective, Policy};
-use crate::request::{ContainerId, Leave, Request};
+use crate::policy::{Effective, Policy, Vouched};
+use crate::request::{Channel, ContainerId, Leave, Request};
 
 /// New limits that may be set.
 #[derive(Clone, Debug)]
@@ -108,6 +108,7 @@ fn judge(
         id: id.clone(),
         bundle: "/".into(),
         spec: hardened.spec().clone(),
+        channel: Channel::Direct,
         leave: Leave::default(),
     };
     let policy = Effective {
@@ -118,6 +119,7 @@ fn judge(
         },
         exceptions: Vec::new(),
         digest: hardened.policy_digest().to_owned(),
+        cri: Vouched::default(),
         loosened: Vec::new(),
     };
     let host = Host {

@@ -44,7 +44,7 @@ const USERDATA: [&str; 13] = [
 /// Whether a path belongs to the pod that the trusted CRI names.
 pub(super) fn of_pod(real: &Path, cx: &Context<'_>) -> bool {
     let settings = &cx.policy.policy.mounts;
-    let Some(pod) = cx.request.pod(cx.policy.policy.cri) else {
+    let Some(pod) = cx.request.pod(cx.policy.cri) else {
         return false;
     };
     if [pod.uid, pod.sandbox_id].iter().any(|id| !is_name(id)) {

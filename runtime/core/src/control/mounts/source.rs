@@ -52,7 +52,7 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     if let Some(socket) = runtime_socket(source, cx) {
         return socket;
     }
-    if cx.request.pod(cx.policy.policy.cri).is_some() {
+    if cx.request.pod(cx.policy.cri).is_some() {
         return if own::of_pod(&source.real, cx) {
             Judgement::Fine
         } else {
@@ -194,7 +194,7 @@ fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
     let real = &source.real;
     let caller = cx.request.caller();
     // The kubelet's and containerd's files look like anybody's until the policy says whose annotations can be believed.
-    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.policy.cri).is_none();
+    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.cri).is_none();
     let cri = if untrusted {
         " (on a node: set `cri = \"containerd\"` there)"
     } else {
