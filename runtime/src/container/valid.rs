@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use libcontainer::rootfs::utils::is_bind;
 use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::{Linux, Mount, Spec};
 
 use gabion_core::namespace::NsType;
 use gabion_core::request::idmap::{self, HalfMapped, IdMap};
+use gabion_core::request::mount_options::{self, is_bind, meaning};
 use gabion_see::error::{Error, Result};
 use gabion_see::survey::Handles;
 
@@ -24,67 +24,6 @@ const IPC: [&str; 8] = [
     "kernel.shmmax",
     "kernel.shmmni",
     "kernel.shm_rmid_forced",
-];
-
-/// Options that say something of any mount, and that init/mounts.rs acts on or may pass over without loss (the kernel takes
-/// sync, dirsync, mand and their like with the file system, not with a bind of it).
-pub(crate) const OF_BINDS: [&str; 56] = [
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "lazytime",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "unbindable",
 ];
 
 /// Words of engines for themselves (relabelling, copying, ownership), which some leave in the list.
@@ -196,11 +135,7 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
 
 fn mount(mount: &Mount, namespaces: &Namespaces) -> Result<()> {
     idmapped(mount, namespaces)?;
-    mount
-        .options()
-        .iter()
-        .flatten()
-        .try_for_each(|option| mount_option(mount, option))
+    mount_options::of(mount).try_for_each(|option| mount_option(mount, option))
 }
 
 /// A mapping of ids that nobody could apply, or that says only half (runtime-spec, config.md, Mounts).
@@ -223,7 +158,7 @@ fn idmapped(mount: &Mount, namespaces: &Namespaces) -> Result<()> {
 /// What a bind may say: its file system is mounted already, so that anything else would be heard by nobody, and a slip of the
 /// pen (`noexce`) would loosen what was meant.
 fn mount_option(mount: &Mount, option: &str) -> Result<()> {
-    let known = OF_BINDS.contains(&option) || OF_ENGINES.contains(&option);
+    let known = meaning(option).is_some() || OF_ENGINES.contains(&option);
     let why = match option {
         "remount" => "nothing that is mounted is changed",
         _ if is_bind(mount) && !known => "a bind mount has no such option",

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use libcontainer::rootfs::utils::is_bind;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
@@ -19,6 +18,7 @@ use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
 use gabion_core::request::BadInput;
+use gabion_core::request::mount_options::{MountOptions, is_bind};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Record;
 use gabion_see::survey::Handles;
@@ -101,7 +101,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
         } else {
             PointKind::File
         };
-        let tree = clone_tree(fd, mounts::reach(mount))?;
+        let tree = clone_tree(fd, mounts::reach(&MountOptions::of(mount)))?;
         mapper.apply(mount, tree.as_ref())?;
         let tree = match tree {
             Some(fd) => Tree::Detached { fd, point },
