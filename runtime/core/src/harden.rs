@@ -6,13 +6,16 @@ use crate::hardened::{Denial, Draft, Hardened, Plan};
 use crate::host::Host;
 use crate::policy::Effective;
 use crate::request::Request;
+use crate::valid;
 
 /// Runs every control of the table over the request.
 ///
 /// A control that is only observed decides on a copy: its verdict is written down («would …»), the spec stays as it was.
 ///
+/// The spec that they leave is then asked for what no level may have (`valid`): no policy loosens that, and nothing of it is only observed.
+///
 /// # Errors
-/// A `Denial` with all refusals of all enforced controls, not the first.
+/// A `Denial` with all refusals of all enforced controls and all that cannot be, not the first.
 pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hardened, Denial> {
     let cx = Context { request, policy, host };
     let mut draft = Draft {
@@ -35,11 +38,7 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
         decision.mode = mode;
         decisions.push(decision);
     }
-    if decisions.iter().any(|d| d.refusals().next().is_some()) {
-        return Err(Denial {
-            level: policy.level,
-            decisions,
-        });
-    }
+    let denial = Denial::new(policy.level, decisions, &valid::judge(&draft.spec, host));
+    let decisions = denial.unless_refused()?;
     Ok(Hardened::decided(draft, policy.level, policy.digest.clone(), decisions))
 }

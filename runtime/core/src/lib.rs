@@ -24,3 +24,4 @@ pub mod size;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod valid;
