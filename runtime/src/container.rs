@@ -18,7 +18,6 @@ mod query;
 mod spawn;
 mod start;
 mod update;
-pub(crate) mod valid;
 
 pub(crate) use create::create;
 pub(crate) use delete::{Deleted, Left, delete};

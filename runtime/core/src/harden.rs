@@ -8,14 +8,17 @@ use crate::host::Host;
 use crate::ids::ContainerIds;
 use crate::policy::Effective;
 use crate::request::Request;
+use crate::valid;
 use oci_spec::runtime::Process;
 
 /// Runs every control of the table over the request.
 ///
 /// A control that is only observed decides on a copy: its verdict is written down («would …»), the spec stays as it was.
 ///
+/// The spec that they leave is then asked for what no level may have (`valid`): no policy loosens that, and nothing of it is only observed.
+///
 /// # Errors
-/// A `Denial` with all refusals of all enforced controls, not the first.
+/// A `Denial` with all refusals of all enforced controls and all that cannot be, not the first.
 pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hardened, Denial> {
     let cx = Context { request, policy, host };
     let mut draft = Draft {
@@ -42,12 +45,8 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
         }
         decisions.push(decision);
     }
-    if decisions.iter().any(|d| d.refusals().next().is_some()) {
-        return Err(Denial {
-            level: policy.level,
-            decisions,
-        });
-    }
+    let denial = Denial::new(policy.level, decisions, &valid::judge(&draft.spec, host));
+    let decisions = denial.unless_refused()?;
     // After all controls: one of them may have named it.
     let named = draft.spec.process().as_ref().and_then(Process::oom_score_adj);
     draft.plan.oom_score_adj = Some(named.unwrap_or(host.oom_score_adj));

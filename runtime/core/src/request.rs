@@ -6,6 +6,7 @@ use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 pub mod idmap;
+pub mod mount_options;
 mod parse;
 
 pub use parse::{BadInput, INVALID, from_json, parse_process};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use gabion_core::list::{MOST, Numbers};
 use gabion_see::cgroup::{CgroupRecord, ROOT, unified};
 use gabion_see::error::{Error, Result, Step};
 
@@ -169,15 +170,9 @@ fn cpuset(files: &Files) -> Value {
     Value::Object(out)
 }
 
-/// `0-2,7` as numbers.
-fn list(text: &str) -> Vec<u16> {
-    text.split(',')
-        .filter_map(|part| match part.split_once('-') {
-            Some((first, last)) => Some(first.parse().ok()?..=last.parse().ok()?),
-            None => part.parse().ok().map(|one| one..=one),
-        })
-        .flatten()
-        .collect()
+/// `0-2,7` as numbers. The kernel writes nothing where there are none.
+fn list(text: &str) -> Vec<u32> {
+    Numbers::parse(text, MOST).map_or_else(|_| Vec::new(), |numbers| numbers.iter().collect())
 }
 
 fn memory_v1(files: &Files) -> Value {

@@ -12,7 +12,7 @@ use oci_spec::runtime::Hooks;
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::spawn::{self, Born};
-use crate::container::{as_host, delete, id_maps, precheck, valid};
+use crate::container::{as_host, delete, id_maps, precheck};
 use crate::contract::channel::{Channel, Message};
 use crate::contract::hooks;
 use crate::contract::setup::Preserved;
@@ -71,8 +71,6 @@ pub(crate) fn create_on(
     handles: &Handles,
     console: Option<Console>,
 ) -> Result<(i32, StateDir)> {
-    precheck::own_mounts(&hardened)?;
-    valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     if hardened.enforces(ControlId::Lsm) && hardened.plan().lsm.load_default {
         gabion_common::apparmor::load()?;

@@ -13,6 +13,7 @@ use crate::fact::Fact;
 use crate::hardened::{Denial, Draft, ExecPlan, Hardened};
 use crate::observed::Observed;
 use crate::policy::ExecRule;
+use crate::valid;
 
 mod merge;
 pub use merge::lower;
@@ -128,11 +129,8 @@ pub fn intersect(asked: &ExecRequest, hardened: &Hardened, here: Here) -> Result
         decision.mode = Mode::Observe;
         asked.process.clone()
     };
-    if decision.refusals().next().is_some() {
-        return Err(Denial {
-            level: hardened.level(),
-            decisions: vec![decision],
-        });
-    }
+    let invalid = valid::judge_process(&process, "");
+    let denial = Denial::new(hardened.level(), vec![decision.clone()], &invalid);
+    denial.unless_refused()?;
     Ok(Vetted { process, decision })
 }

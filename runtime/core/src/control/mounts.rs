@@ -14,6 +14,7 @@ use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{FileKind, SourcePath};
 use crate::observed::Observed;
 use crate::policy::Level;
+use crate::request::mount_options::{Meaning, Propagation, is_bind};
 use crate::request::normalize;
 
 mod entrypoint;
@@ -97,19 +98,15 @@ fn target_of(spec: &Spec, index: usize, cx: &Context<'_>) -> PathBuf {
     }
 }
 
-/// A file or directory of the host, not a file system of its own (runc's rule and libcontainer's).
-pub(super) fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind")
-}
-
 /// Decides one mount.
 fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &mut Plan, findings: &mut Findings) {
     let place = format!("mounts.{}", mount.destination().display());
     if !target::check(index, mount, target, cx, findings) {
         return;
     }
-    let mut options = Options::new(mount.options().as_ref());
-    if let Some(bad) = options.any(&["remount", "shared", "rshared"]) {
+    let mut options = Options::of(mount);
+    let spreads = |m| matches!(m, Meaning::Remount | Meaning::Propagation(Propagation::Shared));
+    if let Some(bad) = options.any(spreads) {
         let what = format!(
             "the mount at {} asks for `{bad}`: it would change or spread mounts of others",
             target.display()
@@ -165,10 +162,7 @@ fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &C
         options.set(Flag::Nodev);
     }
     // A slave would take in what the host mounts later, with flags that nobody vetted.
-    if let Some(asked) = options.any(&["slave", "rslave"]).map(str::to_owned) {
-        options.remove(&["slave", "rslave"]);
-        options.push(if asked == "slave" { "private" } else { "rprivate" });
-    }
+    options.close_propagation();
     if options.is(Flag::Ro) {
         // Read-only has to reach submounts too: nobody else looks at them.
         options.set(Flag::Ro);

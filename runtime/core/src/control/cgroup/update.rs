@@ -39,12 +39,7 @@ pub fn vet(id: &ContainerId, asked: &LinuxResources, hardened: &Hardened) -> Res
     if !enforced {
         decision.mode = Mode::Observe;
     }
-    if decision.refusals().next().is_some() {
-        return Err(Denial {
-            level: hardened.level(),
-            decisions: vec![decision],
-        });
-    }
+    Denial::new(hardened.level(), vec![decision.clone()], &[]).unless_refused()?;
     let stored = hardened
         .spec()
         .linux()

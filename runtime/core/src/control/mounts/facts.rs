@@ -40,7 +40,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
 
 /// As mountinfo writes them.
 fn wanted(mount: &Mount) -> Vec<&'static str> {
-    let options = Options::new(mount.options().as_ref());
+    let options = Options::of(mount);
     Flag::ALL
         .into_iter()
         .filter(|f| options.is(*f))
@@ -94,7 +94,7 @@ fn submounts(
     hardened: &Hardened,
     seen: &Observed,
 ) -> Vec<Fact> {
-    if !Options::new(mount.options().as_ref()).is_recursive() {
+    if !Options::of(mount).is_recursive() {
         return Vec::new();
     }
     let linux = hardened.spec().linux().as_ref();

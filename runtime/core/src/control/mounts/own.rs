@@ -10,10 +10,11 @@ use std::path::{Component, Path};
 use oci_spec::runtime::Spec;
 
 use super::options::{Flag, Options};
-use super::{is_bind, target_of};
+use super::target_of;
 use crate::control::{Context, namespaces};
 use crate::host::SourcePath;
 use crate::namespace::NsType;
+use crate::request::mount_options::is_bind;
 
 /// What a pod may have under its own directory of the kubelet.
 const KUBELET: [&str; 4] = ["volumes", "volume-subpaths", "etc-hosts", "containers"];
@@ -99,10 +100,7 @@ pub(super) fn mounted_into(spec: &Spec, cx: &Context<'_>) -> BTreeSet<usize> {
     let late = mounts.iter().enumerate().filter(|(index, mount)| {
         let top = target_of(spec, *index, cx);
         let below = |other: usize| target_of(spec, other, cx) != top && target_of(spec, other, cx).starts_with(&top);
-        is_bind(mount)
-            && Options::new(mount.options().as_ref()).is(Flag::Ro)
-            && of_engine(*index)
-            && (index + 1..mounts.len()).any(below)
+        is_bind(mount) && Options::of(mount).is(Flag::Ro) && of_engine(*index) && (index + 1..mounts.len()).any(below)
     });
     late.map(|(index, _)| index).collect()
 }
