@@ -6,18 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use crate::build::{console, devices, fsmount, ids, limits, masks, memory_policy, mounts, namespaces, pivot};
 use crate::confine::Workload;
-use crate::faults::{self};
+use crate::contract::channel::{Message, Report};
+use crate::contract::hooks;
+use crate::contract::setup::{Create, Kind, Prepared, Setup};
+use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
-
-pub(crate) mod channel;
-pub(crate) mod hooks;
-pub(crate) mod setup;
-
-use crate::build::{console, devices, fsmount, ids, limits, masks, memory_policy, mounts, namespaces, pivot};
-use channel::{Message, Report};
-use setup::{Create, Kind, Prepared, Setup};
 
 /// Runs the whole walk; ends in execve or in an error that was reported.
 pub(crate) fn run(setup: &Setup<'_>) -> ! {

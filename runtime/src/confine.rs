@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::birth::hooks;
-use crate::birth::setup::{Kind, Prepared, Setup};
+use crate::contract::hooks;
+use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
 use crate::{faults, filter};
 use gabion_core::id::ControlId;
@@ -78,7 +78,7 @@ impl Workload {
         let result = self.exec_inner(setup);
         let Some(status) = status else { return result };
         let Err(error) = result;
-        let report = crate::birth::channel::Report::from(&error);
+        let report = crate::contract::channel::Report::from(&error);
         let text = serde_json::to_vec(&report).unwrap_or_default();
         // `start` waits for the end of this stream: without a message it would take it for success, so a message that cannot
         // be written ends the process by a signal that shows.

@@ -1,6 +1,7 @@
 //! The life cycle of a container: what each command does, in terms of state, cgroup and the first process.
 
 mod affinity;
+mod as_host;
 mod create;
 mod delete;
 pub(crate) mod events;

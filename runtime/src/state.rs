@@ -186,7 +186,8 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// It cannot be made, or is not the caller's alone.
 pub(crate) fn make_root(root: &Path) -> Result<()> {
     if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(|source| no_parent(root, parent, source))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+        made.map_err(|source| no_parent(root, parent, source))?;
     }
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Ok(()) => Ok(()),

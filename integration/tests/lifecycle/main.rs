@@ -35,7 +35,7 @@ fn script(test: &str, commands: &str) -> Container {
 fn gabion() -> bool {
     let hardens = Runtime::under_test().hardens;
     if !hardens {
-        eprintln!("left out: {} is not gabion", Runtime::under_test().program.display());
+        integration::left_out(&format!("{} is not gabion", Runtime::under_test().program.display()));
     }
     hardens
 }

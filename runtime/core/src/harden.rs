@@ -1,9 +1,12 @@
 //! The heart: (Request, Policy, Host) → Hardened, or a Denial with every refusal. Touches nothing.
 
+use oci_spec::runtime::Process;
+
 use crate::control::{self, CONTROLS, Context};
 use crate::decision::{Decision, Mode};
 use crate::hardened::{Denial, Draft, Hardened, Plan};
 use crate::host::Host;
+use crate::ids::ContainerIds;
 use crate::policy::Effective;
 use crate::request::Request;
 
@@ -19,6 +22,7 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
         spec: request.spec.clone(),
         plan: Plan {
             delegation: host.delegation.clone(),
+            ids: Some(ContainerIds::planned(&request.spec, host)),
             ..Plan::default()
         },
     };
@@ -41,5 +45,8 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
             decisions,
         });
     }
+    // After all controls: one of them may have named it.
+    let named = draft.spec.process().as_ref().and_then(Process::oom_score_adj);
+    draft.plan.oom_score_adj = Some(named.unwrap_or(host.oom_score_adj));
     Ok(Hardened::decided(draft, policy.level, policy.digest.clone(), decisions))
 }

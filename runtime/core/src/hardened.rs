@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Change, Decision};
 use crate::host::{CgroupVersion, Delegation, SwapAccounting};
 use crate::id::ControlId;
+use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
 use crate::policy::{CgroupPolicy, Level};
 
@@ -48,6 +49,12 @@ pub struct Plan {
     pub delegation: Delegation,
     /// A new session keyring is joined before the workload (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
     pub new_keyring: bool,
+    /// What the container's ids are outside of it: a fact, at every level. None: an older gabion made it, which did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<ContainerIds>,
+    /// The OOM score that the container has, named or inherited. None: as of `ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A writable tmpfs in a read-only root.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::OwnUserNs;
+use crate::ids::{JoinedUsers, OwnIds, SetGroups};
 use crate::namespace::{NsId, NsType};
 
 /// What a namespace path of the spec is.
@@ -163,6 +164,8 @@ pub struct Host {
     /// The runtime's own namespaces, and init's where readable: «the host's».
     pub namespaces: BTreeMap<NsType, BTreeSet<NsId>>,
     pub ns_paths: BTreeMap<PathBuf, NsPath>,
+    /// User namespaces of `ns_paths` into which could be looked.
+    pub joined_users: BTreeMap<PathBuf, JoinedUsers>,
     /// By index in the spec's mounts: the sources of bind mounts.
     pub sources: BTreeMap<usize, SourcePath>,
     /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
@@ -200,6 +203,14 @@ pub struct Host {
     pub selinux: SeLinux,
     pub euid: u32,
     pub user_ns: OwnUserNs,
+    /// What our own ids are on the host.
+    pub own_ids: OwnIds,
+    /// Our own group.
+    pub egid: u32,
+    /// Our own supplementary groups: they stay where a user namespace does not let its processes set any.
+    pub groups: Vec<u32>,
+    /// Whether groups may be set in our own user namespace.
+    pub set_groups: SetGroups,
     /// RLIMIT_NOFILE's hard value as the container would inherit it.
     pub nofile: u64,
     /// And its soft value: a bound that gabion adds must not raise it.

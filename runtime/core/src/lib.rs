@@ -14,6 +14,7 @@ pub mod harden;
 pub mod hardened;
 pub mod host;
 pub mod id;
+pub mod ids;
 pub mod namespace;
 pub mod observed;
 pub mod policy;

@@ -82,7 +82,10 @@ impl Case {
         };
         let mut draft = Draft {
             spec: request.spec.clone(),
-            plan: Plan::default(),
+            plan: Plan {
+                ids: Some(crate::ids::ContainerIds::planned(&request.spec, &self.host)),
+                ..Plan::default()
+            },
         };
         draft.plan.enforced.insert(control.id());
         let decision = control::decide(control, &mut draft, &cx);

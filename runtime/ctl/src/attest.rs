@@ -12,7 +12,8 @@ use gabion_common::audit::Trail;
 use gabion_core::control::CONTROLS;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::id::ControlId;
-use gabion_core::observed::Observed;
+use gabion_core::ids::Maps;
+use gabion_core::observed::{IdsSeen, Observed};
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
 use gabion_see::procfs::Proc;
@@ -108,6 +109,7 @@ fn look(record: &Record, init: Init) -> Result<Report> {
 fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> Result<Observed> {
     let who = init.pid.to_string();
     let mut seen = readback::of(proc, &who)?;
+    seen.ids = numbers(record).unwrap_or_default();
     // Only before execve does it say something.
     seen.label_on_exec = None;
     seen.cgroup = cgroup::files(proc, record, init.pid)?;
@@ -131,11 +133,26 @@ fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> R
     Ok(seen)
 }
 
+/// Whose numbers the kernel shows us: the maker's, where our user namespace maps as the maker's does; the host's, where root looks at a
+/// container of rootless podman. None: those of a third.
+fn numbers(record: &Record) -> Option<IdsSeen> {
+    let Some(ids) = &record.hardened.plan().ids else {
+        // An older gabion wrote down no more than this.
+        return (record.user_ns == caller::user_ns()).then_some(IdsSeen::Outside);
+    };
+    let ours = caller::own_ids().maps?;
+    if ids.own.maps.as_ref() == Some(&ours) {
+        Some(IdsSeen::Outside)
+    } else {
+        (ours == Maps::whole()).then_some(IdsSeen::Host)
+    }
+}
+
 /// What cannot be told from here: descriptors that a running program has opened since from those that it was started with, and
-/// ids, where we are in another user namespace than who made it (root looking at a container of rootless podman).
+/// ids, where we are in a user namespace whose numbers are neither the maker's nor the host's.
 fn visible(fact: Fact, record: &Record) -> Fact {
     match fact.control {
-        ControlId::User if record.user_ns != caller::user_ns() => Fact::unknown(
+        ControlId::User if numbers(record).is_none() => Fact::unknown(
             fact.control,
             fact.expected,
             "ids are shown as another user namespace than its maker's has them",

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use self::files::Opened;
 use crate::bundle::open_rootfs;
-use crate::caller::reader;
+use crate::caller::{self, reader};
 use crate::error::{Error, Result};
 use gabion_core::caller::Reader;
 use gabion_core::host::{CgroupDriver, Host, MemfdNoexec};
@@ -82,6 +82,7 @@ fn gather(
     let cgroup = cgroups::facts(request, driver, euid, user_ns);
     let host = Host {
         namespaces: namespaces::own(),
+        joined_users: namespaces::users(&ns_paths),
         ns_paths,
         sources,
         targets: rootfs.map(|fd| image::targets(fd, request)).unwrap_or_default(),
@@ -104,12 +105,13 @@ fn gather(
         selinux: lsm::selinux(state_root),
         euid,
         user_ns,
+        own_ids: caller::own_ids(),
+        egid: nix::unistd::getegid().as_raw(),
+        groups: caller::groups(),
+        set_groups: caller::set_groups("self"),
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
-        oom_score_adj: crate::small::read("/proc/self/oom_score_adj")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0),
+        oom_score_adj: caller::oom_score_adj(),
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs: state_dirs(policy, state_root),
     };

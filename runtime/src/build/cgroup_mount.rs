@@ -6,9 +6,9 @@ use std::path::Path;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::fsmount;
 use crate::build::target;
+use crate::contract::setup::{Create, Setup};
 use gabion_core::namespace::NsType;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MountAttr, Reach};

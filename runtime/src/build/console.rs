@@ -10,8 +10,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{self, OutputFlags, SetArg};
 
-use crate::birth::setup::{Console, Newline, Setup};
 use crate::build::target::{self, Point};
+use crate::contract::setup::{Console, Newline, Setup};
 use crate::faults;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::Reach;

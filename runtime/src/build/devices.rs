@@ -14,8 +14,8 @@ use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use pathrs::RootRef;
 
-use crate::birth::setup::Setup;
 use crate::build::target::{self, Point};
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;

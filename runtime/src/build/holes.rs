@@ -14,9 +14,9 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::fsmount;
 use crate::build::target::{self, Point};
+use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::hardened::Hole;
 use gabion_core::size::Size;

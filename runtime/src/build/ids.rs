@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
@@ -185,6 +185,10 @@ pub(crate) fn close_inherited(setup: &Setup<'_>) -> Result<()> {
 pub(crate) fn become_user(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Ids)?;
     let user = setup.process.user();
+    // The calls below would take it for «leave it as it is», and who was root would stay root.
+    if let Some(field) = gabion_core::ids::no_id_of(user) {
+        return Err(Error::failed(Step::Ids, format!("process.{field} is no id")));
+    }
     if let Some(umask) = user.umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }

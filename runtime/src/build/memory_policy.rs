@@ -4,7 +4,7 @@
 
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::NodeMask;
 

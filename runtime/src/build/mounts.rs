@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::target::{self, Point};
 use crate::build::{cgroup_mount, devices, fsmount, holes};
+use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::request::normalize;

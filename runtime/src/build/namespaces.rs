@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::birth::setup::{Kind, Setup};
+use crate::contract::setup::{Kind, Setup};
 use crate::faults;
 use gabion_core::control::Control;
 use gabion_core::control::namespaces::Namespaces;

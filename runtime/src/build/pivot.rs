@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::Setup;
 use crate::build::mounts;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::request::Leave;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::AccessFlags;
 
-use crate::birth::setup::Setup;
 use crate::build::ids::c_string;
+use crate::contract::setup::Setup;
 use gabion_see::error::{Error, Result, Step};
 
 /// Where programs are looked for when the environment has no PATH (runc's and execvp(3)'s).

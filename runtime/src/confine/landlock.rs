@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use gabion_core::hardened::LandlockPlan;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::birth::setup::{NotifyTarget, Setup};
+use crate::contract::setup::{NotifyTarget, Setup};
 use crate::filter;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Compiled;

@@ -9,14 +9,14 @@ use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::hooks;
-use crate::birth::setup::Preserved;
-use crate::birth::setup::{Console, Create, Filters, Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::spawn::{self, Born};
-use crate::container::{delete, id_maps, precheck, valid};
+use crate::container::{as_host, delete, id_maps, precheck, valid};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::hooks;
+use crate::contract::setup::Preserved;
+use crate::contract::setup::{Console, Create, Filters, Kind, Setup};
 use crate::faults;
 use crate::state::{CreateLock, StateDir};
 use gabion_core::hardened::{Amendment, Hardened};
@@ -215,6 +215,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     net_devices::hand_over(record, pid, joined_net.as_ref())?;
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
+    as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
     write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
     Ok(pid.as_raw())

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
 
-use crate::birth::hooks;
 use crate::cgroup::Cgroup;
 use crate::container::kill;
 use crate::container::options::{Force, Settings};
+use crate::contract::hooks;
 use crate::state::{self, StateDir};
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};

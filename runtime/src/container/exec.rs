@@ -7,23 +7,24 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::setup::{Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
 use crate::container::spawn::{self, Born, Entry};
-use crate::container::{affinity, create, own_limits, precheck};
+use crate::container::{affinity, as_host, create, own_limits, precheck};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::setup::{Kind, Setup};
 use crate::state::StateDir;
 use gabion_common::audit::Trail;
 use gabion_core::control::capabilities;
 use gabion_core::control::exec as vet;
-use gabion_core::control::exec::{ExecRequest, Widening};
-use gabion_core::hardened::{Amendment, ExecPlan};
+use gabion_core::control::exec::{ExecRequest, Here, Widening};
+use gabion_core::hardened::{Amendment, ExecPlan, Hardened};
 use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
+use gabion_core::policy::Level;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::procfs::Proc;
@@ -45,7 +46,11 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         });
     }
     let asked = asked(record, options.process)?;
-    let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
+    let here = Here {
+        user_ns: record.user_ns,
+        oom_score_adj: gabion_see::caller::oom_score_adj(),
+    };
+    let vetted = vet::intersect(&asked, &record.hardened, here)?;
     let process = if record.hardened.enforces(ControlId::Exec) {
         vetted.process
     } else {
@@ -99,7 +104,7 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         Born::Inside => Ok(()),
         Born::Outside => move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity),
     };
-    let entered = moved.and_then(|()| enter(record, &cgroup, &ours, pid, affinity));
+    let entered = moved.and_then(|()| enter((record, &governing), &cgroup, &ours, pid, affinity));
     if let Err(error) = entered {
         reap(pid);
         return Err(error);
@@ -132,11 +137,21 @@ fn move_in(cgroup: &Cgroup, (pid, init): (Pid, Pid), affinity: Option<&ExecCPUAf
     cgroup.enter(pid, init)
 }
 
-fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: Option<&ExecCPUAffinity>) -> Result<()> {
+fn enter(
+    (record, governing): (&Record, &Hardened),
+    cgroup: &Cgroup,
+    ours: &Channel,
+    pid: Pid,
+    affinity: Option<&ExecCPUAffinity>,
+) -> Result<()> {
     cgroup.verify_member(&record.hardened, pid)?;
     affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
     ours.send(&Message::Go)?;
     ours.expect(&Message::Ready)?;
+    // At the other levels its program may be somebody else by now, and may be.
+    if governing.level() == Level::Restricted {
+        as_host::verify(governing, pid.as_raw())?;
+    }
     // execve closes the other end; a failure after Ready comes as a message.
     match ours.receive()? {
         None if Init::now(pid.as_raw())?.never_executed() => Err(Error::failed(

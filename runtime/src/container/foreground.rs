@@ -9,11 +9,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
-use crate::birth::setup::{Console, Newline};
 use crate::container::create::{console_socket, create_on};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
 use crate::container::start::start_in;
 use crate::container::{Deleted, delete};
+use crate::contract::setup::{Console, Newline};
 use crate::state::StateDir;
 use gabion_core::hardened::Hardened;
 use gabion_see::error::{Error, Result, Step};

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::birth::setup::Preserved;
+use crate::contract::setup::Preserved;
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{self, NsType};
 use gabion_see::error::{Error, Result, Step};

@@ -9,9 +9,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::birth;
-use crate::birth::channel::{Channel, Message, Report};
-use crate::birth::setup::Setup;
 use crate::build::namespaces;
+use crate::contract::channel::{Channel, Message, Report};
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::namespace::NsType;
 use gabion_see::error::{Error, Result, Step};

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 
 use libcontainer::container::ContainerStatus;
 
-use crate::birth::channel::Report;
-use crate::birth::hooks;
 use crate::container::options::Settings;
 use crate::container::{delete, kill};
+use crate::contract::channel::Report;
+use crate::contract::hooks;
 use crate::state::StateDir;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};

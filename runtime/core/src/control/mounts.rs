@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::{About, Context, Control, ControlId, namespaces};
+use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
 use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{FileKind, SourcePath};
-use crate::namespace::NsType;
 use crate::observed::Observed;
 use crate::policy::Level;
-use crate::request::{idmap, normalize};
+use crate::request::normalize;
 
 mod entrypoint;
 pub(super) mod facts;
+mod idmapped;
 pub(super) mod options;
 mod own;
 pub(super) mod paths;
@@ -138,7 +138,7 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
             Judgement::Fine => {}
         }
         nodev = !is_device(index, cx);
-        if !ids(mount, &place, cx, findings) {
+        if !idmapped::check(index, mount, &place, cx, findings) {
             return;
         }
     } else if !mount.typ().as_deref().is_some_and(|t| FILESYSTEMS.contains(&t)) {
@@ -156,29 +156,6 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
         );
         mount.set_options(Some(options.into_vec()));
     }
-}
-
-/// Judges a mapping of ids. In a user namespace it only gives back what the namespace took. Without one it lets a user of the
-/// container act on these files as another, root too, whom no other control looks at.
-fn ids(mount: &Mount, place: &str, cx: &Context<'_>, findings: &mut Findings) -> bool {
-    if !idmap::is_idmapped(mount) || namespaces::is_private(&cx.request.spec, cx, NsType::User) {
-        return true;
-    }
-    if cx.policy.level != Level::Restricted {
-        findings.warned(place, "its files have other owners inside, without a user namespace");
-        return true;
-    }
-    let what = format!(
-        "the mount at {} maps ids without a user namespace: users of the container could write files as root of the host",
-        mount.destination().display()
-    );
-    let remedy = cx.request.caller().word(
-        "set `hostUsers: false`",
-        "add `--userns=auto`, or remove `idmap` from the `--volume`",
-        "list a user namespace in `linux.namespaces`, or remove the mount's `uidMappings` and `gidMappings`",
-    );
-    findings.refused("idmap", place, what, remedy);
-    false
 }
 
 /// The flags that every mount gets.

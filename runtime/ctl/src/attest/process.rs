@@ -3,9 +3,9 @@
 use nix::errno::Errno;
 
 use super::cgroup::Place;
-use super::{Findings, root};
+use super::{Findings, numbers, root, visible};
 use gabion_core::caller::OwnUserNs;
-use gabion_core::control::CONTROLS;
+use gabion_core::control::{CONTROLS, user};
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
@@ -43,6 +43,7 @@ pub(super) fn other(
     let seen = match gabion_see::readback::of(proc, &who) {
         Ok(mut seen) => {
             seen.label_on_exec = None;
+            seen.ids = numbers(record).unwrap_or_default();
             seen
         }
         Err(Error::Step { errno, .. }) if ended(proc, &who, errno) => return Ok(()),
@@ -73,10 +74,10 @@ pub(super) fn other(
     if hardened.enforces(ControlId::Cgroup) {
         findings.push(in_cgroup(place), Some(pid));
     }
-    if hardened.enforces(ControlId::User)
-        && let Some(fact) = user(record, &seen)
-    {
-        findings.push(fact, Some(pid));
+    if hardened.enforces(ControlId::User) {
+        for fact in user(record, &seen) {
+            findings.push(visible(fact, record), Some(pid));
+        }
     }
     Ok(())
 }
@@ -138,20 +139,14 @@ fn in_cgroup(place: Place) -> Fact {
     }
 }
 
-/// exec may name another user, but at level restricted not the host's root.
-fn user(record: &Record, seen: &Observed) -> Option<Fact> {
-    if record.hardened.level() != Level::Restricted || record.user_ns != OwnUserNs::Initial {
-        return None;
+/// exec may name another user, but at level restricted none that is root on the host.
+fn user(record: &Record, seen: &Observed) -> Vec<Fact> {
+    if record.hardened.level() != Level::Restricted {
+        return Vec::new();
     }
-    let expected = "Uid not 0";
-    let ids = seen
-        .status("Uid")
-        .map(|text| text.split_whitespace().collect::<Vec<_>>());
-    Some(match ids {
-        None => Fact::unknown(ControlId::User, expected, "Uid not shown"),
-        Some(ids) => {
-            let holds = if ids.contains(&"0") { Holds::No } else { Holds::Yes };
-            Fact::judged(ControlId::User, expected, format!("Uid {}", ids.join(" ")), holds)
-        }
-    })
+    // What an older gabion made in a user namespace of its own it wrote down no maps of.
+    if record.hardened.plan().ids.is_none() && record.user_ns != OwnUserNs::Initial {
+        return Vec::new();
+    }
+    user::not_root(&user::of(&record.hardened), seen)
 }

@@ -9,8 +9,8 @@ use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
 use super::{attributes, place, root_propagation};
-use crate::birth::setup::{Create, PointKind, Setup, Tree};
 use crate::build::target::Point;
+use crate::contract::setup::{Create, PointKind, Setup, Tree};
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 

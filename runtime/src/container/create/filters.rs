@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use crate::birth::setup::{Filters, NotifyTarget};
 use crate::container::options::Settings;
+use crate::contract::setup::{Filters, NotifyTarget};
 use crate::state::make_root;
 use crate::{faults, filter};
 use gabion_core::hardened::{Hardened, SeccompPlan};

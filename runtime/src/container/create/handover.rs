@@ -11,9 +11,9 @@ use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
 
 use super::idmap::Mapper;
-use crate::birth::setup::{PointKind, Tree};
 use crate::build::mounts;
 use crate::container::spawn::Entry;
+use crate::contract::setup::{PointKind, Tree};
 use crate::faults::{self, Enforcement};
 use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
