@@ -11,6 +11,8 @@ mod bad_input;
 mod console;
 mod events;
 mod exec;
+mod foreground;
+mod hooks;
 mod life;
 mod run;
 mod systemd;

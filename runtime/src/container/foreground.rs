@@ -187,15 +187,13 @@ fn drain(mut proxy: Proxy, incoming: &Signals) -> Result<()> {
 /// Which of signals, terminal and our stdio is there.
 fn wait_for_any(signals: &Signals, proxy: Option<&Proxy>) -> Result<Ready> {
     let failed = failed("wait for the workload");
-    match proxy {
-        Some(proxy) => proxy.poll_all(signals).map_err(failed),
-        None => {
-            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => Ok(Ready::signal()),
-                Err(e) => Err(failed(e)),
-            }
-        }
+    if let Some(proxy) = proxy {
+        return proxy.poll_all(signals).map_err(failed);
+    }
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(Ready::signal()),
+        Err(e) => Err(failed(e)),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn fork() -> Result<Cloned> {
 /// The callers here pass neither CLONE_VM nor a stack, a thread area or an address to write to.
 fn clone(args: &CloneArgs) -> Result<Cloned> {
     #[cfg(all(debug_assertions, not(any(test, feature = "testing"))))]
-    assert_eq!(threads().unwrap_or(1), 1, "gabion makes processes from its one thread");
+    one_thread();
     let size = size_of::<CloneArgs>();
     // SAFETY: args is a clone_args of the size given; the child runs on a copy of our memory, and we have one thread.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size) };
@@ -112,6 +112,12 @@ fn clone(args: &CloneArgs) -> Result<Cloned> {
             i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
         ))),
     }
+}
+
+/// Panics where this process has more than one thread.
+#[cfg(any(test, all(debug_assertions, not(feature = "testing"))))]
+fn one_thread() {
+    assert_eq!(threads().unwrap_or(1), 1, "gabion makes processes from its one thread");
 }
 
 /// The number of this process's threads; None where no procfs says it (the image's /proc may be anything).
@@ -194,6 +200,16 @@ mod tests {
             Cloned::Child => exit_now(i32::from(threads() != Some(1))),
             Cloned::Parent(pid) => assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0)),
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "from its one thread")]
+    fn a_second_thread_is_noticed() {
+        std::thread::scope(|scope| {
+            let (_hold, wait) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || wait.recv());
+            one_thread();
+        });
     }
 
     #[test]

@@ -299,7 +299,7 @@ mod tests {
         let in_child = || -> Result<bool> {
             let child = match crate::fork()? {
                 crate::Cloned::Child => loop {
-                    std::thread::sleep(std::time::Duration::from_secs(60));
+                    std::thread::sleep(std::time::Duration::from_mins(1));
                 },
                 crate::Cloned::Parent(pid) => pid,
             };

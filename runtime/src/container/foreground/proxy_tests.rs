@@ -94,7 +94,7 @@ fn output_waits_for_a_stdout_that_does_not() {
         let ready = proxy.poll_output(&signals, PollTimeout::from(5_u8)).unwrap();
         assert_eq!(proxy.carry(ready), Flow::GoesOn);
         // Our reader comes late: only when nothing moves any more.
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 8192];
         while !ready.any() && got.len() < text.len() {
             match nix::unistd::read(reader.as_raw_fd(), &mut buffer) {
                 Ok(n) => got.extend_from_slice(&buffer[..n]),
