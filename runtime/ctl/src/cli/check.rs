@@ -12,12 +12,12 @@ use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened};
 use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
-use gabion_core::policy::Level;
+use gabion_core::policy::{Level, Policy};
 use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
-use gabion_see::survey::survey;
+use gabion_see::survey::{door_of_bundle, survey};
 
 mod summary;
 mod table;
@@ -97,7 +97,12 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let report = match judge(&self.read(input)?, &policy, &global.settings(), self.called_by) {
+        let report = match judge(
+            &self.read(input, &policy.policy)?,
+            &policy,
+            &global.settings(),
+            self.called_by,
+        ) {
             Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
             Err(denial) => Report::new(denial.level, false, &denial.decisions),
         };
@@ -111,15 +116,15 @@ impl Args {
         Ok(if report.allowed { 0 } else { REFUSED })
     }
 
-    /// Reads what is to be judged, and says who would call with it. A bundle of containerd's comes by the shim: whether it is one is then
-    /// seen by the host's files, as for create.
-    fn read(&self, input: &Path) -> Result<Request> {
+    /// Reads what is to be judged, and says who would call with it: by `--called-by`, else by where the bundle lies.
+    fn read(&self, input: &Path, policy: &Policy) -> Result<Request> {
         let mut request = read(input)?;
         request.channel = match self.called_by {
             Some(CalledBy::CriO) => Channel::CriO,
-            Some(CalledBy::Containerd) | None => Channel::Shim {
+            Some(CalledBy::Containerd) => Channel::Shim {
                 namespace: CRI_NAMESPACE.to_owned(),
             },
+            None => door_of_bundle(&request, policy),
         };
         // A sandbox's own container has the sandbox's id, which a file does not tell.
         if self.called_by == Some(CalledBy::Containerd)
@@ -135,7 +140,7 @@ impl Args {
         let mut summary = Summary::new(policy.policy.level);
         for dir in &self.inputs {
             for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
-                let request = match self.read(&bundle) {
+                let request = match self.read(&bundle, &policy.policy) {
                     Ok(request) => request,
                     Err(error) => {
                         summary.unreadable.insert(bundle, error.to_string());
