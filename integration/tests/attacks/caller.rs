@@ -147,12 +147,34 @@ fn annotations_of_a_pod_count_where_containerd_made_its_ids() {
     excepted(node.by_shim("k8s.io"));
 }
 
+/// A pod's author may write it: one that was taken for podman's would bind what podman's callers may.
 #[test]
-fn another_engine_s_mark_is_no_pod() {
+fn podman_s_mark_takes_no_pod_for_podman_s() {
     let mut annotations = CONTAINERD.to_vec();
     annotations.push(("io.container.manager", "libpod"));
     let node = Node::new("pod-of-libpod", &annotations, "containerd");
-    judged_as_anybody(node.by_shim("k8s.io"));
+    excepted(node.by_shim("k8s.io"));
+    judged_as_anybody(node.call(node.task().to_str().unwrap(), &[]));
+}
+
+/// Where the policy does not know containerd's directories nothing is a pod's own, and nothing of the host is let in.
+#[test]
+fn a_pod_that_nothing_confirms_binds_nothing() {
+    let node = Node::new("pod-unconfirmed", &CONTAINERD, "containerd");
+    let dir = node.container.bundle.dir.clone();
+    let config = node.task().join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    fs::create_dir(dir.join("data")).unwrap();
+    let bind = json!({"destination": "/srv", "type": "bind", "source": dir.join("data"), "options": ["rbind", "rw"]});
+    spec["mounts"].as_array_mut().unwrap().push(bind);
+    spec["process"]["capabilities"] = json!({});
+    fs::write(&config, spec.to_string()).unwrap();
+    fs::remove_dir(dir.join(format!("run/io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}"))).unwrap();
+    node.by_shim("k8s.io")
+        .fails_with(1)
+        .says(&["refused [mounts.host-path]", "containerd_state"]);
+    // What a caller of the bundle itself may bind.
+    node.call(node.task().to_str().unwrap(), &[]).ok();
 }
 
 /// gabion runs again from a read-only clone of itself before it decides: the name must come through that.

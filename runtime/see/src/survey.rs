@@ -29,6 +29,7 @@ pub mod lsm;
 mod namespaces;
 mod unit;
 
+pub use cri::door_of_bundle;
 pub use unit::{Unit, manager};
 
 /// What was opened while collecting. create works on these, never on the paths again.

@@ -135,13 +135,8 @@ impl Policy {
     /// Tells whose word names this request's pod. Annotations alone are anybody's: podman's, `ctr`'s and a bundle's caller writes any.
     pub fn vouched(&self, request: &Request, host: &Host) -> Vouched {
         let by_root = host.euid == 0;
-        let vouched = match (self.cri, &request.channel) {
-            (Cri::Containerd, Channel::Shim { namespace }) => {
-                namespace == CRI_NAMESPACE && by_root && made_by_plugin(request, host.cri)
-            }
-            (Cri::CriO, Channel::CriO) => by_root,
-            _ => false,
-        };
+        let made = self.cri != Cri::Containerd || made_by_plugin(request, host.cri);
+        let vouched = self.expects(&request.channel) && by_root && made;
         Vouched(if vouched { self.cri } else { Cri::None })
     }
 
@@ -156,6 +151,15 @@ impl Policy {
     pub(super) fn mode_under(&self, exception: Option<&Exception>, level: Level, control: ControlId) -> Mode {
         let loosened = exception.map(|e| e.loosen.as_slice()).unwrap_or_default();
         self.mode_at(level, loosened, control)
+    }
+
+    /// Tells whether a call comes through the door of the CRI that this policy trusts: then it is a pod's, if not a known one's.
+    pub fn expects(&self, channel: &Channel) -> bool {
+        match (self.cri, channel) {
+            (Cri::Containerd, Channel::Shim { namespace }) => namespace == CRI_NAMESPACE,
+            (Cri::CriO, Channel::CriO) => true,
+            _ => false,
+        }
     }
 
     /// What holds for this request: the policy, its most specific matching exception, and annotations that tighten.
@@ -190,9 +194,9 @@ fn made_by_plugin(request: &Request, files: CriFiles) -> bool {
         PodType::Sandbox => pod.sandbox_id == request.id.as_str(),
         PodType::Container => files.container == MadeByCri::Yes,
     };
-    // An engine that says its name there is not containerd.
-    let another = request.annotation("io.container.manager").is_some();
-    own && !another && files.bundle == MadeByCri::Yes && files.sandbox == MadeByCri::Yes
+    // No other annotation has a word in it: `io.container.manager`, by which podman is known, could be the pod's own, and a pod that is taken for
+    // none may bind what podman's callers may.
+    own && files.bundle == MadeByCri::Yes && files.sandbox == MadeByCri::Yes
 }
 
 #[cfg(test)]
@@ -344,10 +348,6 @@ mod tests {
             ),
             ("a user", with(&|c| c.host.euid = 1000)),
             (
-                "podman's mark",
-                ours("container").with("/annotations/io.container.manager", json!("libpod")),
-            ),
-            (
                 "another pod's sandbox",
                 ours("sandbox").with("/annotations/io.kubernetes.cri.sandbox-id", json!("other")),
             ),
@@ -364,6 +364,13 @@ mod tests {
             let vouched = containerd("kube-system", "kube-proxy-x", kind);
             assert_eq!(reasons(&policy, &vouched), ["the proxy"], "{kind}");
         }
+        let marked = containerd("kube-system", "kube-proxy-x", "container");
+        let marked = marked.with("/annotations/io.container.manager", json!("libpod"));
+        assert_eq!(
+            reasons(&policy, &marked),
+            ["the proxy"],
+            "a pod cannot take itself for none"
+        );
         for (who, case) in unvouched() {
             assert_eq!(reasons(&policy, &case), Vec::<String>::new(), "{who}");
             let policy = parse(&policy).unwrap();

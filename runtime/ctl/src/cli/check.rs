@@ -11,14 +11,14 @@ use gabion_common::cli::{Global, output};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
-use gabion_core::policy::Level;
+use gabion_core::policy::{Level, Policy};
 use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
 use gabion_core::valid;
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
 use gabion_see::seccomp;
-use gabion_see::survey::survey;
+use gabion_see::survey::{door_of_bundle, survey};
 
 mod summary;
 mod table;
@@ -98,7 +98,13 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let report = Report::from(&judge(&self.read(input)?, &policy, &global.settings(), self.called_by));
+        let judged = judge(
+            &self.read(input, &policy.policy)?,
+            &policy,
+            &global.settings(),
+            self.called_by,
+        );
+        let report = Report::from(&judged);
         match self.format {
             Format::Json => output::print_json(&report)?,
             Format::Table => {
@@ -109,15 +115,15 @@ impl Args {
         Ok(if report.allowed { 0 } else { REFUSED })
     }
 
-    /// Reads what is to be judged, and says who would call with it. A bundle of containerd's comes by the shim: whether it is one is then
-    /// seen by the host's files, as for create.
-    fn read(&self, input: &Path) -> Result<Request> {
+    /// Reads what is to be judged, and says who would call with it: by `--called-by`, else by where the bundle lies.
+    fn read(&self, input: &Path, policy: &Policy) -> Result<Request> {
         let mut request = read(input)?;
         request.channel = match self.called_by {
             Some(CalledBy::CriO) => Channel::CriO,
-            Some(CalledBy::Containerd) | None => Channel::Shim {
+            Some(CalledBy::Containerd) => Channel::Shim {
                 namespace: CRI_NAMESPACE.to_owned(),
             },
+            None => door_of_bundle(&request, policy),
         };
         // A sandbox's own container has the sandbox's id, which a file does not tell.
         if self.called_by == Some(CalledBy::Containerd)
@@ -133,7 +139,7 @@ impl Args {
         let mut summary = Summary::new(policy.policy.level);
         for dir in &self.inputs {
             for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
-                let request = match self.read(&bundle) {
+                let request = match self.read(&bundle, &policy.policy) {
                     Ok(request) => request,
                     Err(error) => {
                         summary.unreadable.insert(bundle, error.to_string());

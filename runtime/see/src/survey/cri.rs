@@ -52,6 +52,16 @@ pub(super) fn files(request: &Request, policy: &Policy, euid: u32) -> CriFiles {
     }
 }
 
+/// Tells through which door a bundle came to where it lies: what containerd made for its CRI plugin came by the shim.
+pub fn door_of_bundle(request: &Request, policy: &Policy) -> Channel {
+    let tasks = policy.mounts.containerd_state.join(TASKS).join(CRI_NAMESPACE);
+    if is_bundle(&tasks, request) {
+        let namespace = CRI_NAMESPACE.to_owned();
+        return Channel::Shim { namespace };
+    }
+    Channel::Direct
+}
+
 fn made(there: bool) -> MadeByCri {
     if there { MadeByCri::Yes } else { MadeByCri::No }
 }
@@ -157,6 +167,21 @@ mod tests {
         }
         // Another bundle, and names that the plugin has not made or that climb.
         let elsewhere = node.see(Some("k8s.io"), &node.0.join("elsewhere"), "pod");
+        let policy = |node: &Node| {
+            let mut policy = Policy::default();
+            policy.mounts.containerd_state = node.0.join("run");
+            policy
+        };
+        let request = |bundle: PathBuf| Request {
+            id: ID.parse().unwrap(),
+            bundle,
+            spec: oci_spec::runtime::Spec::default(),
+            channel: Channel::Direct,
+            leave: gabion_core::request::Leave::default(),
+        };
+        let door = |bundle: PathBuf| door_of_bundle(&request(bundle), &policy(&node));
+        assert!(matches!(door(node.bundle()), Channel::Shim { .. }));
+        assert_eq!(door(node.0.join("elsewhere")), Channel::Direct);
         assert_eq!((elsewhere.bundle, elsewhere.sandbox), (MadeByCri::No, MadeByCri::Yes));
         for sandbox in ["other", "", ".", "..", "../sandboxes/pod"] {
             let seen = node.see(Some("k8s.io"), &node.bundle(), sandbox);

@@ -12,6 +12,7 @@ use crate::control::{Context, devices, namespaces};
 use crate::errno;
 use crate::host::{FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
+use crate::policy::Cri;
 use crate::request::Caller;
 
 /// What is to be done with a source.
@@ -52,7 +53,8 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     if let Some(socket) = runtime_socket(source, cx) {
         return socket;
     }
-    if cx.request.pod(cx.policy.cri).is_some() {
+    // A call of the CRI's whose pod nothing confirms is a pod's still: none of the host is its own.
+    if cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel) {
         return if own::of_pod(&source.real, cx) {
             Judgement::Fine
         } else {
@@ -195,10 +197,11 @@ fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
     let caller = cx.request.caller();
     // The kubelet's and containerd's files look like anybody's until the policy says whose annotations can be believed.
     let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.cri).is_none();
-    let cri = if untrusted {
-        " (on a node: set `cri = \"containerd\"` there)"
-    } else {
-        ""
+    let cri = match cx.policy.policy.cri {
+        _ if !untrusted => "",
+        Cri::None => " (on a node: set `cri = \"containerd\"` there)",
+        Cri::Containerd => " (on a node: containerd_root and containerd_state there must be containerd's own)",
+        Cri::CriO => " (on a node: CRI-O must call gabion as gabion-crio)",
     };
     Judgement::Refused {
         code: "host-path",
