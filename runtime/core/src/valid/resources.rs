@@ -1,6 +1,6 @@
 //! Limits that no cgroup takes, whatever the host has. What one version of cgroups has no file for is told when it is written.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxResources};
 
 use super::Invalid;
 use crate::id::ControlId;
@@ -26,7 +26,7 @@ pub(super) fn judge(resources: &LinuxResources, found: &mut Vec<Invalid>) {
         .hugepage_limits()
         .iter()
         .flatten()
-        .map(|limit| limit.page_size())
+        .map(LinuxHugepageLimit::page_size)
     {
         if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
             bad("hugepageLimits", size, "it is not a page size");
