@@ -17,6 +17,7 @@ use crate::printable::printable;
 mod linux;
 mod mounts;
 mod process;
+mod resources;
 
 /// What `check` calls these rules where it has a control's name for others.
 pub const NAME: &str = "bundle";

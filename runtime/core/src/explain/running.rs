@@ -119,6 +119,12 @@ pub(super) static RUNNING: &[Entry] = &[
         "write the value exactly as the message has it, or remove the annotation; to loosen, write an [[exception]] in the policy",
     ),
     entry(
+        "bundle.unsupported",
+        "config.json asks for what gabion does not do, what would reach the host, or fields that contradict each other: an option of a bind that nobody would hear, a sysctl of the whole host, mappings of ids without a user namespace. It is never left out in silence.",
+        "the message names the field; `gabion check BUNDLE` has them all",
+        "no level and no policy lets it pass: correct config.json, or what wrote it",
+    ),
+    entry(
         "policy.invalid",
         "The policy cannot be read, parsed or believed, or is weaker than a locked one. Nothing starts under a policy that is not understood.",
         "`gabion policy validate FILE` names every error with its place; `gabion policy show` what holds",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping};
 
-use super::{Invalid, Namespaces};
+use super::{Invalid, Namespaces, resources};
 use crate::id::ControlId;
 use crate::list::Numbers;
 use crate::namespace::NsType;
@@ -62,6 +62,9 @@ pub(super) fn judge(linux: &Linux, namespaces: &Namespaces, found: &mut Vec<Inva
     }
     found.extend(net_devices(linux, namespaces));
     devices(linux, found);
+    if let Some(limits) = linux.resources() {
+        resources::judge(limits, found);
+    }
 }
 
 /// A sysctl of the host would be changed for everybody, and for good.
@@ -180,7 +183,7 @@ fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Option<Invalid> {
     None
 }
 
-/// Nodes that cannot be made, and rules that no cgroup takes.
+/// Nodes that cannot be made.
 fn devices(linux: &Linux, found: &mut Vec<Invalid>) {
     let number = |n: i64| u32::try_from(n).is_ok();
     for device in linux.devices().iter().flatten() {
@@ -195,22 +198,6 @@ fn devices(linux: &Linux, found: &mut Vec<Invalid>) {
             continue;
         };
         let bad = Invalid::malformed(format!("linux.devices {}", path.display()), why);
-        found.push(bad.told_by(ControlId::Devices));
-    }
-    let rules = linux.resources().as_ref().and_then(|r| r.devices().as_ref());
-    for (i, rule) in rules.into_iter().flatten().enumerate() {
-        let access = rule.access().as_deref().unwrap_or_default();
-        let numbers = [rule.major(), rule.minor()];
-        let why = if rule.typ() == Some(LinuxDeviceType::P) {
-            "a FIFO has no device rule"
-        } else if access.contains(|c: char| !"rwm".contains(c)) {
-            "its access is not of r, w and m"
-        } else if numbers.into_iter().flatten().any(|n| n > i64::from(i32::MAX)) {
-            "a device number out of range"
-        } else {
-            continue;
-        };
-        let bad = Invalid::malformed(format!("linux.resources.devices[{i}]"), why);
         found.push(bad.told_by(ControlId::Devices));
     }
 }
