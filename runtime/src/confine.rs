@@ -141,8 +141,8 @@ impl Workload {
         };
         match gabion_sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
             gabion_sys::Cloned::Child => {
-                let ran = self
-                    .confine(setup)
+                let ran = hold_pipe_signal()
+                    .and_then(|()| self.confine(setup))
                     .and_then(|()| crate::birth::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
                 gabion_sys::exit_now(i32::from(ran.is_err()))
             }
@@ -170,6 +170,14 @@ fn clear_signals() -> Result<()> {
     let failed = |e| Error::step(Step::Execve, "reset signals", e);
     gabion_sys::default_signals().map_err(failed)?;
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
+}
+
+/// A hook need not read the state that is written to it: to the helper that writes, this is an error to pass over, not its end. The hook
+/// itself starts with nothing blocked.
+fn hold_pipe_signal() -> Result<()> {
+    nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGPIPE)
+        .thread_block()
+        .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
 fn filter(setup: &Setup<'_>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Hooks, run by libcontainer's code (runtime-spec, config.md#posix-platform-hooks).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use libcontainer::container::{ContainerStatus, State};
 use nix::unistd::Pid;
@@ -25,6 +26,15 @@ pub(crate) fn state_for(record: &Record, status: ContainerStatus, pid: Option<i3
         intel_rdt_dir: None::<PathBuf>,
         intel_rdt_monitoring_dir: None,
     }
+}
+
+/// How long hooks may take at most; None where one of them is given no bound.
+pub(crate) fn patience(hooks: Option<&Vec<Hook>>) -> Option<Duration> {
+    hooks
+        .into_iter()
+        .flatten()
+        .map(|hook| Some(Duration::from_secs(u64::try_from(hook.timeout()?).unwrap_or(0))))
+        .sum()
 }
 
 /// Runs hooks in their order; the first that fails ends it.

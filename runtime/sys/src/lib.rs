@@ -33,7 +33,7 @@ pub use heap::Heap;
 pub use mount::*;
 pub use musl::seal_constants;
 pub use process::{
-    Cloned, NodeMask, SchedAttr, clone3, default_signal, default_signals, execveat, exit_now, ioprio_set,
+    Cloned, NodeMask, SchedAttr, blank_words, clone3, default_signal, default_signals, execveat, exit_now, ioprio_set,
     new_session_keyring, pidfd_open, pidfd_send_signal, prctl, prctl_ambient_clear, random, sched_setattr,
     session_keyring, session_keyring_label, set_mempolicy,
 };
