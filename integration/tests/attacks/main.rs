@@ -9,6 +9,8 @@
 mod binary;
 mod cgroup;
 mod dev;
+mod newcomers;
 mod proc;
 mod race;
 mod targets;
+mod threads;
