@@ -10,14 +10,15 @@ use crate::build::{console, devices, fsmount, ids, limits, masks, memory_policy,
 use crate::confine::Workload;
 use crate::contract::channel::{Message, Report};
 use crate::contract::hooks;
-use crate::contract::setup::{Create, Kind, Prepared, Setup};
+use crate::contract::setup::{Arrival, Create, Kind, Prepared, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
+use gabion_sys::ParentsEnd;
 
 /// Runs the whole walk; ends in execve or in an error that was reported.
-pub(crate) fn run(setup: &Setup<'_>) -> ! {
-    let error = match walk(setup) {
+pub(crate) fn run(setup: &Setup<'_>, arrival: Arrival) -> ! {
+    let error = match walk(setup, arrival) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -27,18 +28,35 @@ pub(crate) fn run(setup: &Setup<'_>) -> ! {
     gabion_sys::exit_now(if told.is_ok() { 1 } else { 255 })
 }
 
-fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
+/// Has the kernel kill us when the runtime dies, or not any more. Others in the container may have stopped us: then we would not hear
+/// from the channel that it is gone.
+fn at_the_runtimes_end(what: ParentsEnd) -> Result<()> {
+    gabion_sys::at_parents_end(what).map_err(|e| Error::step(Step::Clone, "say what happens when the runtime dies", e))
+}
+
+fn walk(setup: &Setup<'_>, arrival: Arrival) -> Result<std::convert::Infallible> {
+    // A runtime that has died before this is heard of at the next line.
+    at_the_runtimes_end(ParentsEnd::Kills)?;
     // Until the parent has put us into the cgroup and mapped our ids, nothing is charged or owned rightly.
     setup.channel.expect(&Message::Go)?;
+    if arrival == Arrival::Outside {
+        limits::score(setup)?;
+        namespaces::wordless(setup)?;
+    }
     namespaces::become_root(setup)?;
+    // A change of ids takes both back (prctl(2)); nothing of ours in /proc is written any more that would have to be ours.
+    namespaces::unreadable()?;
+    at_the_runtimes_end(ParentsEnd::Kills)?;
     // Mount points are for every user of the container, whatever our caller's umask; the workload's is runc's.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let prepared = match &setup.kind {
-        Kind::Create(create) => prepare_create(setup, create)?,
-        Kind::Exec => prepare_exec(setup)?,
+        Kind::Create(create) => prepare_create(setup, create, arrival)?,
+        Kind::Exec => prepare_exec(setup, arrival)?,
     };
     let workload = Workload::validate(setup, prepared)?;
     faults::at(Step::Ready)?;
+    // From here on it ends, and we do not.
+    at_the_runtimes_end(ParentsEnd::Unheard)?;
     setup.channel.send(&Message::Ready)?;
     match &setup.kind {
         Kind::Create(create) => {
@@ -50,13 +68,12 @@ fn walk(setup: &Setup<'_>) -> Result<std::convert::Infallible> {
     }
 }
 
-fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
+fn prepare_create(setup: &Setup<'_>, create: &Create<'_>, arrival: Arrival) -> Result<Prepared> {
     nix::unistd::setsid().map_err(|e| Error::step(Step::Clone, "start a session", e))?;
     // Rank in the host's scheduler and limits need the host's privileges: before any credential changes.
     limits::apply(setup)?;
     memory_policy::apply(setup)?;
-    // Others in a joined pid namespace must not look into us while we hold the host's descriptors (CVE-2016-9962).
-    namespaces::enter(setup)?;
+    namespaces::enter(setup, arrival)?;
     namespaces::set_names(setup)?;
     namespaces::loopback(setup)?;
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
@@ -73,11 +90,11 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>) -> Result<Prepared> {
     finish_identity(setup)
 }
 
-fn prepare_exec(setup: &Setup<'_>) -> Result<Prepared> {
+fn prepare_exec(setup: &Setup<'_>, arrival: Arrival) -> Result<Prepared> {
     nix::unistd::setsid().map_err(|e| Error::step(Step::Clone, "start a session", e))?;
     limits::apply(setup)?;
     memory_policy::apply(setup)?;
-    namespaces::enter(setup)?;
+    namespaces::enter(setup, arrival)?;
     console::attach(setup, console::Bind::Nothing)?;
     finish_identity(setup)
 }
@@ -99,6 +116,9 @@ fn finish_identity(setup: &Setup<'_>) -> Result<Prepared> {
     let entered = ids::enter_cwd(setup)?;
     ids::close_inherited(setup)?;
     ids::become_user(setup)?;
+    // The change of ids has taken both back (prctl(2)).
+    namespaces::unreadable()?;
+    at_the_runtimes_end(ParentsEnd::Kills)?;
     ids::enter_cwd_again(setup, entered)?;
     ids::verify_cwd(setup)?;
     Ok(Prepared {

@@ -140,7 +140,7 @@ impl Workload {
         };
         match gabion_sys::fork().map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
             gabion_sys::Cloned::Child => {
-                let ran = self.confine(setup).and_then(|()| {
+                let ran = hold_pipe_signal().and_then(|()| self.confine(setup)).and_then(|()| {
                     hooks::run(
                         hooks::Kind::StartContainer,
                         Some(list),
@@ -172,6 +172,14 @@ fn clear_signals() -> Result<()> {
     let failed = |e| Error::step(Step::Execve, "reset signals", e);
     gabion_sys::default_signals().map_err(failed)?;
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
+}
+
+/// A hook need not read the state that is written to it: to the helper that writes, this is an error to pass over, not its end. The hook
+/// itself starts with nothing blocked.
+fn hold_pipe_signal() -> Result<()> {
+    nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGPIPE)
+        .thread_block()
+        .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
 fn filter(setup: &Setup<'_>) -> Result<()> {

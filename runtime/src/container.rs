@@ -13,6 +13,7 @@ mod label;
 pub(crate) mod options;
 mod own_limits;
 mod pause;
+mod pid_file;
 mod precheck;
 mod query;
 mod spawn;

@@ -20,6 +20,7 @@ mod filter;
 mod netlink;
 mod selfprotect;
 mod state;
+mod wait;
 
 /// musl's own allocator, which the shipped binary would have, takes a fifth of a millisecond more for each command. The same one in
 /// every build: what is tested is what is shipped.

@@ -189,7 +189,7 @@ fn delete_by_runtime(arguments: &Arguments, bundle: &Path, kept: &Kept) -> Resul
         .clone()
         .unwrap_or_else(|| root::older(&kept.options, &arguments.namespace));
     if root::holds(&root, &arguments.id, bundle, kept.root.is_some()) {
-        Runtime::new(&kept.options, &root, bundle)?.delete_blocking(&arguments.id)?;
+        Runtime::new(&kept.options, &root, &arguments.namespace, bundle)?.delete_blocking(&arguments.id)?;
     }
     Ok(())
 }

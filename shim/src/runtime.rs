@@ -54,8 +54,8 @@ struct LogLine {
 }
 
 impl Runtime {
-    /// The runtime for the container whose bundle is `bundle`, with its state below `root`.
-    pub fn new(options: &Options, root: &Path, bundle: &Path) -> Result<Self> {
+    /// Gives the runtime for the container whose bundle is `bundle`, of containerd's `namespace`, with its state below `root`.
+    pub fn new(options: &Options, root: &Path, namespace: &str, bundle: &Path) -> Result<Self> {
         Ok(Self {
             binary: options.runtime()?,
             root: root.to_owned(),

@@ -89,7 +89,7 @@ impl Tasks {
         let root = root::directory(&options, &self.context.address, &self.context.namespace);
         // Before anything is kept: what is there already is not ours to delete.
         root::refuse_existing(&root, &request.id)?;
-        let runtime = Runtime::new(&options, &root, &bundle)?;
+        let runtime = Runtime::new(&options, &root, &self.context.namespace, &bundle)?;
         let stdio = Stdio {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),

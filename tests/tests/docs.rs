@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gabion_core::annotations::{For, KNOWN, Known};
 use gabion_core::control::CONTROLS;
+use gabion_core::request::annotations::{For, KNOWN, Known};
 use golden::{Expect, Outcome, cases, home, json};
 
 fn repo() -> PathBuf {

@@ -1,6 +1,5 @@
 //! The heart: (Request, Policy, Host) → Hardened, or a Denial with every refusal. Touches nothing.
 
-use crate::annotations::NOT_UNDERSTOOD;
 use crate::control::{self, CONTROLS, Context};
 use crate::decision::{Change, Decision, Mode};
 use crate::hardened::{Denial, Draft, Hardened, Plan};
@@ -8,6 +7,7 @@ use crate::host::Host;
 use crate::ids::ContainerIds;
 use crate::policy::Effective;
 use crate::request::Request;
+use crate::request::annotations::NOT_UNDERSTOOD;
 use crate::valid;
 use oci_spec::runtime::Process;
 

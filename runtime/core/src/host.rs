@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::OwnUserNs;
-use crate::ids::{JoinedUsers, OwnIds, SetGroups};
+use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
 
 /// What a namespace path of the spec is.
@@ -266,4 +267,25 @@ pub enum MemfdNoexec {
     Present,
     /// It may not be looked at: a security module keeps it from gabion.
     Hidden,
+}
+
+/// Here and not beside the type: what the host is depends on ids, and not the other way round.
+impl ContainerIds {
+    /// Tells what a spec's container will have on this host.
+    pub fn planned(spec: &Spec, host: &Host) -> Self {
+        let linux = spec.linux().as_ref();
+        let here = match users(spec) {
+            Users::Runtime => Some(Maps::whole()),
+            Users::New => Some(Maps {
+                uids: IdMap::of(linux.and_then(|l| l.uid_mappings().as_deref()).unwrap_or_default()),
+                gids: IdMap::of(linux.and_then(|l| l.gid_mappings().as_deref()).unwrap_or_default()),
+            }),
+            // What a spec writes down of a namespace that it joins is a claim; the kernel's maps are not.
+            Users::Joined(path) => host.joined_users.get(path).map(|joined| joined.maps.clone()),
+        };
+        Self {
+            here,
+            own: host.own_ids.clone(),
+        }
+    }
 }

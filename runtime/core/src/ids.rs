@@ -8,7 +8,6 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxIdMapping, Spec, User};
 use serde::{Deserialize, Serialize};
 
-use crate::host::Host;
 use crate::namespace::NsType;
 
 /// The number that stands for no id: setresuid(2), setresgid(2) and chown(2) take it as «leave it as it is», so that a process
@@ -231,24 +230,6 @@ impl ContainerIds {
         }
     }
 
-    /// What a spec's container will have on this host.
-    pub fn planned(spec: &Spec, host: &Host) -> Self {
-        let linux = spec.linux().as_ref();
-        let here = match users(spec) {
-            Users::Runtime => Some(Maps::whole()),
-            Users::New => Some(Maps {
-                uids: IdMap::of(linux.and_then(|l| l.uid_mappings().as_deref()).unwrap_or_default()),
-                gids: IdMap::of(linux.and_then(|l| l.gid_mappings().as_deref()).unwrap_or_default()),
-            }),
-            // What a spec writes down of a namespace that it joins is a claim; the kernel's maps are not.
-            Users::Joined(path) => host.joined_users.get(path).map(|joined| joined.maps.clone()),
-        };
-        Self {
-            here,
-            own: host.own_ids.clone(),
-        }
-    }
-
     /// Who an id of the container is on the host.
     pub fn on_host(&self, kind: Kind, id: u32) -> OnHost {
         let Some(here) = &self.here else {
@@ -331,7 +312,7 @@ pub fn users(spec: &Spec) -> Users<'_> {
 }
 
 /// Every id that a process has, with the field that asks for it.
-pub fn in_use<'a>(user: &'a User) -> impl Iterator<Item = (Kind, String, u32)> + 'a {
+pub fn in_use(user: &User) -> impl Iterator<Item = (Kind, String, u32)> + '_ {
     let groups = user.additional_gids().iter().flatten().enumerate();
     let groups = groups.map(|(i, gid)| (Kind::Group, format!("user.additionalGids[{i}]"), *gid));
     [

@@ -2,7 +2,6 @@
 //! known of a host is collected before (the crate gabion-see), and what was decided is done afterwards (the crate gabion).
 #![forbid(unsafe_code)]
 
-pub mod annotations;
 pub mod caller;
 pub mod capability;
 pub mod control;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
+pub mod annotations;
 pub mod idmap;
 pub mod mount_options;
 mod parse;

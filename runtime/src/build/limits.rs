@@ -20,16 +20,22 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     move |e| Error::step(Step::Rlimits, doing, e)
 }
 
-/// All that is set before credentials change.
+/// Sets the OOM score, which children inherit. By itself: whoever goes where others live has this written before it becomes unreadable,
+/// since its own file in /proc is root's from then on (proc(5)), and an ordinary user could not write it.
+pub(crate) fn score(setup: &Setup<'_>) -> Result<()> {
+    let Some(score) = setup.process.oom_score_adj() else {
+        return Ok(());
+    };
+    setup
+        .proc
+        .write("self/oom_score_adj", &score.to_string())
+        .map_err(failed(format!("set oom_score_adj {score}")))
+}
+
+/// All else that is set before credentials change.
 pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Rlimits)?;
     let process = setup.process;
-    if let Some(score) = process.oom_score_adj() {
-        setup
-            .proc
-            .write("self/oom_score_adj", &score.to_string())
-            .map_err(failed(format!("set oom_score_adj {score}")))?;
-    }
     if crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
         for limit in process.rlimits().iter().flatten() {
             let doing = format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard());

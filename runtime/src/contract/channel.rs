@@ -4,11 +4,13 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use serde::{Deserialize, Serialize};
 
+use crate::wait;
 use gabion_see::error::{Error, Result, Step};
 
 /// The longest message, bytes: an error's line.
@@ -25,6 +27,8 @@ pub(crate) enum Message {
     HooksRan,
     /// To the parent, from an intermediate process: the first process has this pid.
     Pid(i32),
+    /// To the parent, from an intermediate process: the cgroup that it is in takes no further process.
+    Full,
     /// To the parent: what had to be verified before `create` returns is.
     Ready,
     /// To the parent.
@@ -115,17 +119,21 @@ impl Channel {
         decode(&buffer[..length]).map(|m| Some((m, fds)))
     }
 
+    /// The same in the runtime, whose caller waits for it: within so long (None: a hook has its own bound, or its owner wants none),
+    /// and not if the runtime is told to end.
+    pub(crate) fn hear(&self, patience: Option<Duration>) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        wait::readable(self.as_fd(), patience)?;
+        self.receive()
+    }
+
     /// The next message must be this one.
     pub(crate) fn expect(&self, wanted: &Message) -> Result<()> {
-        match self.receive()? {
-            Some((message, _)) if message == *wanted => Ok(()),
-            Some((Message::Failed(report), _)) => Err(report.into()),
-            Some((other, _)) => Err(Error::failed(
-                Step::Clone,
-                format!("expected {wanted:?}, got {other:?}"),
-            )),
-            None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
-        }
+        must_be(wanted, self.receive()?)
+    }
+
+    /// The same in the runtime.
+    pub(crate) fn expect_within(&self, wanted: &Message, patience: Option<Duration>) -> Result<()> {
+        must_be(wanted, self.hear(patience)?)
     }
 }
 
@@ -135,12 +143,25 @@ impl AsFd for Channel {
     }
 }
 
+fn must_be(wanted: &Message, got: Option<(Message, Vec<OwnedFd>)>) -> Result<()> {
+    match got {
+        Some((message, _)) if message == *wanted => Ok(()),
+        Some((Message::Failed(report), _)) => Err(report.into()),
+        Some((other, _)) => Err(Error::failed(
+            Step::Clone,
+            format!("expected {wanted:?}, got {other:?}"),
+        )),
+        None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
+    }
+}
+
 fn encode(message: &Message) -> Result<Vec<u8>> {
     let mut bytes = vec![match message {
         Message::Go => b'G',
         Message::RunHooks => b'H',
         Message::HooksRan => b'D',
         Message::Pid(_) => b'P',
+        Message::Full => b'F',
         Message::Ready => b'R',
         Message::Failed(_) => b'E',
     }];
@@ -161,6 +182,7 @@ fn decode(bytes: &[u8]) -> Result<Message> {
         b'H' => Ok(Message::RunHooks),
         b'D' => Ok(Message::HooksRan),
         b'R' => Ok(Message::Ready),
+        b'F' => Ok(Message::Full),
         b'P' => content
             .try_into()
             .map(|b| Message::Pid(i32::from_ne_bytes(b)))
@@ -187,6 +209,7 @@ mod tests {
             Message::RunHooks,
             Message::HooksRan,
             Message::Pid(7),
+            Message::Full,
             Message::Ready,
             Message::Failed(report),
         ] {

@@ -76,6 +76,15 @@ pub(crate) fn state_for(record: &Record, status: ContainerStatus, pid: Option<i3
     }
 }
 
+/// Gives the longest time that hooks may take; None where one of them is given no bound.
+pub(crate) fn patience(hooks: Option<&Vec<Hook>>) -> Option<Duration> {
+    hooks
+        .into_iter()
+        .flatten()
+        .map(|hook| Some(Duration::from_secs(u64::try_from(hook.timeout()?).unwrap_or(0))))
+        .sum()
+}
+
 /// Runs hooks in their order, in our own working directory; the first that fails ends it.
 pub(crate) fn run(kind: Kind, hooks: Option<&Vec<Hook>>, state: Option<&State>) -> Result<()> {
     for (index, hook) in hooks.into_iter().flatten().enumerate() {

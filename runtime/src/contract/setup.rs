@@ -129,6 +129,16 @@ pub(crate) enum Kind<'a> {
     Exec,
 }
 
+/// Where the process stands when its walk begins.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// In every namespace that it joins, unreadable and wordless: it came to be where others could see it.
+    Joined,
+    /// In the new namespaces alone, where nobody else is. It joins the others on its way.
+    Outside,
+}
+
 /// What only a new container needs.
 #[derive(Debug)]
 pub(crate) struct Create<'a> {

@@ -250,6 +250,24 @@ pub fn set_readable(readable: Readable) -> Result<()> {
     prctl_two(libc::PR_SET_DUMPABLE, readable as c_int)
 }
 
+/// What becomes of this process when its parent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParentsEnd {
+    /// The kernel kills it.
+    Kills,
+    Unheard,
+}
+
+/// Says what becomes of this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). A change of ids forgets it, and so does execve(2)
+/// of a program with privileges of its own.
+pub fn at_parents_end(what: ParentsEnd) -> Result<()> {
+    let signal = match what {
+        ParentsEnd::Kills => libc::SIGKILL,
+        ParentsEnd::Unheard => 0,
+    };
+    prctl_two(libc::PR_SET_PDEATHSIG, signal)
+}
+
 /// Whether a change of user takes the permitted capabilities (prctl(2), PR_SET_KEEPCAPS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capabilities {
@@ -273,6 +291,53 @@ fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     done(c_long::from(unsafe {
         libc::prctl(option, libc::c_long::from(arg), 0 as c_long, 0 as c_long, 0 as c_long)
     }))
+}
+
+/// Most of arguments and environment that a process can be given (execve(2): a quarter of the stack's limit, and 6 MiB).
+const WORDS_MAX: usize = 64 << 20;
+
+/// Overwrites the memory that `/proc/PID/cmdline` and `/proc/PID/environ` show of this process with zeros. `PR_SET_MM_ARG_START` would
+/// ask for CAP_SYS_RESOURCE. `proc` is an open procfs: the kernel says there which memory it shows (`proc_pid_stat(5)`, fields 48 to 51).
+///
+/// What std and libc give of both afterwards are empty strings: whoever wants a word keeps a copy of it. gabion has one thread, and no
+/// reference into that memory outlives a call of std's, which copies.
+///
+/// # Errors
+/// EINVAL where `proc` is no procfs, or says what cannot be; else the errno of the call that failed.
+pub fn blank_words(proc: BorrowedFd<'_>) -> Result<()> {
+    if nix::sys::statfs::fstatfs(proc)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+        return Err(Errno::EINVAL);
+    }
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    let stat = super::openat(proc, "self/stat", flags, nix::sys::stat::Mode::empty())?;
+    let mut text = [0; 2048];
+    let length = nix::unistd::read(stat.as_raw_fd(), &mut text)?;
+    let (arguments, environment) = words_of(text.get(..length).unwrap_or_default()).ok_or(Errno::EINVAL)?;
+    blank(arguments);
+    blank(environment);
+    Ok(())
+}
+
+/// Where arguments and environment lie, in the text of a process's `stat`.
+fn words_of(stat: &[u8]) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+    // The command's name may hold anything: what counts comes after the last parenthesis, from field 3 on.
+    let rest = stat.rsplitn(2, |b| *b == b')').next()?;
+    let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace().skip(45);
+    let mut address = || fields.next()?.parse::<usize>().ok();
+    let ranges = (address()?..address()?, address()?..address()?);
+    let sound = |range: &std::ops::Range<usize>| {
+        range.start <= range.end && range.len() <= WORDS_MAX && (range.start != 0 || range.is_empty())
+    };
+    (sound(&ranges.0) && sound(&ranges.1)).then_some(ranges)
+}
+
+fn blank(range: std::ops::Range<usize>) {
+    for address in range {
+        let byte = std::ptr::with_exposed_provenance_mut::<u8>(address);
+        // SAFETY: the kernel put the strings of execve there, on the stack of this process, which is mapped and ours to write for its
+        // whole life (gabion never moves them: PR_SET_MM). They belong to no object of Rust's, and nobody holds a reference to them.
+        unsafe { byte.write_volatile(0) };
+    }
 }
 
 #[cfg(test)]
@@ -330,5 +395,24 @@ mod tests {
         assert_eq!(size_of::<RawSchedAttr>(), 48);
         // SCHED_OTHER, which every thread may ask for.
         sched_setattr(&SchedAttr::default()).unwrap();
+    }
+
+    /// A name with parentheses and blanks does not move the fields.
+    #[test]
+    fn arguments_and_environment_are_where_the_kernel_says() {
+        let mut fields = (3..=52).map(|n| n.to_string()).collect::<Vec<_>>();
+        fields[45] = "1000".to_owned();
+        fields[46] = "1010".to_owned();
+        fields[47] = "1010".to_owned();
+        fields[48] = "1900".to_owned();
+        let text = format!("7 (a) b) {}\n", fields.join(" "));
+        assert_eq!(words_of(text.as_bytes()), Some((1000..1010, 1010..1900)));
+        for (bad, at) in [("999", 46), ("x", 47), ("18446744073709551615", 48)] {
+            let mut fields = fields.clone();
+            fields[at] = bad.to_owned();
+            let text = format!("7 (a) {}\n", fields.join(" "));
+            assert_eq!(words_of(text.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(words_of(b"7 (a) S 1"), None);
     }
 }

@@ -13,6 +13,7 @@ fn one(map: &IdMap, id: u32) -> Option<u32> {
     all.first().copied()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the field has it")]
 fn both(text: &str) -> Option<Maps> {
     Some(Maps {
         uids: map(text),

@@ -7,8 +7,8 @@ use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
 use super::{Channel, ContainerId, Leave, Request};
-use crate::annotations;
 use crate::ids;
+use crate::request::annotations;
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
 const MAX_DEPTH: u32 = 64;
