@@ -204,6 +204,8 @@ impl Status {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::{Brief, BriefFile, Record};
