@@ -87,6 +87,7 @@ fn a_full_terminal_does_not_hold_signals_up() {
     let mut last = Instant::now();
     let deadline = Instant::now() + limit(10);
     while last.elapsed() < Duration::from_secs(1) && Instant::now() < deadline {
+        #[allow(clippy::unused_io_amount, reason = "how much fits is not what is asked")]
         match paste.write(&[b'x'; 4096]) {
             Ok(_) => last = Instant::now(),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
