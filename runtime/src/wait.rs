@@ -16,7 +16,7 @@ use gabion_see::error::{Error, Result, Step};
 pub(crate) const STEP: Duration = Duration::from_secs(30);
 
 /// The same where mounts are made, and directories of an image are copied.
-pub(crate) const BUILD: Duration = Duration::from_secs(120);
+pub(crate) const BUILD: Duration = Duration::from_mins(2);
 
 /// How long one that was killed may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -57,7 +57,9 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, patience: Option<Duration>) -> Result
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let patience = patience.unwrap_or_default().as_secs();
-            let why = format!("the container's process did not go on for {patience} s (it may have been stopped): it was killed");
+            let why = format!(
+                "the container's process did not go on for {patience} s (it may have been stopped): it was killed"
+            );
             return Err(Error::failed(Step::Ready, why));
         }
     }
@@ -66,7 +68,7 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, patience: Option<Duration>) -> Result
 /// What is left until then; a part of a millisecond counts as one.
 fn rest(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
-    let millis = left.as_millis() + u128::from(left.subsec_nanos() % 1_000_000 != 0);
+    let millis = left.as_millis() + u128::from(!left.subsec_nanos().is_multiple_of(1_000_000));
     PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }
 

@@ -17,7 +17,10 @@ fn a_container_whose_first_thread_has_ended_runs_and_can_be_stopped() {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         status.contains("State:\tZ") && status.contains("Threads:\t2")
     };
-    assert!(integration::command::until(limit(10), is_zombie), "the first thread did not end");
+    assert!(
+        integration::command::until(limit(10), is_zombie),
+        "the first thread did not end"
+    );
     assert_eq!(container.status(), "running");
     let done = container.delete();
     assert!(done.code != 0 && done.err.contains("running"), "{done}");
@@ -41,7 +44,15 @@ fn attest_judges_threads_whose_first_one_has_ended() {
     container.run_detached().ok();
     container.op(&["attest", container.id()]).ok();
     let mut enter = Command::new("nsenter");
-    enter.args(["--target", &container.pid().to_string(), "--mount", "--pid", "--net", "--ipc", "--uts"]);
+    enter.args([
+        "--target",
+        &container.pid().to_string(),
+        "--mount",
+        "--pid",
+        "--net",
+        "--ipc",
+        "--uts",
+    ]);
     enter.args(["/usr/bin/probe", "leave-threads"]);
     let entered = integration::command::Running::start(enter, &container.bundle.dir);
     entered.wait_for("threads left");

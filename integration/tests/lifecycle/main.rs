@@ -11,6 +11,7 @@ mod console;
 mod events;
 mod exec;
 mod life;
+mod pid_file;
 mod run;
 mod systemd;
 mod tell;

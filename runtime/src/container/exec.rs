@@ -12,8 +12,8 @@ use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
-use crate::container::spawn::{self, Born};
 use crate::container::pid_file::PidFile;
+use crate::container::spawn::{self, Born};
 use crate::container::{affinity, create, own_limits, precheck};
 use crate::state::StateDir;
 use crate::wait;

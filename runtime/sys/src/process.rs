@@ -279,7 +279,7 @@ const WORDS_MAX: usize = 64 << 20;
 /// # Errors
 /// EINVAL where `proc` is no procfs, or says what cannot be; else the errno of the call that failed.
 pub fn blank_words(proc: BorrowedFd<'_>) -> Result<()> {
-    if nix::sys::statfs::fstatfs(&proc)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+    if nix::sys::statfs::fstatfs(proc)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
         return Err(Errno::EINVAL);
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;

@@ -20,7 +20,9 @@ struct Own {
 fn is_of_the_runtime(pid: usize) -> bool {
     const FORKED_ONLY: u64 = 0x40;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return false;
+    };
     let mut fields = rest.split_ascii_whitespace();
     let lives = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
@@ -51,19 +53,30 @@ impl Own {
         };
         let mounts = read("mountinfo");
         note(!mounts.is_empty() && mounts != self.mounts.as_bytes(), "mountinfo");
-        note(interfaces(&pid.to_string()).is_some_and(|i| i != self.interfaces), "net");
+        note(
+            interfaces(&pid.to_string()).is_some_and(|i| i != self.interfaces),
+            "net",
+        );
+        let before = fs::read("/proc/self/cgroup").unwrap_or_default();
         let cgroup = read("cgroup");
-        // Read again each time: somebody may mount a hierarchy, which is a line more for everybody.
-        let of_others = !cgroup.is_empty() && fs::read("/proc/self/cgroup").is_ok_and(|own| own != cgroup) && is_live(pid);
+        // Before and after: somebody may mount a hierarchy meanwhile, which is a line more for everybody.
+        let after = fs::read("/proc/self/cgroup").unwrap_or_default();
+        let of_others = !cgroup.is_empty() && cgroup != after && before == after && is_live(pid);
         note(of_others, "cgroup");
 
         let words = read("cmdline");
-        note(words.iter().any(|b| *b != 0) && !words.starts_with(&self.words), "cmdline");
+        note(
+            words.iter().any(|b| *b != 0) && !words.starts_with(&self.words),
+            "cmdline",
+        );
         let secret = b"HOSTSECRET";
         note(read("environ").windows(secret.len()).any(|w| w == secret), "environ");
         // What the program itself shows is the container's: only where it is not that by now does it count.
         let mut opened = Vec::new();
-        let memory = fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"));
+        let memory = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{pid}/mem"));
         if memory.is_ok() {
             opened.push("mem");
         }
@@ -86,17 +99,22 @@ fn is_live(pid: usize) -> bool {
     const EXITING: u64 = 0x4;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let flags = rest.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    let flags = rest
+        .split_ascii_whitespace()
+        .nth(6)
+        .and_then(|flags| flags.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & EXITING == 0)
 }
 
 fn interfaces(who: &str) -> Option<BTreeSet<String>> {
     let text = fs::read_to_string(format!("/proc/{who}/net/dev")).ok()?;
-    let names = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    let names = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     Some(names.collect())
 }
 
-/// `newcomers=HOW,N,SECONDS`: looks at every process that comes, by its number, until there were N: as often as it can (`look`), with
+/// `newcomers=HOW,N,SECONDS`: looks at every process that comes, by its number, until N were seen before they ran their program: as often as it can (`look`), with
 /// SIGSTOP first (`stop`), or stops the first one for good (`hold`). Tells how many it saw, how many of them before they ran their
 /// program, and what of the host's they showed.
 pub(super) fn watch(arg: &str) -> Answer {
@@ -111,9 +129,9 @@ pub(super) fn watch(arg: &str) -> Answer {
     let (mut seen, mut early, mut caught) = (0, 0, BTreeSet::new());
     let mut showed = 0;
     let mut next = std::process::id() as usize + 1;
-    while seen < wanted && Instant::now() < deadline {
-        // A number may be skipped, by a process that came to nothing.
-        let Some(pid) = (next..next + 4).find(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()) else {
+    while early < wanted && Instant::now() < deadline {
+        // Numbers are skipped: by processes that came to nothing, or were gone before we looked.
+        let Some(pid) = (next..next + 64).find(|pid| exists(*pid)) else {
             continue;
         };
         next = pid + 1;
@@ -139,6 +157,10 @@ pub(super) fn watch(arg: &str) -> Answer {
     }
     let what = caught.into_iter().collect::<Vec<_>>().join("+");
     Ok(format!("seen={seen} early={early} showed={showed} what={what}"))
+}
+
+fn exists(pid: usize) -> bool {
+    !matches!(sys::kill(pid as i32, 0), Err(fail) if fail.errno == libc::ESRCH)
 }
 
 /// Looks at one until it runs its program: whether it was seen before that, and what it showed.

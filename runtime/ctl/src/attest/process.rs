@@ -69,7 +69,10 @@ pub(super) fn other(
         }
         Err(Error::Step { .. }) if ended(proc, &who) => return Ok(()),
         Err(Error::Step { errno, .. }) => {
-            findings.partial(format!("thread {} of process {} cannot be read: {errno:?}", task.tid, task.pid));
+            findings.partial(format!(
+                "thread {} of process {} cannot be read: {errno:?}",
+                task.tid, task.pid
+            ));
             return Ok(());
         }
         Err(error) => return Err(error),

@@ -234,7 +234,9 @@ mod tests {
                 assert_eq!(Brief::from(file), brief, "{hooks} {label:?} {enforced}");
                 assert_eq!(brief.poststop, hooks["poststop"].is_array());
                 assert_eq!(brief.poststart, hooks["poststart"] == hook);
-                let start = hooks["startContainer"].as_array().map(|list| list[1]["timeout"].as_i64());
+                let start = hooks["startContainer"]
+                    .as_array()
+                    .map(|list| list[1]["timeout"].as_i64());
                 let bound = match start {
                     None => Some(Duration::ZERO),
                     Some(bounded) => bounded.map(|_| Duration::from_secs(7)),
