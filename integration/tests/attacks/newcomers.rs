@@ -211,9 +211,9 @@ fn an_exec_that_is_held_ends_when_it_is_told_to_or_its_time_is_over() {
         };
         // Stopped in its first instant it has not told the kernel yet to end it with the runtime: it ends when it is let go.
         if signal == Some(Signal::SIGKILL) {
-            left()
-                .into_iter()
-                .for_each(|pid| drop(kill(Pid::from_raw(pid), Signal::SIGCONT)));
+            for pid in left() {
+                kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+            }
         }
         let alone = until(limit(5), || left().is_empty());
         assert!(alone, "{signal:?} {detach}: its process is left");
