@@ -16,10 +16,9 @@ static MANY: LazyLock<usize> = LazyLock::new(|| {
     asked.map_or(200, |number| number.parse().expect("GABION_EXECS is a number"))
 });
 
-/// What `newcomers` told: how many it saw, how many of them before they ran their program, how many showed something, and what.
+/// What `newcomers` told: how many it saw before they ran their program, how many showed something, and what.
 #[derive(Debug)]
 struct Told {
-    seen: usize,
     early: usize,
     showed: usize,
     what: String,
@@ -33,35 +32,17 @@ fn told(text: &str) -> Told {
     };
     let number = |key: &str| value(key).parse().expect(line);
     Told {
-        seen: number("seen="),
         early: number("early="),
         showed: number("showed="),
         what: value("what="),
     }
 }
 
-/// Execs until the container's own process has seen enough of them; how many it took, and what it told.
-fn execs(running: Running, mut exec: impl FnMut() -> Command) -> (usize, Told) {
-    running.wait_for("watching");
-    let mut made = 0;
-    while made < *MANY * 2 {
-        let done = exec().env("HOSTSECRET", "HOSTSECRET").output().expect("exec");
-        if !done.status.success() {
-            // The container ends when it has seen enough, maybe in the middle of one.
-            assert!(made >= *MANY - 1, "{made}: {done:?}");
-            break;
-        }
-        made += 1;
-    }
-    (made, told(&running.wait(limit(60)).ok().out))
-}
-
-/// Most of them were seen before they ran their program: on a busy machine some are through before anybody looks.
-fn none_shows_anything((made, told): &(usize, Told)) {
-    assert!(
-        told.seen >= *MANY && told.early * 4 >= made * 3,
-        "it did not look: {told:?} of {made}"
-    );
+/// As many as were asked for were seen before they ran their program, whatever number of execs that took: on a busy machine some are
+/// through before anybody looks.
+fn none_shows_anything(told: &Told) {
+    eprintln!("{told:?}");
+    assert!(told.early >= *MANY, "it did not look: {told:?}");
     assert_eq!((told.showed, told.what.as_str()), (0, ""), "{told:?}");
 }
 
@@ -72,19 +53,31 @@ fn watching(test: &str, how: &str, many: usize) -> Container {
     Container::new(bundle).policy(&Policy::permissive())
 }
 
-fn of_root(test: &str, how: &str) -> (usize, Told) {
+fn of_root(test: &str, how: &str) -> Told {
     let container = watching(test, how, *MANY);
     let running = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
-    execs(running, || {
-        container.command(&[
-            "exec",
-            "--env",
-            "SECRET=hunter2",
-            container.id(),
-            "/usr/bin/probe",
-            "cwd",
-        ])
-    })
+    running.wait_for("watching");
+    let exec = [
+        "exec",
+        "--env",
+        "SECRET=hunter2",
+        container.id(),
+        "/usr/bin/probe",
+        "cwd",
+    ];
+    for turn in 0..*MANY * 10 {
+        let done = container
+            .command(&exec)
+            .env("HOSTSECRET", "HOSTSECRET")
+            .output()
+            .expect("exec");
+        if !done.status.success() {
+            // The container ends when it has seen enough, maybe in the middle of one.
+            assert!(turn >= *MANY - 1, "{turn}: {done:?}");
+            break;
+        }
+    }
+    told(&running.wait(limit(60)).ok().out)
 }
 
 #[test]
@@ -126,33 +119,36 @@ fn an_exec_of_a_users_shows_nothing_of_the_host() {
     running.wait_for("watching");
     // One shell for all: to become the user takes longer than an exec.
     let script = format!(
-        "for i in $(seq {}); do HOSTSECRET=hunter2 {} --level permissive exec --env SECRET=hunter2 {id} /usr/bin/probe cwd \
-         >/dev/null 2>&1 || break; done",
-        *MANY + *MANY / 10,
+        "for i in $(seq {}); do HOSTSECRET=HOSTSECRET {} --level permissive exec --env SECRET=hunter2 {id} /usr/bin/probe cwd || exit; done",
+        *MANY * 10,
         gabion.display(),
     );
     let shell = std::path::Path::new("/bin/sh");
     let made = Running::start(user.command(shell, &["-c", &script]), &user.bundle.dir).wait(limit(290));
-    eprintln!("{}", made.err);
-    let made = made.out.matches("cwd: ok").count();
+    assert!(made.out.matches("cwd: ok").count() >= *MANY - 1, "{made}");
     let told = told(&running.wait(limit(60)).ok().out);
     user.run(&gabion, &["delete", "--force", &id]);
     user.nothing_left();
-    none_shows_anything(&(made, told));
+    none_shows_anything(&told);
 }
 
 /// The tests above can fail: a process that is not ours, in the pid namespace alone, shows the host's mounts, network and command line.
 #[test]
 fn what_shows_something_is_found() {
-    let container = watching("newcomers-control", "stop", 1);
+    let container = watching("newcomers-control", "look", 1);
     let running = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
     running.wait_for("watching");
-    let mut enter = Command::new("nsenter");
-    enter.args(["--target", &container.pid().to_string(), "--pid", "sleep", "0.5"]);
-    // It dies with the container, which ends when it has seen enough.
-    integration::command::run(enter, &container.bundle.dir);
+    let pid = container.pid().to_string();
+    for _ in 0..50 {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &pid, "--pid", "sleep", "0.5"]);
+        // It dies with the container, which ends when it has seen one.
+        if integration::command::run(enter, &container.bundle.dir).code != 0 {
+            break;
+        }
+    }
     let told = told(&running.wait(limit(60)).ok().out);
-    assert_eq!(told.showed, 1, "{told:?}");
+    assert!(told.showed >= 1, "{told:?}");
     for what in ["mountinfo", "net", "cgroup", "cmdline"] {
         assert!(told.what.contains(what), "{told:?}");
     }
@@ -207,10 +203,19 @@ fn an_exec_that_is_held_ends_when_it_is_told_to_or_its_time_is_over() {
             ),
             Some(_) => {}
         }
-        let alone = until(limit(5), || {
+        let left = || {
             let ps = container.op(&["ps", "--format", "json", container.id()]).ok();
-            serde_json::from_str::<Vec<i32>>(&ps.out).unwrap().len() == 1
-        });
+            let mut left = serde_json::from_str::<Vec<i32>>(&ps.out).unwrap();
+            left.retain(|pid| *pid != container.pid());
+            left
+        };
+        // Stopped in its first instant it has not told the kernel yet to end it with the runtime: it ends when it is let go.
+        if signal == Some(Signal::SIGKILL) {
+            for pid in left() {
+                kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+            }
+        }
+        let alone = until(limit(5), || left().is_empty());
         assert!(alone, "{signal:?} {detach}: its process is left");
         assert!(
             signal == Some(Signal::SIGKILL) || !std::path::Path::new(&pid_file).exists(),

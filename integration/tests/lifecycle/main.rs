@@ -14,6 +14,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod life;
+mod pid_file;
 mod run;
 mod systemd;
 mod tell;

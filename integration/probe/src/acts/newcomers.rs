@@ -57,10 +57,11 @@ impl Own {
             interfaces(&pid.to_string()).is_some_and(|i| i != self.interfaces),
             "net",
         );
+        let before = fs::read("/proc/self/cgroup").unwrap_or_default();
         let cgroup = read("cgroup");
-        // Read again each time: somebody may mount a hierarchy, which is a line more for everybody.
-        let of_others =
-            !cgroup.is_empty() && fs::read("/proc/self/cgroup").is_ok_and(|own| own != cgroup) && is_live(pid);
+        // Before and after: somebody may mount a hierarchy meanwhile, which is a line more for everybody.
+        let after = fs::read("/proc/self/cgroup").unwrap_or_default();
+        let of_others = !cgroup.is_empty() && cgroup != after && before == after && is_live(pid);
         note(of_others, "cgroup");
 
         let words = read("cmdline");
@@ -113,7 +114,7 @@ fn interfaces(who: &str) -> Option<BTreeSet<String>> {
     Some(names.collect())
 }
 
-/// `newcomers=HOW,N,SECONDS`: looks at every process that comes, by its number, until there were N: as often as it can (`look`), with
+/// `newcomers=HOW,N,SECONDS`: looks at every process that comes, by its number, until N were seen before they ran their program: as often as it can (`look`), with
 /// SIGSTOP first (`stop`), or stops the first one for good (`hold`). Tells how many it saw, how many of them before they ran their
 /// program, and what of the host's they showed.
 pub(super) fn watch(arg: &str) -> Answer {
@@ -128,9 +129,9 @@ pub(super) fn watch(arg: &str) -> Answer {
     let (mut seen, mut early, mut caught) = (0, 0, BTreeSet::new());
     let mut showed = 0;
     let mut next = std::process::id() as usize + 1;
-    while seen < wanted && Instant::now() < deadline {
-        // A number may be skipped, by a process that came to nothing.
-        let Some(pid) = (next..next + 4).find(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()) else {
+    while early < wanted && Instant::now() < deadline {
+        // Numbers are skipped: by processes that came to nothing, or were gone before we looked.
+        let Some(pid) = (next..next + 64).find(|pid| exists(*pid)) else {
             continue;
         };
         next = pid + 1;
@@ -156,6 +157,10 @@ pub(super) fn watch(arg: &str) -> Answer {
     }
     let what = caught.into_iter().collect::<Vec<_>>().join("+");
     Ok(format!("seen={seen} early={early} showed={showed} what={what}"))
+}
+
+fn exists(pid: usize) -> bool {
+    !matches!(sys::kill(pid as i32, 0), Err(fail) if fail.errno == libc::ESRCH)
 }
 
 /// Looks at one until it runs its program: whether it was seen before that, and what it showed.

@@ -253,8 +253,8 @@ mod tests {
                     .as_array()
                     .map(|list| list[1]["timeout"].as_i64());
                 let bound = match start {
-                    None => Some(Duration::ZERO),
-                    Some(bounded) => bounded.map(|_| Duration::from_secs(7)),
+                    None => Some(std::time::Duration::ZERO),
+                    Some(bounded) => bounded.map(|_| std::time::Duration::from_secs(7)),
                 };
                 assert_eq!(brief.start_hooks, bound);
                 let wanted = brief.lsm.and_then(|plan| plan.selinux);
