@@ -97,6 +97,11 @@ impl User {
         let installed = self.bundle.dir.join("bin").join(program.file_name().expect("a name"));
         if !installed.exists() {
             fs::copy(program, &installed).expect("a copy of the program");
+            // gabion hands commands for people over to what lies beside it.
+            let beside = program.with_file_name("gabionctl");
+            if program.file_name().is_some_and(|name| name == "gabion") && beside.exists() {
+                fs::copy(beside, installed.with_file_name("gabionctl")).expect("a copy of gabionctl");
+            }
         }
         installed
     }
