@@ -24,7 +24,8 @@ use nix::Result;
 use nix::errno::Errno;
 
 pub use file::{
-    adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fsetxattr, open, open_path, openat, openat2,
+    Identity, adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fsetxattr, identity, open, open_path,
+    openat, openat2,
 };
 pub use filter::{
     Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,
