@@ -11,4 +11,5 @@ mod cgroup;
 mod dev;
 mod proc;
 mod race;
+mod reach;
 mod targets;
