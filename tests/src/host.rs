@@ -11,6 +11,7 @@ use gabion_core::host::{
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::policy::Cri;
+use gabion_core::reach::{Along, Guard, Guarded, OnFs, Spot};
 use gabion_core::request::{Channel, Request};
 use gabion_core::size::Size;
 use gabion_core::testing::door_of;
@@ -77,6 +78,16 @@ pub struct HostFile {
     /// Where root.path leads, symlinks followed.
     pub rootfs: Option<PathBuf>,
     pub state_dirs: Vec<PathBuf>,
+    /// Where root.path is, as `8:1 /path`; there, under its own name, where it is not given.
+    pub root_at: Option<String>,
+    /// The layers of its overlay, likewise.
+    pub layers: Vec<String>,
+    /// What the host mounted below root.path: its path in there, and its type.
+    pub root_along: Vec<(PathBuf, String)>,
+    /// Other containers whose files are bound: of which of the namespaces that are joined theirs are.
+    pub neighbour: BTreeMap<String, BTreeSet<NsType>>,
+    /// Files that gabion goes by.
+    pub believed: Vec<PathBuf>,
 }
 
 /// A namespace path.
@@ -99,6 +110,14 @@ pub struct SourceFile {
     pub kind: Kind,
     pub fs: Fs,
     pub errno: Option<i32>,
+    /// Where it is, as `8:1 /path`: there, under its own name, where it is not given.
+    pub at: Option<String>,
+    /// How many names it has beside the first.
+    pub more_names: u64,
+    /// What a recursive bind brings along: its path, type and place.
+    pub along: Vec<(PathBuf, String, String)>,
+    /// The layers of the overlay that it is on.
+    pub layers: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -245,6 +264,17 @@ impl HostFile {
                 _ => CriFiles::default(),
             },
             state_dirs: self.state_dirs.clone(),
+            root: self.root(request),
+            layers: self.layers.iter().map(|at| spot(at)).collect(),
+            root_along: (self.root_along.iter())
+                .map(|(path, fstype)| Along {
+                    path: path.clone(),
+                    fstype: fstype.clone(),
+                    spot: Spot::default(),
+                })
+                .collect(),
+            guarded: self.guarded(),
+            neighbours: self.neighbours(),
         }
     }
 
@@ -269,6 +299,35 @@ impl HostFile {
         };
         let all = self.users.iter();
         all.filter_map(|(path, text)| Some((path.clone(), joined(text)?)))
+            .collect()
+    }
+
+    fn root(&self, request: &Request) -> Spot {
+        match &self.root_at {
+            Some(at) => spot(at),
+            None => own_spot(&self.rootfs.clone().or_else(|| request.rootfs()).unwrap_or_default()),
+        }
+    }
+
+    fn guarded(&self) -> Vec<Guarded> {
+        let policy = gabion_core::policy::Policy::default();
+        let trees = gabion_core::control::mounts::guarded(&policy).map(|path| (path.to_owned(), Guard::Tree));
+        let files = self.believed.iter().map(|path| (path.clone(), Guard::File));
+        trees
+            .chain(files)
+            .map(|(path, guard)| Guarded {
+                spot: own_spot(&path),
+                path,
+                guard,
+            })
+            .collect()
+    }
+
+    fn neighbours(&self) -> BTreeMap<String, BTreeSet<(NsType, NsId)>> {
+        let of = |types: &BTreeSet<NsType>| types.iter().map(|t| (*t, other_ns(*t))).collect();
+        self.neighbour
+            .iter()
+            .map(|(id, types)| (id.clone(), of(types)))
             .collect()
     }
 
@@ -333,8 +392,18 @@ impl HostFile {
         if let Some(errno) = file.errno {
             return SourcePath::Unreadable(errno);
         }
+        let real = file.real.unwrap_or_else(|| path.to_owned());
+        let along = file.along.iter().map(|(path, fstype, at)| Along {
+            path: path.clone(),
+            fstype: fstype.clone(),
+            spot: spot(at),
+        });
         SourcePath::Open(Source {
-            real: file.real.unwrap_or_else(|| path.to_owned()),
+            spot: file.at.as_deref().map_or_else(|| own_spot(&real), spot),
+            links: 1 + file.more_names,
+            along: along.collect(),
+            layers: file.layers.iter().map(|at| spot(at)).collect(),
+            real,
             kind: file.kind.file(),
             filesystem: match file.fs {
                 Fs::Ordinary => SourceFs::Ordinary,
@@ -392,4 +461,26 @@ impl HostFile {
 
 fn open(typ: NsType, id: NsId) -> NsPath {
     NsPath::Namespace { typ, id }
+}
+
+/// `8:1 /path`: a file system by its numbers, and a place in it.
+fn spot(text: &str) -> Spot {
+    let parts = text
+        .split_once(' ')
+        .and_then(|(fs, path)| Some((fs.split_once(':')?, path)));
+    let Some(((major, minor), path)) = parts else {
+        unreachable!("not `8:1 /path`: {text}")
+    };
+    Spot {
+        chain: Vec::new(),
+        on: Some(OnFs {
+            fs: (major.parse().unwrap_or(0), minor.parse().unwrap_or(0)),
+            path: path.into(),
+        }),
+    }
+}
+
+/// One file system for the whole host, mounted once.
+fn own_spot(path: &Path) -> Spot {
+    spot(&format!("8:1 {}", path.display()))
 }

@@ -145,13 +145,16 @@ pub fn exec_gets_no_more(process: &Process, hardened: &Hardened) {
 
 /// Hardening a hardened spec changes nothing more.
 fn settles(first: &Hardened, effective: &Effective) {
-    let request = Request {
+    let mut request = Request {
         id: "c1".parse().unwrap_or_else(|e| unreachable!("{e}")),
         bundle: "/bundle".into(),
         spec: first.spec().clone(),
         channel: Channel::Direct,
         leave: Leave::default(),
     };
+    if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
+        request.bundle = own;
+    }
     let second = run(&request, effective).unwrap_or_else(|d| unreachable!("a hardened spec is refused: {d}"));
     assert_eq!(second.spec(), first.spec(), "hardening twice is not hardening once");
     // Plans are made anew each time, and a plan is no change of the spec.

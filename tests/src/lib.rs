@@ -124,13 +124,17 @@ fn given<T: Default + serde::de::DeserializeOwned>(text: Option<&str>, path: &Pa
 /// A request of this config, in a bundle that does not exist.
 pub fn request(id: &str, config: Value) -> Outcome<Request> {
     let spec: Spec = serde_json::from_value(config).map_err(|e| format!("config.json: {e}"))?;
-    Ok(Request {
+    let mut request = Request {
         id: id.parse().map_err(|e| format!("$id: {e}"))?,
         bundle: "/bundle".into(),
         spec,
         channel: Channel::Direct,
         leave: Leave::default(),
-    })
+    };
+    if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
+        request.bundle = own;
+    }
+    Ok(request)
 }
 
 /// A sandbox's own container has the sandbox's id.

@@ -38,10 +38,18 @@ fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
+/// What lies in /proc, and in /sys, are parts of one file system; everything else is one of its own.
+fn device(target: &str) -> u32 {
+    let own = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
+    let top = ["/proc", "/sys"].into_iter().find(|top| target.starts_with(top));
+    top.unwrap_or(target).bytes().fold(7, own)
+}
+
 fn point(target: &str, fstype: &str, options: &str, superblock: &str) -> MountPoint {
     MountPoint {
         id: 0,
         parent: 0,
+        dev: (0, device(target)),
         target: target.into(),
         root: "/".into(),
         fstype: fstype.to_owned(),
@@ -223,13 +231,43 @@ fn each_lie_is_found_by_the_control_that_it_concerns() {
             s.sysctls.insert("vm.memfd_noexec".to_owned(), "0".to_owned());
         }),
     ];
+    each_found(&lies);
+}
+
+fn each_found(lies: &[(&str, ControlId, Holds, Lie)]) {
     let hardened = hardened();
     for (name, concerned, holds, lie) in lies {
         let mut seen = obedient(&hardened);
         lie(&mut seen);
         for id in MINE {
-            let expected = if id == concerned { holds } else { Holds::Yes };
+            let expected = if id == *concerned { *holds } else { Holds::Yes };
             assert_eq!(worst(&facts(id, &hardened, &seen)), expected, "{name}: {id}");
         }
     }
+}
+
+#[test]
+fn what_a_mount_is_beside_others_is_found() {
+    each_found(&[
+        (
+            "a read-only name of what is writable",
+            ControlId::Mounts,
+            Holds::No,
+            |s| {
+                let mut twin = at(s, "/data").clone();
+                (twin.target, twin.options) = ("/opt/x".into(), words("ro nosuid nodev"));
+                twin.root = "/a/part".into();
+                s.mounts.push(twin);
+            },
+        ),
+        ("the image, writable by a part", ControlId::Mounts, Holds::No, |s| {
+            let dev = at(s, "/").dev;
+            at(s, "/data").dev = dev;
+        }),
+        ("a debugfs below a volume", ControlId::Mounts, Holds::No, |s| {
+            let mut brought = at(s, "/data/sub").clone();
+            (brought.target, brought.fstype) = ("/data/sub/deep".into(), "debugfs".to_owned());
+            s.mounts.push(brought);
+        }),
+    ]);
 }

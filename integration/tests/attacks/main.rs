@@ -13,6 +13,7 @@ mod dev;
 mod newcomers;
 mod proc;
 mod race;
+mod reach;
 mod root;
 mod targets;
 mod threads;

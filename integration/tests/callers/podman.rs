@@ -132,6 +132,46 @@ fn podman_shows_a_refusal_as_it_is() {
     done.says(&["refused [namespaces.host-network]", "--network host"]);
 }
 
+/// Of another container's files those come in that go with a namespace that is shared with it, and not those of a third (walls L1). podman's
+/// storage is made one that the policy knows as an engine's.
+#[test]
+fn another_container_s_shm_comes_with_its_ipc_namespace_alone() {
+    let Some(podman) = Podman::new("podman-neighbour", "hardened") else {
+        return;
+    };
+    let dir = podman.bundle.dir.display().to_string();
+    let policy = podman.bundle.dir.join("policy.toml");
+    let text =
+        format!("[mounts]\ncontainerd_root = \"{dir}/p\"\ncontainerd_state = \"{dir}/r\"\nallow = [\"{dir}/p/vfs\"]\n");
+    std::fs::write(&policy, text).unwrap();
+    let podman = podman.runtime_flag(&format!("policy={}", policy.display()));
+    let start = |name: &str| {
+        let name = podman.name(name);
+        let words = [
+            "run",
+            "--detach",
+            "--network",
+            "none",
+            "--ipc",
+            "shareable",
+            "--name",
+            &name,
+            "img",
+            "sleep",
+            "600",
+        ];
+        (podman.call(&words).ok().out.trim().to_owned(), name)
+    };
+    let ((_, one), (third, _)) = (start("one"), start("third"));
+    let ipc = format!("container:{one}");
+    let run = ["run", "--rm", "--network", "none", "--ipc", &ipc];
+    podman.call(&[&run[..], &["img", "true"]].concat()).ok();
+    let volume = format!("{dir}/p/vfs-containers/{third}/userdata/shm:/x");
+    let done = podman.call(&[&run[..], &["--volume", &volume, "img", "true"]].concat());
+    assert_ne!(done.code, 0, "{done}");
+    done.says(&["refused [mounts.host-path]"]);
+}
+
 /// podman and conmon pass them through: by number, and as socket activation.
 #[test]
 fn descriptors_that_podman_is_given() {

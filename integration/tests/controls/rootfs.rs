@@ -47,3 +47,22 @@ fn the_root_is_read_only_and_private() {
         .fails_with(1)
         .says(&["refused [rootfs."]);
 }
+
+/// What an image without holes writes is written where the root is left to it.
+#[test]
+fn a_root_that_is_left_writable_is_written_in_its_usual_places() {
+    if !hardens() {
+        return;
+    }
+    let acts = ["create-file=/tmp/x", "create-file=/var/tmp/x", "create-file=/run/x"];
+    let open = Policy::hardened().observe("rootfs");
+    Container::new(Bundle::new("rootfs-open"))
+        .policy(&open)
+        .acts(&acts)
+        .all_ok(&acts);
+    let open = open.observe("landlock");
+    Container::new(Bundle::new("rootfs-open"))
+        .policy(&open)
+        .acts(&["create-file=/usr/x"])
+        .ok("create-file=/usr/x");
+}

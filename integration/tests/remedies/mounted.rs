@@ -33,6 +33,15 @@ fn program_on_a_volume(attempt: &mut Attempt, options: &[&str]) {
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
+        code: "masked_paths.root",
+        ask: |a| {
+            a.bundle.config.set("/linux/readonlyPaths", json!(["/"]));
+        },
+        remedy: |a| {
+            a.bundle.config.set("/linux/readonlyPaths", json!(["/srv"]));
+        },
+    },
+    Row {
         code: "mounts.destination",
         ask: |a| {
             let dir = a.host_dir("data");
@@ -92,6 +101,14 @@ pub(crate) const ROWS: &[Row] = &[
             let dir = a.host_dir("data");
             bind(a, &dir, "/data", &["rw"]);
         },
+    },
+    Row {
+        code: "mounts.image",
+        ask: |a| {
+            let part = a.bundle.rootfs().join("opt").display().to_string();
+            bind(a, &part, "/data", &["rw"]);
+        },
+        remedy: |a| last(a, "options", json!(["rbind", "ro"])),
     },
     Row {
         code: "mounts.kernel-filesystem",

@@ -347,3 +347,35 @@ fn a_binary_of_the_user_s_own_runs_from_a_sealed_copy() {
     let error = written.unwrap().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::EPERM), "{error}");
 }
+
+/// The usual place of a user's audit log is gabion's own, also where no policy names it (walls2 M-4).
+#[test]
+fn the_log_of_a_user_is_not_bound() {
+    for (below, good) in [
+        ("", false),
+        (".local/state", false),
+        (".local/state/gabion", false),
+        (".local/share/data", true),
+    ] {
+        let rootless = Rootless::new("rootless-log");
+        rootless.args(&["/bin/true"]);
+        // The log is there from the first container on.
+        rootless.run(&[]).ok();
+        let source = rootless.user.home().join(below);
+        if good {
+            fs::create_dir_all(&source).unwrap();
+            let uid = Some(rootless.user.uid);
+            for dir in [".local/share", ".local/share/data"] {
+                std::os::unix::fs::chown(rootless.user.home().join(dir), uid, uid).unwrap();
+            }
+        }
+        rootless.change(|config| {
+            let mount = json!({ "destination": "/data", "type": "bind", "source": source, "options": ["rbind", "rw"] });
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        });
+        let done = rootless.run(&[]);
+        let refused = done.err.contains("refused [mounts.host-path]");
+        assert_eq!(refused, !good, "{below}: {done}");
+        assert_eq!(done.code == 0, good, "{below}: {done}");
+    }
+}

@@ -25,6 +25,7 @@ pub mod masked_paths;
 pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
+mod reached;
 pub mod rlimits;
 pub mod rootfs;
 pub mod seccomp;

@@ -169,6 +169,13 @@ impl Findings {
         });
     }
 
+    /// Tells whether something at this path was refused already.
+    pub fn refuses(&self, path: &str) -> bool {
+        self.changes
+            .iter()
+            .any(|c| c.verdict == Verdict::Refused && c.path == path)
+    }
+
     pub(crate) fn into_decision(mut self, control: ControlId, about: &About) -> Decision {
         for change in &mut self.changes {
             // Here, since no control can forget it; what a machine compares (path, from, to) stays as it was written.

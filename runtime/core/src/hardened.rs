@@ -12,6 +12,7 @@ use crate::id::ControlId;
 use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
 use crate::policy::{CgroupPolicy, Level};
+use crate::reach::OnFs;
 use crate::valid::{Invalid, Kind};
 
 /// What the OCI spec has no words for.
@@ -33,6 +34,16 @@ pub struct Plan {
     /// become read-only once those mount points are made.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub read_only_late: BTreeSet<usize>,
+    /// By index in the spec's mounts: read-only binds of files that another bind lets be written. They are not executable, nor does Landlock
+    /// let anything in them be executed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub twins: BTreeSet<usize>,
+    /// Those of them that stay executable, as the policy or the mount itself says.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub twins_excepted: BTreeSet<usize>,
+    /// The layers of the image, where somebody's own files are bound beside it: none of those mounts lets them be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<OnFs>,
     /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
     pub memfd_noexec: Option<u8>,
     pub landlock: Option<LandlockPlan>,
@@ -91,6 +102,9 @@ pub struct LandlockPlan {
     /// Read-only mounts below a writable path whose programs may run: the walk that hands out EXECUTE stops above them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub executable: Vec<PathBuf>,
+    /// Read-only mounts of files that are writable elsewhere: neither written nor executed here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inert: Vec<PathBuf>,
     pub tcp_bind: Option<Vec<u16>>,
     pub tcp_connect: Option<Vec<u16>>,
     /// The ABI that the kernel offered when this was decided.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::caller::OwnUserNs;
 use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
+use crate::reach::{Along, Guarded, Spot};
 
 /// What a namespace path of the spec is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,13 @@ pub struct Source {
     pub kind: FileKind,
     /// The file is on a procfs, sysfs, cgroup or device file system, wherever it is mounted.
     pub filesystem: SourceFs,
+    pub spot: Spot,
+    /// How many names it has: a file with a second one may be written by that.
+    pub links: u64,
+    /// What a recursive bind brings along.
+    pub along: Vec<Along>,
+    /// The layers of the overlay that it lies on: what is written to them may show in it, and the other way round.
+    pub layers: Vec<Spot>,
 }
 
 /// File systems whose files are kernel interfaces.
@@ -242,6 +250,16 @@ pub struct Host {
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
     pub cri: CriFiles,
+    /// Where the root file system is.
+    pub root: Spot,
+    /// The layers of the root's overlay.
+    pub layers: Vec<Spot>,
+    /// What the host mounted below the root, by its path in there: it comes along.
+    pub root_along: Vec<Along>,
+    /// The places of this host that mean something, as objects. Not collected where nobody's own files are bound.
+    pub guarded: Vec<Guarded>,
+    /// The namespaces of other containers whose files are bound, by the id that their engine gives them.
+    pub neighbours: BTreeMap<String, BTreeSet<(NsType, NsId)>>,
 }
 
 impl Host {

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod observed;
 pub mod policy;
 pub mod printable;
+pub mod reach;
 pub mod request;
 pub mod size;
 #[cfg(any(test, feature = "testing"))]

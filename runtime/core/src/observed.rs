@@ -13,6 +13,8 @@ pub struct MountPoint {
     pub id: u64,
     /// The mount that it is attached to. One that is stacked on another at the same place has that as its parent.
     pub parent: u64,
+    /// The file system that it shows (major and minor number): the same for every mount of it, wherever and however often.
+    pub dev: (u32, u32),
     pub target: PathBuf,
     /// The root of the mount within its file system.
     pub root: PathBuf,
@@ -123,6 +125,7 @@ mod tests {
         MountPoint {
             id,
             parent,
+            dev: (0, 1),
             target: "/dev/shm".into(),
             root: "/".into(),
             fstype: fstype.to_owned(),

@@ -86,7 +86,7 @@ fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: 
 }
 
 impl Loaded {
-    fn built_in() -> Self {
+    pub fn built_in() -> Self {
         // The test below holds the text and `Policy::default()` together, so nothing is parsed here.
         Self {
             policy: Policy::default(),

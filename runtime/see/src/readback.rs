@@ -13,7 +13,7 @@ use crate::procfs::Proc;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{NsId, NsType};
-use gabion_core::observed::{IdsSeen, Masked, Observed, parse};
+use gabion_core::observed::{IdsSeen, Masked, MountPoint, Observed, parse};
 
 fn failed(what: &str) -> impl Fn(Errno) -> Error {
     let what = what.to_owned();
@@ -46,7 +46,7 @@ pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
     let read = |file: &str| proc.read(&format!("{who}/{file}")).map_err(failed(file));
     Ok(Observed {
         status: parse::parse_status(&read("status")?),
-        mounts: read("mountinfo")?.lines().filter_map(parse::parse_mount).collect(),
+        mounts: mounts(&read("mountinfo")?)?,
         namespaces: namespaces(proc, who)?,
         limits: read("limits")?.lines().filter_map(parse::parse_limit).collect(),
         label: proc.read(&format!("{who}/attr/current")).ok().map(clean_label),
@@ -57,6 +57,15 @@ pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
             .filter(|l| !l.is_empty()),
         ..Observed::default()
     })
+}
+
+/// Every mount: one that is not understood would be one that nobody judged.
+fn mounts(text: &str) -> Result<Vec<MountPoint>> {
+    let parse = |line: &str| {
+        let told = || Error::failed(Step::Verify, format!("a line of mountinfo is not understood: {line:?}"));
+        parse::parse_mount(line).ok_or_else(told)
+    };
+    text.lines().map(parse).collect()
 }
 
 fn clean_label(text: String) -> String {

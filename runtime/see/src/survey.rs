@@ -15,10 +15,12 @@ use self::files::Opened;
 use crate::bundle::open_rootfs;
 use crate::caller::{self, reader};
 use crate::error::{Error, Result};
+use crate::policy::Loaded;
 use gabion_core::caller::Reader;
 use gabion_core::host::{CgroupDriver, Host, MemfdNoexec};
 use gabion_core::namespace::NsType;
 use gabion_core::policy::Policy;
+use gabion_core::reach::Guard;
 use gabion_core::request::Request;
 
 mod cgroups;
@@ -27,6 +29,8 @@ pub mod files;
 mod image;
 pub mod lsm;
 mod namespaces;
+mod reach;
+mod table;
 mod unit;
 
 pub use cri::door_of_bundle;
@@ -47,7 +51,7 @@ pub struct Handles {
 ///
 /// # Errors
 /// A root file system that cannot be one, or a host whose own namespaces cannot be seen.
-pub fn collect(request: &Request, policy: &Policy, state_root: &Path, driver: CgroupDriver) -> Result<(Host, Handles)> {
+pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: CgroupDriver) -> Result<(Host, Handles)> {
     let rootfs = open_rootfs(request)?;
     let (host, ns, sources) = gather(request, policy, state_root, driver, Some(rootfs.as_fd()));
     for typ in NsType::ALL {
@@ -65,21 +69,25 @@ pub fn collect(request: &Request, policy: &Policy, state_root: &Path, driver: Cg
 }
 
 /// The facts for a container that is only judged: its bundle may belong to another machine.
-pub fn survey(request: &Request, policy: &Policy, state_root: &Path, driver: CgroupDriver) -> Host {
+pub fn survey(request: &Request, policy: &Loaded, state_root: &Path, driver: CgroupDriver) -> Host {
     let rootfs = open_rootfs(request).ok();
     gather(request, policy, state_root, driver, rootfs.as_ref().map(AsFd::as_fd)).0
 }
 
 fn gather(
     request: &Request,
-    policy: &Policy,
+    loaded: &Loaded,
     state_root: &Path,
     driver: CgroupDriver,
     rootfs: Option<BorrowedFd<'_>>,
 ) -> (Host, Opened<PathBuf>, Opened<usize>) {
+    let policy = &loaded.policy;
     let (ns_paths, ns) = namespaces::by_path(request);
-    let (sources, source_fds) = files::sources(request);
+    let (mut sources, source_fds) = files::sources(request);
     let Reader { euid, user_ns } = reader();
+    let state_dirs = state_dirs(policy, state_root);
+    let believed = believed(request, loaded, &state_dirs);
+    let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), &believed);
     let nofile = getrlimit(Resource::RLIMIT_NOFILE).ok();
     let cgroup = cgroups::facts(request, driver, euid, user_ns);
     let host = Host {
@@ -115,7 +123,12 @@ fn gather(
         nofile_soft: nofile.map(|(soft, _)| soft),
         oom_score_adj: caller::oom_score_adj(),
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
-        state_dirs: state_dirs(policy, state_root),
+        state_dirs,
+        root: places.root,
+        layers: places.layers,
+        root_along: places.root_along,
+        guarded: places.guarded,
+        neighbours: places.neighbours,
         cri: cri::files(request, policy, euid),
     };
     (host, ns, source_fds)
@@ -176,9 +189,38 @@ fn state_dirs(policy: &Policy, state_root: &Path) -> Vec<PathBuf> {
     if !dirs.iter().any(|dir| dir == state_root) {
         dirs.push(state_root.to_owned());
     }
-    // The file alone: what else lies in a directory of the operator's choice is not ours.
-    dirs.extend(policy.audit.file.clone());
+    if let Some(file) = &policy.audit.file {
+        // The file alone: what else lies in a directory of the operator's choice is not ours.
+        dirs.push(file.clone());
+    } else {
+        // The usual place is a directory of our own, with what was rotated away.
+        let usual = crate::audit::place::file(&policy.audit, reader());
+        let own = usual.as_deref().map(crate::audit::place::parent).map(Path::to_owned);
+        dirs.extend(own.filter(|dir| !dirs.contains(dir)));
+    }
     dirs
+}
+
+/// What gabion believes or runs: whoever writes there decides for it.
+fn believed(request: &Request, loaded: &Loaded, state_dirs: &[PathBuf]) -> Vec<(PathBuf, Guard)> {
+    let hooks = files::hooks(request).into_keys();
+    let policy = match &loaded.source {
+        crate::policy::Source::File(path) => std::path::absolute(path).ok(),
+        crate::policy::Source::BuiltIn => None,
+    };
+    let files = hooks
+        .chain(loaded.policy.hooks.allow.iter().cloned())
+        .chain(policy)
+        .chain(loaded.policy.audit.file.clone())
+        .chain(reach::own_programs())
+        .chain([request.bundle.join("config.json")]);
+    let trees = state_dirs
+        .iter()
+        .filter(|dir| loaded.policy.audit.file.as_ref() != Some(dir));
+    trees
+        .map(|dir| (dir.clone(), Guard::Tree))
+        .chain(files.map(|file| (file, Guard::File)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -198,7 +240,7 @@ mod tests {
     fn facts(request: &Request) -> Host {
         survey(
             request,
-            &Policy::default(),
+            &Loaded::built_in(),
             Path::new("/run/elsewhere"),
             CgroupDriver::Cgroupfs,
         )
@@ -286,7 +328,7 @@ mod tests {
         assert!(
             collect(
                 &request("{}", "[]", "{}"),
-                &Policy::default(),
+                &Loaded::built_in(),
                 Path::new("/run/elsewhere"),
                 CgroupDriver::Cgroupfs
             )

@@ -28,8 +28,9 @@ pub(crate) fn apply(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {
     let Some(linux) = setup.hardened.spec().linux() else {
         return Ok(());
     };
+    let root = root_of(setup)?;
     for path in linux.readonly_paths().iter().flatten() {
-        make_read_only(Path::new(path))?;
+        make_read_only(Path::new(path), root)?;
     }
     let masked = linux.masked_paths().as_deref().unwrap_or_default();
     if masked.is_empty() {
@@ -39,6 +40,7 @@ pub(crate) fn apply(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {
         null: null_device()?,
         empty: None,
         label: create.mount_label.as_deref(),
+        root,
     };
     masked.iter().try_for_each(|path| covers.mask(Path::new(path)))
 }
@@ -48,6 +50,33 @@ struct Covers<'a> {
     null: OwnedFd,
     empty: Option<OwnedFd>,
     label: Option<&'a str>,
+    root: Option<Object>,
+}
+
+/// Device and inode.
+type Object = (u64, u64);
+
+/// The root, over which nothing may be laid; None where the lists are taken as they are.
+fn root_of(setup: &Setup<'_>) -> Result<Option<Object>> {
+    if !setup.hardened.enforces(ControlId::MaskedPaths) {
+        return Ok(None);
+    }
+    let root = Path::new("/");
+    let stat = nix::sys::stat::stat(root).map_err(failed("look at", root))?;
+    Ok(Some((stat.st_dev, stat.st_ino)))
+}
+
+/// Refuses a path that an image's links bring to the root: what was laid over it would be no mount that anybody sees.
+fn not_root(fd: &OwnedFd, path: &Path, root: Option<Object>) -> Result<()> {
+    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+    if root != Some((stat.st_dev, stat.st_ino)) {
+        return Ok(());
+    }
+    Err(Error::RefusedCall {
+        code: "masked_paths.root",
+        what: format!("{} leads to the root in this image", path.display()),
+        remedy: "name files and directories below / in `linux.maskedPaths` and `linux.readonlyPaths`".to_owned(),
+    })
 }
 
 /// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
@@ -60,8 +89,9 @@ fn open(path: &Path) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn make_read_only(path: &Path) -> Result<()> {
+fn make_read_only(path: &Path, root: Option<Object>) -> Result<()> {
     let Some(fd) = open(path)? else { return Ok(()) };
+    not_root(&fd, path, root)?;
     let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(failed("clone the mount of", path))?;
     // Nothing but that: a clone keeps what its mount has, and programs below a read-only path run.
     gabion_sys::mount_setattr(
@@ -91,6 +121,7 @@ fn null_device() -> Result<OwnedFd> {
 impl Covers<'_> {
     fn mask(&mut self, path: &Path) -> Result<()> {
         let Some(fd) = open(path)? else { return Ok(()) };
+        not_root(&fd, path, self.root)?;
         let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
         let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let template = if directory {

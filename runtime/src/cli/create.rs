@@ -67,7 +67,7 @@ impl Launch {
         if self.no_pivot {
             request.leave = Leave::MoveRoot;
         }
-        let (host, handles) = collect(&request, &policy.policy, &settings.root, settings.cgroup_driver)?;
+        let (host, handles) = collect(&request, &policy, &settings.root, settings.cgroup_driver)?;
         let effective = policy.policy.effective(&request, &host, &policy.digest);
         let trail = Trail::begin(&request, &effective, reader());
         let hardened = harden(&request, &effective, &host).inspect_err(|denial| trail.refused(action, denial))?;

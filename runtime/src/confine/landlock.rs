@@ -133,7 +133,7 @@ impl Rules<'_> {
             self.add_path(path, write)?;
         }
         for path in &plan.executable {
-            self.add_path(path, AccessFs::Execute.into())?;
+            self.add_executable(path)?;
         }
         for path in &plan.writable_exec {
             self.add_path(path, write | AccessFs::Execute)?;
@@ -148,6 +148,24 @@ impl Rules<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
             Err(e) => Err(Error::step(Step::Landlock, format!("open {}", path.display()), e)),
         }
+    }
+
+    /// EXECUTE for a mount below what is writable: for the whole of it where nothing in it is closed.
+    fn add_executable(&mut self, path: &Path) -> Result<()> {
+        if !self.closed().any(|w| w != path && lies_in(w, path)) {
+            return self.add_path(path, AccessFs::Execute.into());
+        }
+        match gabion_sys::open_path(path, OFlag::O_DIRECTORY) {
+            Ok(fd) => self.executable(&fd, path),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            Err(e) => Err(Error::step(Step::Landlock, format!("open {}", path.display()), e)),
+        }
+    }
+
+    /// What nothing is executed in: it is writable, here or under another name.
+    fn closed(&self) -> impl Iterator<Item = &Path> {
+        let closed = self.plan.writable.iter().chain(&self.plan.inert);
+        closed.map(std::path::PathBuf::as_path)
     }
 
     /// EXECUTE for what lies below `directory`, leaving out everything writable.
@@ -194,10 +212,20 @@ impl Rules<'_> {
 
     /// Where a path lies with regard to what is writable.
     fn place(&self, path: &Path) -> Place {
-        if self.plan.writable.iter().any(|w| lies_in(path, w)) {
+        // What is closed nearest to a path decides: an executable mount may lie in something that is writable.
+        let depth = |p: &Path| p.as_os_str().len();
+        let closed = self.closed().filter(|w| lies_in(path, w)).map(depth).max();
+        let open = self
+            .plan
+            .executable
+            .iter()
+            .filter(|e| lies_in(path, e))
+            .map(|e| depth(e))
+            .max();
+        if closed.is_some_and(|closed| open.is_none_or(|open| open <= closed)) {
             return Place::Writable;
         }
-        if self.plan.writable.iter().any(|w| lies_in(w, path)) {
+        if self.closed().any(|w| lies_in(w, path)) {
             Place::Above
         } else {
             Place::Clear
@@ -262,7 +290,7 @@ fn lies_in(path: &Path, directory: &Path) -> bool {
 }
 
 enum Place {
-    /// At or below something writable: never executable by this layer.
+    /// At or below something writable, or a read-only name of that: never executable by this layer.
     Writable,
     /// Something writable lies below.
     Above,

@@ -44,6 +44,41 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: c_int, resolve: u64) -> 
     unsafe { owned(fd) }
 }
 
+/// What a file is, by identity (statx(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub dev: u64,
+    pub ino: u64,
+    /// The mount that it was reached by, as mountinfo numbers it.
+    pub mount: u64,
+    pub links: u64,
+    pub directory: bool,
+}
+
+/// Looks at what `path` below `dir` leads to, or at `dir` itself where the path is empty. Nothing is mounted by it.
+///
+/// # Errors
+/// The call's own.
+pub fn identity(dir: BorrowedFd<'_>, path: &CStr) -> Result<Identity> {
+    const STATX_MNT_ID: c_uint = 0x1000;
+    let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_NLINK | STATX_MNT_ID;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: path is a C string; found is writable and as large as the kernel's structure.
+    done(c_long::from(unsafe {
+        libc::statx(dir.as_raw_fd(), path.as_ptr(), flags, mask, found.as_mut_ptr())
+    }))?;
+    // SAFETY: all bytes are set, to zero at the least, and every value of them is one of the integers in it.
+    let found = unsafe { found.assume_init() };
+    Ok(Identity {
+        dev: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+        ino: found.stx_ino,
+        mount: found.stx_mnt_id,
+        links: found.stx_nlink.into(),
+        directory: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR,
+    })
+}
+
 /// Marks every descriptor from `first` on close-on-exec (close_range(2)).
 pub fn cloexec_from(first: c_uint) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: c_uint = 4;

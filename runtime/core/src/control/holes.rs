@@ -67,7 +67,26 @@ impl Control for Holes {
             let path = PathBuf::from(path);
             let (target, known) = target(&path, cx);
             let taken = holes.iter().any(|h| h.target == target);
-            if !closed || taken || mounted(cx, &target).is_some() {
+            if !closed || taken {
+                continue;
+            }
+            match mounted(cx, &target) {
+                // What may be written there is up to that mount.
+                Some(Covers::Exactly) => continue,
+                Some(Covers::Below(_)) if target == path => continue,
+                Some(Covers::Below(_)) => {
+                    let why = "a link of the image leads it into a mount of the spec: no hole";
+                    findings.warned(path.to_string_lossy(), why);
+                    continue;
+                }
+                None => {}
+            }
+            if target != path && (forbidden(&target) || in_system(&target)) {
+                let why = format!(
+                    "a link of the image leads it to {}, where no hole may be: no hole",
+                    target.display()
+                );
+                findings.warned(path.to_string_lossy(), why);
                 continue;
             }
             if known == Known::NotADirectory {
@@ -206,6 +225,20 @@ fn usual_mode(target: &Path) -> u32 {
 
 fn forbidden(path: &Path) -> bool {
     NEVER.iter().any(|never| path == Path::new(never)) || NEVER_BELOW.iter().any(|tree| path.starts_with(tree))
+}
+
+/// Gives the places of the default holes, as the image has them: where a root that stays writable is written.
+pub(super) fn usual(cx: &Context<'_>) -> Vec<PathBuf> {
+    let places = DEFAULTS.iter().map(|(path, ..)| target(Path::new(path), cx));
+    places
+        .filter(|(target, known)| *known == Known::Usable && !forbidden(target) && !in_system(target))
+        .map(|(target, _)| target)
+        .collect()
+}
+
+/// Programs, libraries and configuration of the image: nobody asked for a hole there, only a link of the image says so.
+fn in_system(path: &Path) -> bool {
+    NEVER.iter().any(|never| *never != "/" && path.starts_with(never))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

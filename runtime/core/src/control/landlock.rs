@@ -6,10 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Root};
 
 use super::mounts::options::{Flag, Options};
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, holes};
 use crate::decision::Findings;
 use crate::fact::Fact;
 use crate::hardened::{Draft, Hardened, LandlockPlan};
@@ -183,17 +183,31 @@ fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
         }
     }
     // A root that stayed writable (the control `rootfs` is loosened) is no exception here: each layer stands alone, and whoever
-    // wants to write everywhere loosens both.
+    // wants to write everywhere loosens both. But where there would be holes everybody writes.
+    if draft.spec.root().as_ref().and_then(Root::readonly) != Some(true) {
+        writable.extend(holes::usual(cx));
+    }
     for list in [&mut writable, &mut excepted] {
         list.sort();
         list.dedup();
     }
     writable.retain(|path| !excepted.contains(path));
+    let mut inert: Vec<PathBuf> = (mounts.iter().enumerate())
+        .filter(|(i, _)| draft.plan.twins.contains(i))
+        .map(|(i, m)| target(i, m, draft))
+        .filter(|target| !writable.contains(target) && !excepted.contains(target))
+        .collect();
+    inert.sort();
+    inert.dedup();
     plan.executable = data()
         .filter(|(_, o, _)| o.is(Flag::Ro) && !o.is(Flag::Noexec))
         .map(|(_, _, target)| target)
-        .filter(|target| writable.iter().any(|w| target != w && target.starts_with(w)))
+        .filter(|target| {
+            let closed = writable.iter().chain(&inert);
+            closed.into_iter().any(|w| target != w && target.starts_with(w))
+        })
         .collect();
+    plan.inert = inert;
     plan.writable = writable;
     plan.writable_exec = excepted;
 }

@@ -3,7 +3,7 @@
 //! A caller's list is never replaced: ours is added to it. So an «unmasked» /proc is masked again, and an engine that masks
 //! more keeps what it masks.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use oci_spec::runtime::Linux;
 
@@ -13,6 +13,7 @@ use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::{Masked, Observed};
+use crate::request::normalize;
 
 pub struct MaskedPaths;
 
@@ -71,6 +72,7 @@ impl Control for MaskedPaths {
             findings,
         );
         linux.set_readonly_paths(Some(list));
+        refuse_root(cx, findings);
         sys_readonly(draft, findings);
         findings.kept("linux.maskedPaths", "all that we mask is masked");
     }
@@ -82,6 +84,26 @@ impl Control for MaskedPaths {
         let masked = list(Linux::masked_paths).map(|p| masked_fact(&p, seen));
         let readonly = list(Linux::readonly_paths).map(|p| readonly_fact(&p, seen));
         masked.chain(readonly).collect()
+    }
+}
+
+/// An entry that comes to the root covers the whole container: what stands there then is not what anybody judged. A path that climbs may come
+/// to it by a link of the image.
+fn refuse_root(cx: &Context<'_>, findings: &mut Findings) {
+    let Some(linux) = cx.request.spec.linux() else { return };
+    for (place, list) in [
+        ("linux.maskedPaths", linux.masked_paths()),
+        ("linux.readonlyPaths", linux.readonly_paths()),
+    ] {
+        for path in list.iter().flatten() {
+            let climbs = Path::new(path).components().any(|c| c == Component::ParentDir);
+            if !climbs && Path::new(path).is_absolute() && normalize(Path::new(path)) != Path::new("/") {
+                continue;
+            }
+            let what = format!("{place} names {path:?}, which is not a path below / or comes to it");
+            let remedy = "name files and directories below / by absolute paths without `..`; `root.readonly` makes the root read-only";
+            findings.refused("root", place, what, remedy);
+        }
     }
 }
 

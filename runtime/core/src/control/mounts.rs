@@ -25,6 +25,7 @@ mod own;
 pub(super) mod paths;
 pub(super) mod source;
 mod target;
+mod twins;
 
 use options::{Flag, Options};
 use source::Judgement;
@@ -74,6 +75,7 @@ impl Control for Mounts {
             }
         }
         draft.plan.read_only_late = own::mounted_into(&draft.spec, cx);
+        twins::check(draft, cx, findings);
         entrypoint::check(draft, cx, findings);
         findings.kept(
             "mounts",
@@ -84,6 +86,29 @@ impl Control for Mounts {
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         facts::facts(hardened, seen)
     }
+}
+
+/// Gives the places of the host that no mount hands out, or only to be read.
+pub fn guarded(policy: &crate::policy::Policy) -> impl Iterator<Item = &Path> {
+    let settings = &policy.mounts;
+    let own = [
+        &settings.kubelet_root,
+        &settings.containerd_root,
+        &settings.containerd_state,
+    ];
+    let fixed = paths::SENSITIVE.iter().chain(&paths::SYSTEM).map(Path::new);
+    let own = own.into_iter().map(PathBuf::as_path).filter(|p| p.is_absolute());
+    std::iter::once(Path::new("/")).chain(fixed).chain(own)
+}
+
+/// Tells whether an engine made a file for this container or its pod, by its place.
+pub fn is_engines_own(real: &Path, request: &crate::request::Request, policy: &crate::policy::Policy) -> bool {
+    own::is_engines(real, request, policy)
+}
+
+/// Gives the directory in which an engine keeps its containers' files, and the id of the one that this file is of.
+pub fn engines_file(real: &Path) -> Option<(&Path, &str)> {
+    own::file_of(real)
 }
 
 /// Where a mount's destination leads: as it was looked up in the image, or as it is written.

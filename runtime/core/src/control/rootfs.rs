@@ -3,18 +3,18 @@
 //! What a service must write goes to volumes and holes (`holes`). The root stays without nosuid: a SELinux domain
 //! transition on execve needs it, and no_new_privs already takes setuid's effect away.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::hooks::runs_on_host;
-use super::mounts::facts::KERNEL;
-use super::mounts::paths::{ENGINES, SENSITIVE, SYSTEM};
+use super::mounts::paths::{SENSITIVE, SYSTEM};
 use super::mounts::source::below_any;
+use super::reached::{Model, is_kernel_type};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
-use crate::request::{Leave, normalize};
+use crate::reach::{Along, Guard};
+use crate::request::{Leave, Request, normalize};
 
 pub struct Rootfs;
 
@@ -45,6 +45,7 @@ impl Control for Rootfs {
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         refuse_host(cx, findings);
+        refuse_brought(cx, findings);
         refuse_move(cx, findings);
         let Some(root) = draft.spec.root_mut() else { return };
         if root.readonly() == Some(true) {
@@ -105,48 +106,9 @@ impl Control for Rootfs {
             Fact::judged(ControlId::Rootfs, "/ ro", shown, holds),
             Fact::same(ControlId::Rootfs, "propagation of /", &"private".to_owned(), &spread),
         ];
-        facts.extend(brought_along(hardened, seen));
+        facts.extend(Model::new(hardened, seen).brought_by_root());
         facts
     }
-}
-
-/// What was mounted below the root already, as in a chroot of the host: it comes along, and nobody judged it.
-fn brought_along(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
-    // Those that run in the container's mount namespace may mount there, and the policy named them.
-    let hooked = hardened.spec().hooks().as_ref().is_some_and(runs_on_host);
-    if hooked {
-        return Vec::new();
-    }
-    let mounts = hardened.spec().mounts().iter().flatten().enumerate();
-    let targets = mounts.map(|(i, m)| match hardened.plan().targets.get(&i) {
-        Some(target) => target.clone(),
-        None => normalize(m.destination()),
-    });
-    let holes = hardened.plan().holes.iter().map(|hole| hole.target.clone());
-    let linux = hardened.spec().linux().as_ref();
-    let covers = linux.into_iter().flat_map(|l| {
-        let lists = [l.masked_paths(), l.readonly_paths()].into_iter();
-        lists.flat_map(|list| list.iter().flatten().map(|p| normalize(Path::new(p))))
-    });
-    let known: Vec<PathBuf> = targets.chain(holes).chain(covers).collect();
-    // Nodes are bound where they cannot be made, and the terminal is.
-    let node = |path: &Path| path.parent() == Some(Path::new("/dev"));
-    seen.mounts
-        .iter()
-        .filter(|m| m.target != Path::new("/") && !node(&m.target) && !known.iter().any(|k| m.target.starts_with(k)))
-        .map(|m| {
-            let kernel = KERNEL.contains(&m.fstype.as_str());
-            let holds = if m.has("ro") && !kernel { Holds::Yes } else { Holds::No };
-            let (path, how) = (m.target.display(), if m.has("ro") { "ro" } else { "rw" });
-            let expected = format!("{path}, mounted below root.path by the host: ro, no kernel file system");
-            Fact::judged(
-                ControlId::Rootfs,
-                expected,
-                format!("{path}: {how}, {}", m.fstype),
-                holds,
-            )
-        })
-        .collect()
 }
 
 /// Moved over and not pivoted, the host's root stays mounted below the container's, for whoever gets a chroot(2) or a mount
@@ -182,33 +144,118 @@ fn refuse_host(cx: &Context<'_>, findings: &mut Findings) {
     findings.refused("host", "root.path", what, remedy);
 }
 
-/// Why a directory is no image. One of the bundle is: which bundle it is, the caller said.
+/// Refuses a root below which the host mounted a file system of the kernel, unless a mount of the spec covers it: hooks may mount in the
+/// container, so that what is there later tells nothing of who brought it.
+fn refuse_brought(cx: &Context<'_>, findings: &mut Findings) {
+    let mounts = cx.request.spec.mounts().iter().flatten().enumerate();
+    let targets: Vec<PathBuf> = mounts
+        .map(|(i, m)| normalize(cx.host.targets.get(&i).unwrap_or(m.destination())))
+        .collect();
+    let open = |along: &&Along| is_kernel_type(&along.fstype) && !targets.iter().any(|t| along.path.starts_with(t));
+    let Some(along) = cx.host.root_along.iter().find(open) else {
+        return;
+    };
+    let what = format!(
+        "{} in the root file system is a {} that the host mounted there",
+        along.path.display(),
+        along.fstype
+    );
+    let remedy = "unmount it, or name an image's root file system";
+    findings.refused("host", "root.path", what, remedy);
+}
+
+/// Tells why a directory is no image, by any of its names.
 fn hosts_own(path: &Path, cx: &Context<'_>) -> Option<String> {
+    if let Some(why) = hosts_own_by_name(path, cx) {
+        return Some(why);
+    }
+    let trees = cx.host.guarded.iter().filter(|g| g.guard == Guard::Tree);
+    trees
+        .filter_map(|g| g.spot.name_of(&g.path, &cx.host.root, path))
+        .filter(|name| name != path)
+        .find_map(|name| {
+            let why = hosts_own_by_name(&name, cx)?;
+            Some(format!(", which is {} under another name{why}", name.display()))
+        })
+}
+
+/// Judges a name as that of a bind's source, but for the places where this container's own root is: in its bundle, or in the shape that
+/// its engine gives a root. Which bundle it is, the caller said; nothing that holds the bundle becomes an image by that.
+fn hosts_own_by_name(path: &Path, cx: &Context<'_>) -> Option<String> {
     if NEVER.iter().any(|never| path == Path::new(never)) || below_any(path, &NEVER_BELOW) {
         return Some(String::new());
     }
     let settings = &cx.policy.policy.mounts;
-    let engines = [&settings.containerd_root, &settings.containerd_state].map(PathBuf::as_path);
-    let name = path.to_string_lossy();
-    let of_user = ["/.local/share/containers/", "/.local/share/docker/"]
-        .iter()
-        .any(|dir| name.contains(dir));
-    let image = path.starts_with(&cx.request.bundle)
-        || below_any(path, &ENGINES)
-        || below_any(path, &engines)
-        || below_any(path, &settings.allow)
-        || of_user;
-    let sensitive = SENSITIVE.iter().chain(&SYSTEM).map(Path::new);
-    let own = sensitive.chain(cx.host.state_dirs.iter().map(PathBuf::as_path));
-    own.filter(|tree| tree.is_absolute()).find_map(|tree| {
+    let bundle = &cx.request.bundle;
+    let in_bundle = |tree: &Path| path.starts_with(bundle) && bundle.starts_with(tree) && bundle != tree;
+    let image = below_any(path, &settings.allow) || is_engines_shape(path, cx.request);
+    let roots = [&settings.containerd_root, &settings.containerd_state];
+    let fixed = SENSITIVE.iter().chain(&SYSTEM).map(Path::new);
+    let own = cx.host.state_dirs.iter().chain(roots).map(PathBuf::as_path);
+    fixed.chain(own).filter(|tree| tree.is_absolute()).find_map(|tree| {
         if tree.starts_with(path) {
             Some(format!(", which holds {}", tree.display()))
-        } else if path.starts_with(tree) && !image {
+        } else if path.starts_with(tree) && !image && !in_bundle(tree) {
             Some(format!(", which lies in {}", tree.display()))
         } else {
             None
         }
     })
+}
+
+/// Tells whether a path has the shape that an engine gives the root of this container, and no other of what it keeps: `…/<id>/rootfs` of the
+/// shim, the storage's `overlay/<layer>/merged` (vfs, btrfs) where the bundle is this container's in an engine's storage, too.
+pub fn is_engines_shape(path: &Path, request: &Request) -> bool {
+    let parts: Vec<&str> = names(path);
+    let id = request.id.as_str();
+    let of_this = match parts.as_slice() {
+        [.., "io.containerd.runtime.v2.task", _, own, "rootfs"] => *own == id,
+        [.., driver, own, "merged" | "rootfs"] if *own == id => driver.starts_with("overlay"),
+        // Docker on containerd's snapshots.
+        [.., "docker", "rootfs", _, own] => *own == id,
+        _ => false,
+    };
+    of_this || (is_layer(&parts) && engines_bundle(request))
+}
+
+/// A layer that is mounted, in the storage of podman, CRI-O or Docker.
+fn is_layer(parts: &[&str]) -> bool {
+    let storage = |name: &str| name == "storage" || name == "docker" || name.contains('.');
+    let layer = |name: &str| name.len() >= 8 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    match parts {
+        [.., home, driver, name, "merged"] => storage(home) && driver.contains("overlay") && layer(name),
+        [.., home, "vfs", "dir", name] | [.., home, "btrfs", "subvolumes", name] => storage(home) && layer(name),
+        _ => false,
+    }
+}
+
+/// The bundle is one that an engine made for this container, or for this step of a build.
+fn engines_bundle(request: &Request) -> bool {
+    let id = request.id.as_str();
+    match names(&request.bundle).as_slice() {
+        [.., containers, own, "userdata"] => containers.ends_with("-containers") && *own == id,
+        [.., "io.containerd.runtime.v2.task", _, own] => *own == id,
+        _ => request.is_build_step(),
+    }
+}
+
+/// Gives the bundle of which a config.json that is judged elsewhere is a copy: the engine's own for this id, by the root that it names. Only
+/// for what is judged and not run.
+pub fn bundle_of_a_copy(request: &Request) -> Option<PathBuf> {
+    let root = request.rootfs()?;
+    let (layer, id) = (is_layer(&names(&root)), request.id.as_str());
+    let storage = root.ancestors().find(|dir| dir.ends_with("storage"))?;
+    let driver = root.strip_prefix(storage).ok()?.components().next()?;
+    let containers = format!("{}-containers", driver.as_os_str().to_str()?);
+    layer.then(|| storage.join(containers).join(id).join("userdata"))
+}
+
+fn names(path: &Path) -> Vec<&str> {
+    let parts = path.components().filter_map(|c| match c {
+        Component::Normal(name) => Some(name.to_str().unwrap_or_default()),
+        _ => None,
+    });
+    parts.collect()
 }
 
 /// Mounts made in the container stay there, and what the host mounts later does not come in unvetted.
@@ -254,6 +301,7 @@ mod tests {
         MountPoint {
             id: 2,
             parent: 1,
+            dev: (0, 1),
             target: target.into(),
             root: "/".into(),
             fstype: fstype.to_owned(),
@@ -280,14 +328,55 @@ mod tests {
         ] {
             assert!(refused(real, "x/y"), "{real}");
         }
-        let merged = "/var/lib/containers/storage/overlay/1/merged";
-        for real in [
-            "/bundle/rootfs",
-            merged,
-            "/srv/image",
-            "/root/.local/share/containers/storage/vfs/dir/1",
-        ] {
+        for real in ["/bundle/rootfs", "/srv/image"] {
             assert!(!refused(real, "rootfs"), "{real}");
+        }
+    }
+
+    #[test]
+    fn a_root_in_an_engine_s_tree_is_this_container_s() {
+        const LAYER: &str = "b3c7115824c69c026955b1f1e8ecf979cd0b0d2318486531a2848b6c40913737";
+        let judged = |bundle: &str, real: &str| {
+            let mut case = Case::new();
+            case.host.rootfs = Some(real.replace("LAYER", LAYER).into());
+            codes(&decide(&case, "web1", bundle)) != ["rootfs.host"]
+        };
+        let podman = "/var/lib/containers/storage/overlay-containers/web1/userdata";
+        let crio = "/run/containers/storage/overlay-containers/web1/userdata";
+        let task = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/web1";
+        for (bundle, real) in [
+            (podman, "/var/lib/containers/storage/overlay/LAYER/merged"),
+            (crio, "/var/lib/containers/storage/overlay/LAYER/merged"),
+            (podman, "/root/.local/share/containers/storage/vfs/dir/LAYER"),
+            (task, "/run/containerd/io.containerd.runtime.v2.task/k8s.io/web1/rootfs"),
+            (task, "/var/lib/docker/overlay2/LAYER/merged"),
+            (task, "/var/lib/docker/rootfs/overlayfs/web1"),
+            ("/srv/b", "/srv/b/rootfs"),
+            ("/run/user/1000/b", "/run/user/1000/b/rootfs"),
+        ] {
+            assert!(judged(bundle, real), "{bundle} {real}");
+        }
+        for (bundle, real) in [
+            ("/srv/b", "/var/lib/containers/storage/overlay/LAYER/merged"),
+            (
+                "/var/lib/containers/storage/overlay-containers/other/userdata",
+                "/var/lib/containers/storage/overlay/LAYER/merged",
+            ),
+            (podman, "/run/user/0"),
+            (podman, "/var/lib/containers/storage/overlay/LAYER"),
+            (podman, "/var/lib/containers/storage/volumes/v/_data"),
+            (task, "/run/containerd/s"),
+            (
+                task,
+                "/run/containerd/io.containerd.runtime.v2.task/k8s.io/other/rootfs",
+            ),
+            (task, "/run/docker/containerd"),
+            (task, "/run/k3s/containerd"),
+            (task, "/var/lib/docker/containers"),
+            ("/", "/run/containerd/s"),
+            ("/run/containerd", "/run/containerd/s"),
+        ] {
+            assert!(!judged(bundle, real), "{bundle} {real}");
         }
     }
 
@@ -312,7 +401,10 @@ mod tests {
         for good in [
             point("/srv", "ext4", "ro"),
             point("/proc", "proc", "rw"),
-            point("/dev/null", "devtmpfs", "rw"),
+            MountPoint {
+                root: "/null".into(),
+                ..point("/dev/null", "devtmpfs", "rw")
+            },
         ] {
             assert!(!worst(good.clone()), "{good:?}");
         }

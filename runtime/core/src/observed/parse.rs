@@ -19,7 +19,8 @@ pub fn parse_mount(line: &str) -> Option<MountPoint> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ');
     let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let mut fields = fields.skip(1);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let dev = (major.parse().ok()?, minor.parse().ok()?);
     let (root, target) = (unescape(fields.next()?), unescape(fields.next()?));
     let options = set(fields.next()?);
     let propagation = fields.map(str::to_owned).collect();
@@ -29,6 +30,7 @@ pub fn parse_mount(line: &str) -> Option<MountPoint> {
     Some(MountPoint {
         id,
         parent,
+        dev,
         target,
         root,
         fstype,
@@ -92,6 +94,7 @@ mod tests {
         let mount = parse_mount(line).unwrap();
         assert_eq!(mount.target, Path::new("/mnt 2"));
         assert_eq!(mount.root, Path::new("/mnt1"));
+        assert_eq!(mount.dev, (98, 0));
         assert!(mount.has("noatime") && !mount.has("ro"));
         assert_eq!(mount.fstype, "ext3");
         assert_eq!(mount.propagation, ["master:1"]);

@@ -172,7 +172,7 @@ struct Judged {
 
 /// Asks what create asks: `harden`, and whether the filters can be made.
 fn judge(request: &Request, policy: &Loaded, settings: &Settings, called_by: Option<CalledBy>) -> Judged {
-    let mut host = survey(request, &policy.policy, &settings.root, settings.cgroup_driver);
+    let mut host = survey(request, policy, &settings.root, settings.cgroup_driver);
     if called_by.is_some() {
         // What there would be at the call.
         host.euid = 0;
@@ -277,13 +277,18 @@ impl From<&Decision> for Row {
 
 fn read(input: &Path) -> Result<Request> {
     let id = likely_id(input).map_or_else(|| gabion_common::cli::id("check"), Ok)?;
-    if input == Path::new("-") {
-        return bundle::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"));
-    }
-    if input.is_dir() {
+    let mut request = if input == Path::new("-") {
+        bundle::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"))?
+    } else if input.is_dir() {
         return bundle::from_bundle(id, input);
+    } else {
+        bundle::from_file(id, input)?
+    };
+    // A config.json by itself is a copy: what it names is judged as where it comes from.
+    if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
+        request.bundle = own;
     }
-    bundle::from_file(id, input)
+    Ok(request)
 }
 
 /// Engines name a bundle's folder after the container (podman: the one above `userdata`), and what belongs to a container is

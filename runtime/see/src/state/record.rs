@@ -204,7 +204,6 @@ impl Status {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
 
     use serde_json::{Value, json};
 

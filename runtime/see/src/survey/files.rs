@@ -12,6 +12,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::Hook;
 
 use gabion_core::host::{FileKind, HookFile, Source, SourceFs, SourcePath};
+use gabion_core::reach::Spot;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
 
@@ -54,6 +55,10 @@ fn describe(file: &File) -> io::Result<Source> {
         real: read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?,
         kind: kind(&meta),
         filesystem: source_fs(fstatfs(file)?.filesystem_type()),
+        spot: Spot::default(),
+        links: meta.nlink(),
+        along: Vec::new(),
+        layers: Vec::new(),
     })
 }
 

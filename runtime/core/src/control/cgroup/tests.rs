@@ -335,6 +335,7 @@ fn facts_on_both_versions() {
         seen.mounts.extend(mount.map(|option| crate::observed::MountPoint {
             id: 1,
             parent: 0,
+            dev: (0, 1),
             target: "/sys/fs/cgroup/pids".into(),
             root: "/".into(),
             fstype: "cgroup".into(),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::super::reached::Model;
 use super::options::{Flag, Options};
 use crate::fact::{Fact, Holds};
 use crate::hardened::Hardened;
@@ -33,8 +34,12 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
             continue;
         }
         facts.push(fact(mount, target, seen));
-        facts.extend(submounts(index, mount, target, &targets, hardened, seen));
     }
+    let model = Model::new(hardened, seen);
+    facts.extend(model.brought_by_binds());
+    facts.extend(model.writable_and_executable());
+    facts.extend(model.writable_layers());
+    facts.extend(model.kernel_file_systems(ControlId::Mounts));
     facts
 }
 
@@ -83,61 +88,4 @@ fn judge(expected: String, target: &Path, flags: &[&'static str], point: &MountP
         format!("{} {}", target.display(), held.join(" ")),
         holds,
     )
-}
-
-/// What came along with a recursive bind: the same flags, and nobody else looks at it.
-fn submounts(
-    index: usize,
-    mount: &Mount,
-    target: &Path,
-    all: &[PathBuf],
-    hardened: &Hardened,
-    seen: &Observed,
-) -> Vec<Fact> {
-    if !Options::of(mount).is_recursive() {
-        return Vec::new();
-    }
-    let linux = hardened.spec().linux().as_ref();
-    let masks = linux.into_iter().flat_map(|l| {
-        let of = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        of(l.masked_paths()).into_iter().chain(of(l.readonly_paths()))
-    });
-    let others: Vec<PathBuf> = all
-        .iter()
-        .filter(|t| *t != target && t.starts_with(target))
-        .cloned()
-        .chain(masks.map(PathBuf::from))
-        .collect();
-    let flags = wanted(mount);
-    // Rootless engines bind the whole of /sys: `source.rs` says when.
-    let meant = hardened.plan().sensitive.contains(&index) || target == Path::new("/sys");
-    seen.mounts
-        .iter()
-        .filter(|m| m.target != target && m.target.starts_with(target))
-        .filter(|m| !others.iter().any(|o| m.target.starts_with(o)))
-        .map(|m| submount(m, meant, &flags))
-        .collect()
-}
-
-/// File systems that are never bound on purpose (`source.rs`), and could come along below an ordinary directory.
-pub(in crate::control) const KERNEL: [&str; 9] = [
-    "proc",
-    "sysfs",
-    "cgroup",
-    "cgroup2",
-    "debugfs",
-    "tracefs",
-    "securityfs",
-    "bpf",
-    "devtmpfs",
-];
-
-fn submount(mount: &MountPoint, meant: bool, flags: &[&'static str]) -> Fact {
-    let path = mount.target.display();
-    let expected = format!("{path} {}", flags.join(" "));
-    if KERNEL.contains(&mount.fstype.as_str()) && !meant {
-        let shown = format!("{path} is the host's {}, brought in by a recursive bind", mount.fstype);
-        return Fact::judged(ControlId::Mounts, expected, shown, Holds::No);
-    }
-    judge(expected, &mount.target, flags, mount)
 }

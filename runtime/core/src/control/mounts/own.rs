@@ -11,9 +11,11 @@ use oci_spec::runtime::Spec;
 
 use super::options::{Flag, Options};
 use super::target_of;
-use crate::control::{Context, namespaces};
-use crate::host::SourcePath;
-use crate::namespace::NsType;
+use crate::control::Context;
+use crate::host::{NsPath, SourcePath};
+use crate::namespace::{NsId, NsType};
+use crate::policy::Policy;
+use crate::request::Request;
 use crate::request::mount_options::is_bind;
 
 /// What a pod may have under its own directory of the kubelet.
@@ -77,15 +79,47 @@ pub(super) fn of_pod(real: &Path, cx: &Context<'_>) -> bool {
 /// Whether a path is one of podman's files for this container, or one that it shares with the container whose namespaces
 /// it joins.
 pub(super) fn of_container(real: &Path, cx: &Context<'_>) -> bool {
-    let joins = |typ| namespaces::is_joined(&cx.request.spec, typ);
+    // Of another container only what goes with a namespace that is shared with it: with it, not with anybody.
+    let joins = |id: &str, typ| {
+        let own = cx.host.neighbours.get(id);
+        own.is_some_and(|own| joined(cx, typ).is_some_and(|ns| own.contains(&(typ, ns))))
+    };
     match userdata(real) {
         Some((id, part)) if id == cx.request.id.as_str() => USERDATA.contains(&part),
-        // Of another container, only what goes with a namespace that is shared with it.
-        Some((id, "shm")) => is_id(id) && joins(NsType::Ipc),
-        Some((id, "hosts" | "resolv.conf")) => is_id(id) && joins(NsType::Network),
-        Some((id, "hostname")) => is_id(id) && joins(NsType::Uts),
+        Some((id, "shm")) => is_id(id) && joins(id, NsType::Ipc),
+        Some((id, "hosts" | "resolv.conf")) => is_id(id) && joins(id, NsType::Network),
+        Some((id, "hostname")) => is_id(id) && joins(id, NsType::Uts),
         _ => false,
     }
+}
+
+/// The namespace of this kind that the container joins, as it was opened.
+fn joined(cx: &Context<'_>, typ: NsType) -> Option<NsId> {
+    let linux = cx.request.spec.linux().as_ref()?;
+    let mut named = linux.namespaces().iter().flatten();
+    let path = named.find(|ns| NsType::from(ns.typ()) == typ)?.path().as_ref()?;
+    match cx.host.ns_paths.get(path) {
+        Some(NsPath::Namespace { typ: seen, id }) if *seen == typ => Some(*id),
+        _ => None,
+    }
+}
+
+/// Tells whether a path is where an engine keeps the files of this container, or of pods. To judge such a path no other place of the host
+/// needs to be known: what it is there says its name.
+pub(super) fn is_engines(real: &Path, request: &Request, policy: &Policy) -> bool {
+    let settings = &policy.mounts;
+    let own = userdata(real).is_some_and(|(id, part)| id == request.id.as_str() && USERDATA.contains(&part));
+    let plugin = [&settings.containerd_root, &settings.containerd_state].map(|root| root.join(PLUGIN));
+    own || real.starts_with(settings.kubelet_root.join("pods")) || plugin.iter().any(|plugin| real.starts_with(plugin))
+}
+
+/// Where podman and CRI-O keep the files of containers, and whose this one is.
+pub(super) fn file_of(real: &Path) -> Option<(&Path, &str)> {
+    let (id, _) = userdata(real)?;
+    let dir = real
+        .ancestors()
+        .find(|dir| dir.file_name().is_some_and(|name| name == id))?;
+    Some((dir.parent()?, id))
 }
 
 /// Read-only directories of the engine's own for this container into which a later mount goes: `podman run --read-only --secret`

@@ -42,44 +42,55 @@ pub(in crate::control) const SENSITIVE: [&str; 38] = [
     "/var/snap",
 ];
 
-/// Those of them, and of their like, in which engines keep the images and the roots of containers.
-pub(in crate::control) const ENGINES: [&str; 19] = [
-    "/run/containerd",
-    "/run/containers",
-    "/run/crio",
-    "/run/docker",
-    "/run/incus",
-    "/run/k0s",
-    "/run/k3s",
-    "/run/podman",
-    "/run/user",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/crio",
-    "/var/lib/docker",
-    "/var/lib/incus",
-    "/var/lib/k0s",
-    "/var/lib/lxd",
-    "/var/lib/machines",
-    "/var/lib/rancher",
-    "/var/snap",
-];
-
 /// Trees that may be read but, written to, give the host away.
-pub(in crate::control) const SYSTEM: [&str; 12] = [
+///
+/// Programs and their libraries, also where others run them from (/opt/cni is root's at every pod's start); and what services of the host
+/// keep for themselves below /var/lib: whoever writes there is believed by them. A person's data is elsewhere, below /home, /srv, /data, /mnt
+/// or a directory of its own, and may be bound.
+pub(in crate::control) const SYSTEM: [&str; 39] = [
     "/bin",
     "/lib",
     "/lib32",
     "/lib64",
     "/libx32",
+    "/opt/cni",
+    "/opt/containerd",
+    "/opt/gabion",
+    "/opt/nvidia",
     "/sbin",
     "/usr",
+    "/var/cache/apt",
+    "/var/cache/debconf",
+    "/var/cache/ldconfig",
+    "/var/lib/AccountsService",
+    "/var/lib/NetworkManager",
+    "/var/lib/alternatives",
+    "/var/lib/apt",
+    "/var/lib/bluetooth",
+    "/var/lib/boltd",
+    "/var/lib/cloud",
+    "/var/lib/cni",
+    "/var/lib/dbus",
+    "/var/lib/dhcp",
+    "/var/lib/dnf",
     "/var/lib/dpkg",
+    "/var/lib/fwupd",
+    "/var/lib/initramfs-tools",
+    "/var/lib/misc",
+    "/var/lib/pacman",
+    "/var/lib/pam",
+    "/var/lib/polkit-1",
+    "/var/lib/private",
     "/var/lib/rpm",
+    "/var/lib/selinux",
     "/var/lib/systemd",
+    "/var/lib/usbutils",
     "/var/spool/at",
     "/var/spool/cron",
 ];
+
+/// What holds many people's files: each of them may give their own, nobody all.
+pub(super) const OF_MANY: &str = "/home";
 
 /// Files of /etc that containers commonly share, and that hold no secret.
 pub(super) const ETC_FILES: [&str; 7] = [

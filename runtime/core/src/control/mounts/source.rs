@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use super::own;
-use super::paths::{ETC_FILES, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
+use super::paths::{ETC_FILES, OF_MANY, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
 use crate::caller::OwnUserNs;
-use crate::control::{Context, devices, namespaces};
+use crate::control::{Context, devices, namespaces, reached};
 use crate::errno;
 use crate::host::{FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
 use crate::policy::Cri;
+use crate::reach::{Guard, Guarded, Spot};
 use crate::request::Caller;
 
 /// What is to be done with a source.
@@ -54,22 +55,115 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
         return socket;
     }
     // A call of the CRI's whose pod nothing confirms is a pod's still: none of the host is its own.
-    if cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel) {
-        return if own::of_pod(&source.real, cx) {
+    let of_cri = cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel);
+    let as_named = if of_cri {
+        if own::of_pod(&source.real, cx) {
             Judgement::Fine
         } else {
-            host_path(source, "is the host's, not this pod's", cx)
-        };
-    }
-    if own::of_container(&source.real, cx) || own::is_volume(&source.real) {
-        return Judgement::Fine;
-    }
-    ordinary(source, writable, cx)
+            return host_path(source, "is the host's, not this pod's", cx);
+        }
+    } else if own::of_container(&source.real, cx) || own::is_volume(&source.real) {
+        Judgement::Fine
+    } else {
+        ordinary(&source.real, source, writable, cx)
+    };
+    as_object(as_named, source, writable, cx)
 }
 
-/// A path of the host outside of CRI.
-fn ordinary(source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
-    let real = &source.real;
+/// Judges what the source is by what else it is called: an alias of /etc is /etc, by whatever mount, subvolume or link it is reached.
+fn as_object(as_named: Judgement, source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
+    let mut judgement = as_named;
+    let places = std::iter::once((&source.real, &source.spot)).chain(source.along.iter().map(|a| (&a.path, &a.spot)));
+    for (real, spot) in places {
+        for guarded in &cx.host.guarded {
+            let found = by_guard(guarded, (real, spot), source, writable, cx);
+            if matches!(judgement, Judgement::Refused { .. }) {
+                return judgement;
+            }
+            match found {
+                Judgement::Fine => {}
+                found => judgement = found,
+            }
+        }
+    }
+    if let Judgement::Refused { .. } = judgement {
+        return judgement;
+    }
+    let brought = source.along.iter().find(|a| reached::is_kernel_type(&a.fstype));
+    match brought {
+        Some(along) => {
+            let what = format!("brings along {}, a {} of the host", along.path.display(), along.fstype);
+            let Judgement::Refused { what, remedy, .. } = host_path(source, &what, cx) else {
+                return judgement;
+            };
+            Judgement::Refused {
+                code: "kernel-source",
+                what,
+                remedy,
+            }
+        }
+        None => judgement,
+    }
+}
+
+/// Judges one place by one that is guarded.
+fn by_guard(
+    guarded: &Guarded,
+    (real, spot): (&Path, &Spot),
+    source: &Source,
+    writable: bool,
+    cx: &Context<'_>,
+) -> Judgement {
+    let holds = spot.holds(&guarded.spot);
+    if guarded.guard == Guard::File {
+        if writable && holds {
+            let why = format!(
+                "is or holds {}, which gabion goes by, and is to be writable",
+                guarded.path.display()
+            );
+            return host_path(source, &why, cx);
+        }
+        return Judgement::Fine;
+    }
+    if let Some(name) = guarded.spot.name_of(&guarded.path, spot, real)
+        && name != real
+    {
+        let pods = own::of_pod(&name, cx);
+        if pods || own::is_volume(&name) || below_any(&name, &cx.policy.policy.mounts.allow) {
+            return Judgement::Fine;
+        }
+        return match ordinary(&name, source, writable, cx) {
+            Judgement::Refused { code, what, remedy } => Judgement::Refused {
+                code,
+                what: format!("{} is {} under another name: {what}", real.display(), name.display()),
+                remedy,
+            },
+            other => other,
+        };
+    }
+    if holds && !guarded.path.starts_with(real) {
+        return holding(&guarded.path, source, writable, cx);
+    }
+    Judgement::Fine
+}
+
+/// Judges what a guarded place lies in.
+fn holding(tree: &Path, source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
+    if !SYSTEM.iter().any(|system| tree == Path::new(system)) {
+        return host_path(
+            source,
+            &format!("holds {}, which is the host's own", tree.display()),
+            cx,
+        );
+    }
+    if writable {
+        return system_writable(&source.real, cx);
+    }
+    Judgement::Fine
+}
+
+/// A path of the host outside of CRI: the source's own, or what it is called as well.
+fn ordinary(real: &Path, source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
     let regular = source.kind == FileKind::Regular;
     let private = real.components().any(|c| c.as_os_str() == "private");
     let public = below_any(real, &PUBLIC) && !private;
@@ -111,20 +205,27 @@ fn ordinary(source: &Source, writable: bool, cx: &Context<'_>) -> Judgement {
         .iter()
         .map(Path::new)
         .any(|t| real.starts_with(t) || t.starts_with(real));
-    if writable && system {
-        let what = format!("{} holds programs of the host and is to be writable", real.display());
-        let remedy = cx.request.caller().word(
-            "set `readOnly: true` on the volume mount",
-            "add `:ro` to `--volume`",
-            "add `ro` to the mount's `options`",
-        );
-        return Judgement::Refused {
-            code: "system-writable",
-            what,
-            remedy: format!("{remedy}, or {}", allow(real)),
-        };
+    if writable && (system || real == Path::new(OF_MANY)) {
+        return system_writable(real, cx);
     }
     Judgement::Fine
+}
+
+fn system_writable(real: &Path, cx: &Context<'_>) -> Judgement {
+    let what = format!(
+        "{} holds programs of the host, the state of its services or everybody's files, and is to be writable",
+        real.display()
+    );
+    let remedy = cx.request.caller().word(
+        "set `readOnly: true` on the volume mount",
+        "add `:ro` to `--volume`",
+        "add `ro` to the mount's `options`",
+    );
+    Judgement::Refused {
+        code: "system-writable",
+        what,
+        remedy: format!("{remedy}, or {}", allow(real)),
+    }
 }
 
 /// A device node as a source: only what a container has anyway, or what the policy names.

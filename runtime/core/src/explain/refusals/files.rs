@@ -76,6 +76,12 @@ pub(super) static TABLE: &[Entry] = &[
         "ask for fewer, for a directory above several; else raise [holes] max_count",
     ),
     entry(
+        "masked_paths.root",
+        "A masked or read-only path comes to the root: what is laid over it covers every mount, and nobody sees them any more.",
+        "`readlink -f` of the path in the image",
+        "name files and directories below /; root.readonly makes the root read-only",
+    ),
+    entry(
         "mounts.destination",
         "A mount's destination is relative, climbs with .., or is / itself.",
         "",
@@ -116,6 +122,12 @@ pub(super) static TABLE: &[Entry] = &[
         "At level restricted a mount maps ids (uidMappings, idmap) so that a user of the container acts on its files as root of the host, or does so without a user namespace.",
         "",
         "hostUsers: false, --userns=auto, or a user namespace in linux.namespaces; leave id 0 of the files out of the mapping, or the mapping out",
+    ),
+    entry(
+        "mounts.image",
+        "A part of the image, a layer of it or a directory that holds it is to be bound writable: its programs could be replaced, and run.",
+        "",
+        "mount it read-only, or use a directory outside of the image and of the engine's storage",
     ),
     entry(
         "mounts.kernel-filesystem",
@@ -161,7 +173,7 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "mounts.system-writable",
-        "A directory of the host's system (/usr, /lib, …) is to be bound writable.",
+        "A directory of the host's system (/usr, /lib, …), of its services' state (/var/lib/systemd, …) or all of /home is to be bound writable.",
         "",
         "mount it read-only",
     ),
@@ -173,7 +185,7 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "rootfs.host",
-        "The root file system is a directory of the host's own system.",
+        "The root file system is a directory of the host's own system, of an engine's that is not this container's root, or has a file system of the kernel mounted below it.",
         "",
         "name an image's root file system, or a directory of its own",
     ),
