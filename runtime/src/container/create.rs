@@ -59,10 +59,7 @@ pub(crate) fn create(
         Some(process) => console_socket(options.console_socket.as_deref(), process)?.map(Console::of_callers),
         None => None,
     };
-    let (pid, dir) = create_on(settings, options, hardened, &handles, console)?;
-    // The process ends now: to free the record piece by piece would take a hundredth of all it did.
-    std::mem::forget(dir);
-    Ok(pid)
+    create_on(settings, options, hardened, &handles, console).map(|(pid, _)| pid)
 }
 
 /// The same, with the console's socket already connected.
