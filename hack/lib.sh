@@ -11,7 +11,12 @@ host=$(uname -m)-unknown-linux-gnu
 static="-C symbol-mangling-version=v0 -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 musl=$(uname -m)-unknown-linux-musl
 
-say() { printf '\n\033[1m== %(%T)T %s\033[0m\n' -1 "$*"; }
+# Bold for people; in a log the escapes would be noise.
+say() {
+    local bold='' plain=''
+    [[ ! -t 1 ]] || bold=$'\033[1m' plain=$'\033[0m'
+    printf '\n%s== %(%T)T %s%s\n' "$bold" -1 "$*" "$plain"
+}
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
 as_root() { [[ $EUID -eq 0 ]] || die "$0: needs root (containers with their own cgroups and mounts)"; }
@@ -25,9 +30,43 @@ need() {
     [[ ${#missing[@]} -gt 0 ]] || return 0
     [[ $EUID -eq 0 ]] || die "missing packages, and only root can install them: ${missing[*]}"
     say "apt-get install ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    # A machine that has just come up may be at it by itself.
+    local wait=(-o DPkg::Lock::Timeout=300)
+    apt-get "${wait[@]}" update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get "${wait[@]}" install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
+
+# Where this machine has Debian's packages from, in $mirror; GABION_MIRROR says otherwise. apt itself is asked, which knows each form of its
+# configuration, and only of what it has seen to be Debian's own. There may be a password in the address: it is not for printing.
+find_mirror() {
+    mirror=${mirror:-${GABION_MIRROR:-}}
+    [[ -z $mirror ]] || return 0
+    mirror=$(first_mirror)
+    # It has seen nothing before its first update.
+    if [[ -z $mirror && $EUID -eq 0 ]]; then
+        apt-get -o DPkg::Lock::Timeout=300 update -qq || true
+        mirror=$(first_mirror)
+    fi
+    [[ -n $mirror ]] || { echo "apt has no Debian mirror here: GABION_MIRROR=ADDRESS names one" >&2; return 1; }
+}
+
+first_mirror() {
+    # shellcheck disable=SC2016  # for apt
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 'Component: main' | sed -n 1p
+}
+
+# mmdebstrap's apt is one of its own. While it works it is told what this machine's apt is told about the way to a mirror: proxies,
+# certificates, passwords. None of that stays in the root file system.
+# shellcheck disable=SC2016,SC2034  # for the hooks' shell; for those who source this
+as_machines_apt=(
+    --setup-hook='umask 077 && { apt-config dump Acquire | grep -E "^Acquire::(http|https|ftp|Retries|ForceIPv)" || true
+        printf "Dir::Etc::%s;\n" "netrc \"/etc/apt/auth.conf\"" "netrcparts \"/etc/apt/auth.conf.d\""
+        } >"$1/etc/apt/apt.conf.d/00machine"'
+    --customize-hook='rm "$1/etc/apt/apt.conf.d/00machine"'
+)
+
+# The last lines of a log of such work, for a message.
+last_of() { tail -n 3 "$1" | sed -E 's#//[^/@[:space:]]*@#//#g'; }
 
 # rustup puts cargo where only a login shell finds it.
 need_cargo() {
@@ -74,32 +113,30 @@ have_musl() {
 # The source of Debian 12's libseccomp, patches and all: what tests are linked with there. Where it goes, and what is made of it, in $libseccomp.
 # For a newer one: the version, Debian's revision, both sums.
 fetch_libseccomp() {
-    local version=2.5.4 revision=1+deb12u1 pool=http://deb.debian.org/debian/pool/main/libs/libseccomp
+    local version=2.5.4 revision=1+deb12u1 apt dir
     libseccomp=$target/libseccomp-$version-$revision-$musl
     [[ ! -e $libseccomp/libseccomp.a ]] || return 0
-    need curl xz-utils
+    dir=$libseccomp/apt
     mkdir -p "$libseccomp" || die "$libseccomp cannot be made"
-    fetch "$libseccomp/source" d82902400405cf0068574ef3dc1fe5f5926207543ba1ae6f8e7a1576351dcbdb \
-        "$pool/libseccomp_$version.orig.tar.gz" \
-        "https://github.com/seccomp/libseccomp/releases/download/v$version/libseccomp-$version.tar.gz" &&
-        fetch "$libseccomp/debian" 665fc6ad1b9887207b0af1a293a2d7975e2df503a2618d1808b970081f9672f6 \
-            "$pool/libseccomp_$version-$revision.debian.tar.xz"
-}
-
-# FILE SHA256 URL…: from the first address that gives what has this sum.
-fetch() {
-    local file=$1 sum=$2 url
-    shift 2
-    for url; do
-        if curl -sSfL --retry 3 --max-time 120 -o "$file" "$url" && sha256sum --quiet -c - <<<"$sum  $file"; then return 0; fi
-    done
-    return 1
+    private_apt bookworm "$dir" deb-src || return 1
+    if ! timeout 120 "${apt[@]}" update >&2 ||
+        ! (cd "$dir/archives" && timeout 120 "${apt[@]}" source --download-only "libseccomp=$version-$revision" >&2); then
+        echo "libseccomp's source cannot be fetched from here" >&2
+        return 1
+    fi
+    mv "$dir/archives/libseccomp_$version.orig.tar.gz" "$libseccomp/source" &&
+        mv "$dir/archives/libseccomp_$version-$revision.debian.tar.xz" "$libseccomp/debian" &&
+        rm -rf "$dir" &&
+        sha256sum --quiet -c - <<END
+d82902400405cf0068574ef3dc1fe5f5926207543ba1ae6f8e7a1576351dcbdb  $libseccomp/source
+665fc6ad1b9887207b0af1a293a2d7975e2df503a2618d1808b970081f9672f6  $libseccomp/debian
+END
 }
 
 # libseccomp.a for musl.
 build_libseccomp() {
     [[ ! -e $libseccomp/libseccomp.a ]] || return 0
-    need musl-tools make gcc gperf patch linux-libc-dev
+    need musl-tools make gcc gperf patch linux-libc-dev xz-utils
     say "libseccomp for musl"
     compile_libseccomp >"$libseccomp/log" 2>&1 || die "libseccomp for musl does not build: $libseccomp/log"
 }
@@ -130,15 +167,36 @@ build_probe() {
     probe=$target/probe/$host/dist/probe
 }
 
-# gabion, its build with faults to inject, and the shim, for tests. The second stands beside the first's libraries, which both share,
-# and is put away before the first takes its place again.
+# Whether gabionctl, the program for people, is a package of its own here.
+has_ctl() { [[ -f $repo/runtime/ctl/Cargo.toml ]]; }
+
+# gabion and gabionctl, which gabion looks for beside itself; with more words for cargo.
+build_gabion() {
+    local packages=(-p gabion)
+    ! has_ctl || packages+=(-p gabionctl)
+    cargo build -q "${packages[@]}" "$@"
+}
+
+# These, their build with faults to inject, and the shim, for tests. The build with faults stands beside the other's libraries, which both share, and
+# is put away before that takes its place again.
 build_for_tests() {
-    cargo build -q -p gabion --features gabion/faults
+    local name
+    build_gabion --features gabion/faults
     mkdir -p "$target/faults/debug"
-    cp "$target/debug/gabion" "$target/faults/debug/.gabion.new"
-    mv "$target/faults/debug/.gabion.new" "$target/faults/debug/gabion"
-    cargo build -q -p gabion
+    for name in gabion gabionctl; do
+        [[ $name == gabion ]] || has_ctl || continue
+        cp "$target/debug/$name" "$target/faults/debug/.$name.new"
+        mv "$target/faults/debug/.$name.new" "$target/faults/debug/$name"
+    done
+    build_gabion
     cargo build -q -p containerd-shim-gabion
+}
+
+# The runtime's libraries, one a line.
+runtime_libraries() {
+    cargo metadata --format-version 1 --no-deps --locked --offline |
+        jq -r --arg below "$repo/runtime/" '.packages[] | select((.manifest_path | startswith($below)) and (.name | startswith("gabion")))
+            | select(any(.targets[]; .kind | index("lib"))) | .name'
 }
 
 # crun refuses a hybrid machine whose hugetlb controller is only on cgroup v2. Runs a command with that controller mounted
@@ -163,15 +221,16 @@ with_hugetlb() {
     return "$code"
 }
 
-# Fills $apt with an apt-get of its own for a Debian suite, which keeps everything below a new directory.
+# Fills $apt with an apt-get of its own for a Debian suite (`deb`, or `deb-src` for sources), which keeps everything below a new directory.
+# Its way to the mirror is the machine's. No mirror is known: the function says so and fails.
 private_apt() {
-    local suite=$1 dir=$2
+    local suite=$1 dir=$2 kind=${3:-deb} mirror=''
     need dpkg debian-archive-keyring
+    find_mirror || return 1
     rm -rf "$dir"
     mkdir -p "$dir"/{lists/partial,archives/partial,root}
     : >"$dir/status"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n' "$suite" \
-        >"$dir/sources.list"
+    printf '%s [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$kind" "$mirror" "$suite" >"$dir/sources.list"
     # A mirror's index of sid may be a few days old.
     apt=(apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$dir/lists"
         -o Dir::Cache::archives="$dir/archives" -o Dir::State::status="$dir/status" -o Acquire::Check-Valid-Until=false
@@ -191,7 +250,7 @@ fetch_crun_sid() {
     crun_sid=$dir/crun-sid
     [[ ! -x $crun_sid ]] || return 0
     need patchelf
-    private_apt sid "$dir"
+    private_apt sid "$dir" || return 1
     if ! timeout 120 "${apt[@]}" update >&2 || ! timeout 120 "${apt[@]}" -y --no-install-recommends --download-only install crun >&2; then
         echo "crun of Debian sid cannot be fetched from here" >&2
         return 1
@@ -210,7 +269,7 @@ fetch_containerd() {
     local suite=$1 dir=$target/containerd/$1 apt
     containerd_bin=$dir/root/usr/bin
     if [[ ! -x $containerd_bin/containerd ]]; then
-        private_apt "$suite" "$dir"
+        private_apt "$suite" "$dir" || return 1
         if ! timeout 120 "${apt[@]}" update >&2 || ! (cd "$dir/archives" && timeout 120 "${apt[@]}" download containerd >&2); then
             echo "containerd of Debian $suite cannot be fetched from here" >&2
             return 1
@@ -237,9 +296,9 @@ build_services_root() {
         new=$(mktemp -d "$cache/new.XXXXXX")
         # In a mount namespace of its own: interrupted, it leaves no mount.
         # shellcheck disable=SC2016  # for the inner shell
-        if ! unshare --mount timeout "${GABION_SERVICES_LIMIT:-900}" bash -c 'set -e; repo=$1; source "$2/recipe"; make_services_root "$3"' \
+        if ! unshare --mount timeout "${GABION_SERVICES_LIMIT:-900}" bash -c 'set -euo pipefail; source "$1/hack/lib.sh"; source "$2/recipe"; make_services_root "$3"' \
             services "$repo" "$image" "$new/root" >"$cache/log" 2>&1; then
-            echo "the services' root file system could not be made: $(tail -n 3 "$cache/log") (all of it: $cache/log)" >&2
+            echo "the services' root file system could not be made: $(last_of "$cache/log") (all of it: $cache/log)" >&2
             rm -rf --one-file-system "$new"
             exec 9>&-
             return 1

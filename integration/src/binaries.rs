@@ -39,7 +39,7 @@ impl Runtime {
         RUNTIME.get_or_init(|| {
             let built = || {
                 build(
-                    &["-p", "gabion", "--features", "gabion/faults"],
+                    &[programs(), &["--features", "gabion/faults"]].concat(),
                     "faults",
                     "debug/gabion",
                     None,
@@ -95,7 +95,20 @@ pub fn shim() -> PathBuf {
 }
 
 fn gabion() -> PathBuf {
-    from_env("GABION_BIN").unwrap_or_else(|| build(&["-p", "gabion", "--bin", "gabion"], "", "debug/gabion", None))
+    from_env("GABION_BIN").unwrap_or_else(|| build(programs(), "", "debug/gabion", None))
+}
+
+/// Whether the commands for people are a program of its own, which gabion looks for beside itself.
+pub fn has_ctl() -> bool {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/ctl/Cargo.toml")).exists()
+}
+
+fn programs() -> &'static [&'static str] {
+    if has_ctl() {
+        &["-p", "gabion", "-p", "gabionctl"]
+    } else {
+        &["-p", "gabion"]
+    }
 }
 
 /// A bare name is looked for as a shell would.

@@ -12,6 +12,7 @@ use integration::command::{Done, Running, limit, run, until};
 use integration::{Bundle, Runtime};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -36,7 +37,11 @@ impl Place {
         let (root, from) = (bundle.dir.join("root"), bundle.dir.join("from"));
         fs::create_dir_all(root.join("etc/apparmor.d")).unwrap();
         fs::create_dir(&from).unwrap();
-        fs::copy(&Runtime::gabion().program, from.join("gabion")).unwrap();
+        let gabion = &Runtime::gabion().program;
+        fs::copy(gabion, from.join("gabion")).unwrap();
+        if binaries::has_ctl() {
+            fs::copy(gabion.with_file_name("gabionctl"), from.join("gabionctl")).unwrap();
+        }
         fs::copy(binaries::shim(), from.join("containerd-shim-gabion-v2")).unwrap();
         Self { bundle, root }
     }
@@ -46,8 +51,16 @@ impl Place {
         if name == "install" {
             command.arg("--from").arg(self.bundle.dir.join("from"));
         }
-        // Of podman's storage, what works on every file system.
-        command.args(args).env("STORAGE_DRIVER", "vfs");
+        command.args(args);
+        // Where who runs the tests keeps such things is nothing to them.
+        for name in [
+            "CONTAINERS_CONF",
+            "CONTAINERS_STORAGE_CONF",
+            "STORAGE_DRIVER",
+            "STORAGE_OPTS",
+        ] {
+            command.env_remove(name);
+        }
         Running::start(command, &self.bundle.dir).wait(limit(300))
     }
 
@@ -114,7 +127,9 @@ fn a_second_run_changes_nothing_and_uninstall_takes_back_exactly_what_was_writte
     assert_eq!(tree(&[&place.root]), before, "--dry-run writes nothing");
 
     let first = place.below("install", &all).ok();
-    assert_eq!(verbs(&first), ["write"; 8], "{first}");
+    // The binaries, and six files.
+    let files = if binaries::has_ctl() { 9 } else { 8 };
+    assert_eq!(verbs(&first), vec!["write"; files], "{first}");
     let installed = tree(&[&place.root]);
     let record = place.root.join("var/lib/gabion/installed");
     let mut check = Command::new("sha256sum");
@@ -131,7 +146,7 @@ fn a_second_run_changes_nothing_and_uninstall_takes_back_exactly_what_was_writte
     );
 
     let second = place.below("install", &all).ok();
-    assert_eq!(verbs(&second), ["unchanged"; 8], "{second}");
+    assert_eq!(verbs(&second), vec!["unchanged"; files], "{second}");
     assert_eq!(tree(&[&place.root]), installed);
 
     // An upgrade: a new binary replaces ours; a policy that somebody changed stays.
@@ -258,6 +273,28 @@ fn uninstall_waits_for_the_last_container() {
     assert!(!place.root.join("usr/local/bin/gabion").exists());
 }
 
+/// What engines keep, what is said to them, and what hack/install writes: no machine of a test's own has any of it yet.
+const NOT_YET: [&str; 13] = [
+    "etc/apparmor.d/gabion-default",
+    "etc/containerd",
+    "etc/containers/containers.conf",
+    "etc/containers/containers.conf.d",
+    "etc/containers/storage.conf",
+    "etc/gabion",
+    "usr/local/bin/containerd-shim-gabion-v2",
+    "usr/local/bin/gabion",
+    "usr/local/bin/gabionctl",
+    "var/lib/cni",
+    "var/lib/containerd",
+    "var/lib/containers",
+    "var/lib/gabion",
+];
+
+/// podman's storage as it works on every file system: on an overlay, which the machine's /var is, no other overlay may lie. By the
+/// machine's configuration, for podman 4.3 forgets what STORAGE_DRIVER says as soon as it finds an `overlay` in its storage, and leaves one there itself.
+const STORAGE: &str =
+    "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/containers/storage\"\ngraphroot = \"/var/lib/containers/storage\"\n";
+
 /// This thread's own view of the machine from here on, and that of everything it starts.
 fn own_machine(dir: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -271,6 +308,15 @@ fn own_machine(dir: &Path) {
         let (upper, work) = (layers.join("upper").join(name), layers.join("work").join(name));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
+        for hidden in NOT_YET
+            .iter()
+            .filter_map(|path| Path::new(path).strip_prefix(name).ok())
+        {
+            // A whiteout: as if the layer below had nothing of that name.
+            let at = upper.join(hidden);
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            mknod(&at, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).unwrap();
+        }
         let data = format!(
             "lowerdir=/{name},upperdir={},workdir={}",
             upper.display(),
@@ -285,9 +331,16 @@ fn own_machine(dir: &Path) {
         )
         .unwrap();
     }
-    for place in ["/run", "/var/log"] {
-        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    // podman's locks are in /dev/shm, and a podman that finds an empty /run frees all that it finds there.
+    for (place, mode) in [
+        ("/run", "mode=755"),
+        ("/var/log", "mode=755"),
+        ("/dev/shm", "mode=1777"),
+    ] {
+        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some(mode)).unwrap();
     }
+    fs::create_dir_all("/etc/containers").unwrap();
+    fs::write("/etc/containers/storage.conf", STORAGE).unwrap();
 }
 
 /// containerd with the machine's own config, as its service starts it.

@@ -106,11 +106,12 @@ enum Command {
 }
 
 /// Makes constants read-only and the caller's word on children void, before anything is read that others wrote.
-fn settle() -> Result<()> {
-    gabion_sys::seal_constants()
+fn settle() -> Result<gabion_sys::Sealed> {
+    let sealed = gabion_sys::seal_constants()
         .map_err(|e| Error::file("make read-only the constants of", "/proc/self/exe")(e.into()))?;
     // If our caller ignores SIGCHLD we inherit that: the kernel reaps our children itself, and waitpid(2) never returns them.
-    gabion_sys::default_signal(libc::SIGCHLD).map_err(|e| Error::step(Step::Clone, "reset SIGCHLD", e))
+    gabion_sys::default_signal(libc::SIGCHLD).map_err(|e| Error::step(Step::Clone, "reset SIGCHLD", e))?;
+    Ok(sealed)
 }
 
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
@@ -118,10 +119,13 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(not(target_arch = "x86_64"))]
     protect_early(&args);
-    if let Err(error) = settle() {
-        log::report(&error, &log::Target::guess(&args));
-        return 1;
-    }
+    let sealed = match settle() {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            log::report(&error, &log::Target::guess(&args));
+            return 1;
+        }
+    };
     let cli: Cli = match gabion_common::cli::parse(&args) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -129,6 +133,9 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let target = cli.global.log_target();
     if cli.global.debug {
         diagnostics::to_stderr();
+    }
+    if sealed == gabion_sys::Sealed::NoSuchPart {
+        tracing::warn!("this gabion was linked without RELRO: its relocated constants stay writable");
     }
     // runc's code for an exec that could not start what it was asked to: callers tell it from the workload's own 1.
     let failed = if matches!(cli.command, Command::Exec(_)) {

@@ -9,11 +9,10 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, fcntl};
-
-use crate::birth::setup::{Kind, Prepared, Setup};
+use crate::contract::hooks;
+use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
 use crate::{faults, filter};
 use gabion_core::id::ControlId;
@@ -79,7 +78,7 @@ impl Workload {
         let result = self.exec_inner(setup);
         let Some(status) = status else { return result };
         let Err(error) = result;
-        let report = crate::birth::channel::Report::from(&error);
+        let report = crate::contract::channel::Report::from(&error);
         let text = serde_json::to_vec(&report).unwrap_or_default();
         // `start` waits for the end of this stream: without a message it would take it for success, so a message that cannot
         // be written ends the process by a signal that shows.
@@ -132,18 +131,22 @@ impl Workload {
     }
 
     /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
-    fn start_hooks(&self, setup: &Setup<'_>, hooks: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
-        let Some(list) = hooks
+    fn start_hooks(&self, setup: &Setup<'_>, asked: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
+        let Some(list) = asked
             .and_then(|h| h.start_container().as_ref())
             .filter(|l| !l.is_empty())
         else {
             return Ok(());
         };
-        match gabion_sys::clone3(0, None).map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
+        match gabion_sys::fork().map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
             gabion_sys::Cloned::Child => {
-                let ran = self
-                    .confine(setup)
-                    .and_then(|()| crate::birth::hooks::run(Some(list), setup.annotations_state.as_ref(), None));
+                let ran = hold_pipe_signal().and_then(|()| self.confine(setup)).and_then(|()| {
+                    hooks::run(
+                        hooks::Kind::StartContainer,
+                        Some(list),
+                        setup.annotations_state.as_ref(),
+                    )
+                });
                 gabion_sys::exit_now(i32::from(ran.is_err()))
             }
             gabion_sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
@@ -161,8 +164,7 @@ fn closed_first(status: OwnedFd, mount: Option<&OwnedFd>) -> OwnedFd {
     let Some(above) = mount.map(|mount| mount.as_raw_fd() + 1) else {
         return status;
     };
-    let moved = fcntl(status.as_raw_fd(), FcntlArg::F_DUPFD_CLOEXEC(above)).and_then(gabion_sys::adopt);
-    moved.unwrap_or(status)
+    gabion_sys::duplicate_above(status.as_fd(), above).unwrap_or(status)
 }
 
 /// The workload starts with no signal ignored or blocked, whatever our caller and std have set: execve(2) keeps both.
@@ -170,6 +172,14 @@ fn clear_signals() -> Result<()> {
     let failed = |e| Error::step(Step::Execve, "reset signals", e);
     gabion_sys::default_signals().map_err(failed)?;
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(failed)
+}
+
+/// A hook need not read the state that is written to it: to the helper that writes, this is an error to pass over, not its end. The hook
+/// itself starts with nothing blocked.
+fn hold_pipe_signal() -> Result<()> {
+    nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGPIPE)
+        .thread_block()
+        .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
 fn filter(setup: &Setup<'_>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The life cycle of a container: what each command does, in terms of state, cgroup and the first process.
 
 mod affinity;
+mod as_host;
 mod create;
 mod delete;
 pub(crate) mod events;
@@ -12,12 +13,12 @@ mod label;
 pub(crate) mod options;
 mod own_limits;
 mod pause;
+mod pid_file;
 mod precheck;
 mod query;
 mod spawn;
 mod start;
 mod update;
-pub(crate) mod valid;
 
 pub(crate) use create::create;
 pub(crate) use delete::{Deleted, Left, delete};

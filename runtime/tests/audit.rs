@@ -263,17 +263,17 @@ fn exceptions_and_redaction() {
         return;
     };
     let policy = container.path("p.toml");
+    let node = container.by_containerd();
     let text = format!(
-        "cri = \"containerd\"\n[audit]\nfile = \"{}\"\nredact_args = true\n[[exception]]\nreason = \"it must\"\n\
+        "{node}[audit]\nfile = \"{}\"\nredact_args = true\n[[exception]]\nreason = \"it must\"\n\
          match = {{ namespace = \"kube-system\", name = \"proxy-*\" }}\nloosen = [\"rootfs\"]\n",
         container.path("log/audit.jsonl")
     );
     fs::write(&policy, text).unwrap();
     fs::set_permissions(&policy, fs::Permissions::from_mode(0o600)).unwrap();
-    let out = container.with_globals(
-        &["--policy", &policy],
-        &["run", "-b", &container.path("bundle"), &container.id],
-    );
+    let bundle = container.path("bundle");
+    let words = ["run", "--from-shim", "k8s.io", "-b", &bundle, &container.id];
+    let out = container.with_globals(&["--policy", &policy], &words);
     assert!(out.status.success(), "{}", container.said());
     let all = log(&container);
     assert_eq!(events(&all), ["exception", "create", "start", "delete"]);
@@ -345,11 +345,12 @@ fn moving_over_as_documented() {
     }) else {
         return;
     };
+    let node = container.by_containerd();
     let config = container.dir.join("bundle/config.json");
     let policy = container.path("p.toml");
     let say = |level: &str, more: &str| {
         let log = container.path("log/audit.jsonl");
-        let text = format!("level = \"{level}\"\ncri = \"containerd\"\n[audit]\nfile = \"{log}\"\n{more}");
+        let text = format!("level = \"{level}\"\n{node}[audit]\nfile = \"{log}\"\n{more}");
         fs::write(&policy, text).unwrap();
         fs::set_permissions(&policy, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(container.gabion(&["policy", "validate", &policy]).status.success());
@@ -358,11 +359,9 @@ fn moving_over_as_documented() {
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["annotations"] = pod(name);
         fs::write(&config, spec.to_string()).unwrap();
-        let out = container.with_globals(
-            &["--policy", &policy],
-            &["run", "-b", &container.path("bundle"), &container.id],
-        );
-        out.status.code()
+        let bundle = container.path("bundle");
+        let words = ["run", "--from-shim", "k8s.io", "-b", &bundle, &container.id];
+        container.with_globals(&["--policy", &policy], &words).status.code()
     };
     // 1 and 2: it runs, and what would be is in the log and in the summary.
     say("permissive", "");

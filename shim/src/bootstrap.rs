@@ -1,11 +1,11 @@
 //! What containerd runs the shim's binary for before and after there is a shim: `start`, `delete`, `-info`.
 
-use std::io::{Read, Write, stdin, stdout};
-use std::os::fd::OwnedFd;
+use std::io::{Write, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, parent_id};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -16,15 +16,24 @@ use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use crate::bundle;
 use crate::cli::Arguments;
 use crate::error::{Error, Result};
+use crate::files::{self, Links};
+use crate::kept::Kept;
 use crate::mounts;
 use crate::options::Options;
-use crate::runtime::{Runtime, features_blocking, read_pid};
+use crate::pipe::read_in_time;
+use crate::root;
+use crate::runtime::{self, Runtime, read_pid};
 use crate::socket::{self, Socket};
+use crate::sys;
 use crate::tasks::check_id;
 use crate::time::timestamp;
 
 /// The most that is read from containerd on stdin.
-const LIMIT: u64 = 4 << 20;
+const LIMIT: usize = 4 << 20;
+/// How long containerd may take to say it.
+const CALLER: Duration = Duration::from_secs(30);
+/// The most that the file with the shim's address holds.
+const ADDRESS_LIMIT: u64 = 4096;
 /// The shim's own name, for `-info` and processes.
 pub const NAME: &str = "io.containerd.gabion.v2";
 /// The variable in which containerd says where events go.
@@ -33,13 +42,8 @@ pub const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 const KILLED: u32 = 137;
 
 fn read_stdin() -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    stdin()
-        .lock()
-        .take(LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::system("reading stdin", error))?;
-    Ok(bytes)
+    let end = Instant::now() + CALLER;
+    read_in_time(stdin().as_fd(), LIMIT, end).map_err(|error| Error::system("reading stdin", error))
 }
 
 fn write_stdout(bytes: &[u8]) -> Result<()> {
@@ -112,6 +116,8 @@ fn serve(arguments: &Arguments, bundle: &Path, params: Option<&BootstrapParams>,
         command.env(TTRPC_ADDRESS, &params.containerd_ttrpc_address);
     }
     command.arg("serve");
+    // Numbers that log drivers are given must be free in the shim.
+    sys::close_inherited_on_exec();
     command
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
@@ -147,9 +153,9 @@ pub fn delete(arguments: &Arguments) -> Result<()> {
     } else {
         here.with_file_name(&arguments.id)
     };
-    let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
+    let address = files::read_text(&bundle.join("address"), Links::Refuse, ADDRESS_LIMIT).unwrap_or_default();
     let pid = read_pid(&bundle.join("init.pid")).map_or(0, |pid| u32::try_from(pid.as_raw()).unwrap_or(0));
-    let deleted = delete_by_runtime(arguments, &bundle);
+    let deleted = clean_up(arguments, &bundle);
     // Whatever the runtime says, these can be done.
     mounts::unmount_all(&bundle.join("rootfs"))?;
     if let Some(path) = address.trim().strip_prefix("unix://") {
@@ -165,12 +171,27 @@ pub fn delete(arguments: &Arguments) -> Result<()> {
     write_stdout(&response.write_to_bytes()?)
 }
 
-/// Without kept options `create` was never called or the container is deleted: the runtime knows nothing of it.
-fn delete_by_runtime(arguments: &Arguments, bundle: &Path) -> Result<()> {
-    match Options::kept(bundle)? {
-        Some(options) => Runtime::new(&options, &arguments.namespace, bundle)?.delete_blocking(&arguments.id),
-        None => Ok(()),
+/// Deletes what the dead shim made, and nothing else: what it kept says where that is.
+fn clean_up(arguments: &Arguments, bundle: &Path) -> Result<()> {
+    // With nothing kept `create` was never called, or the container is deleted.
+    let Some(kept) = Kept::read(bundle)? else {
+        return Ok(());
+    };
+    let deleted = delete_by_runtime(arguments, bundle, &kept);
+    mounts::unmount_numbers(&kept.mounts, &bundle.join("rootfs"))?;
+    deleted
+}
+
+fn delete_by_runtime(arguments: &Arguments, bundle: &Path, kept: &Kept) -> Result<()> {
+    // Containers of older shims lie where another containerd's may, too.
+    let root = kept
+        .root
+        .clone()
+        .unwrap_or_else(|| root::older(&kept.options, &arguments.namespace));
+    if root::holds(&root, &arguments.id, bundle, kept.root.is_some()) {
+        Runtime::new(&kept.options, &root, &arguments.namespace, bundle)?.delete_blocking(&arguments.id)?;
     }
+    Ok(())
 }
 
 /// `-info`: the runtime's version and features. Options come on stdin, or nothing does.
@@ -181,7 +202,7 @@ pub fn info() -> Result<()> {
     } else {
         Some(Any::parse_from_bytes(&input)?)
     };
-    let features = features_blocking(&Options::from_any(options.as_ref())?)?;
+    let features = runtime::features(&Options::from_any(options.as_ref())?)?;
     let version = RuntimeVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..RuntimeVersion::default()

@@ -1,13 +1,12 @@
 //! What the shim itself needs of a bundle's `config.json`; the rest is the runtime's business.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::files::{self, Links};
 
 /// The runtime bounds it too; here it bounds what is read into the shim.
 const LIMIT: u64 = 16 << 20;
@@ -38,9 +37,7 @@ struct Namespace {
 
 fn read(bundle: &Path) -> Result<Config> {
     let path = bundle.join("config.json");
-    let mut text = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
-    read.map_err(|error| Error::at("reading", &path, error))?;
+    let text = files::read(&path, Links::Refuse, LIMIT)?;
     serde_json::from_slice(&text).map_err(|_| Error::Content {
         path,
         expected: "an OCI configuration",

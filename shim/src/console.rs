@@ -1,17 +1,13 @@
 //! The socket by which the runtime hands over a terminal's master.
 
 use std::cell::Cell;
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::error::{Error, Result};
 use crate::socket::DIRECTORY;
-use crate::sys::own_received;
+use crate::sys::receive_fd;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -50,32 +46,13 @@ impl Console {
     pub fn receive(&self) -> Result<OwnedFd> {
         let failed = |error| Error::at("receiving the terminal by", &self.path, error);
         let (stream, _) = self.listener.accept().map_err(failed)?;
-        stream.set_nonblocking(true).map_err(failed)?;
-        let fd = receive_fd(&stream).map_err(|errno| failed(errno.into()))?;
+        let fd = receive_fd(&stream).map_err(failed)?;
         let is_terminal = fd.as_ref().is_some_and(std::io::IsTerminal::is_terminal);
         fd.filter(|_| is_terminal).ok_or(Error::Content {
             path: self.path.clone(),
             expected: "a terminal",
         })
     }
-}
-
-fn receive_fd(stream: &UnixStream) -> nix::Result<Option<OwnedFd>> {
-    let mut name = [0; 4096];
-    let mut space = cmsg_space!([RawFd; 1]);
-    let mut parts = [IoSliceMut::new(&mut name)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut received = None;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control {
-            // Every one is owned at once, so that one too many is closed and not leaked.
-            for fd in fds {
-                received = Some(own_received(fd));
-            }
-        }
-    }
-    Ok(received)
 }
 
 impl Drop for Console {

@@ -3,21 +3,24 @@
 mod birth;
 mod exec;
 
+pub use exec::EXECS_HOLD;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use containerd_shim_protos::events::task::{TaskDelete, TaskExecStarted, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::events::task::{TaskDelete, TaskPaused, TaskResumed, TaskStart};
 use containerd_shim_protos::shim::shim::DeleteResponse;
 
+use crate::budget::{Budget, Share};
 use crate::error::{Error, Result};
 use crate::events::{self, Events};
 use crate::exits::{Exit, Exits};
 use crate::io::Stdio;
 use crate::log;
-use crate::mounts;
+use crate::mounts::Mounted;
 use crate::process::Process;
 use crate::reactor::{Handle, within};
 use crate::runtime::Runtime;
@@ -33,10 +36,14 @@ const DEATH: Duration = Duration::from_secs(10);
 pub struct Context {
     /// containerd's namespace.
     pub namespace: String,
+    /// containerd's gRPC socket: what it is known by.
+    pub address: String,
     /// The reaper's table.
     pub exits: Rc<Exits>,
     /// The way to containerd.
     pub events: Events,
+    /// What the execs of all containers may hold together.
+    pub execs: Budget,
 }
 
 /// A container.
@@ -56,10 +63,18 @@ pub struct Container {
     /// Signals do not wait for the lock: they are what ends an action that hangs.
     signals: Lock,
     oom: RefCell<Option<Handle>>,
+    /// What was mounted for its root file system.
+    pub mounted: RefCell<Mounted>,
 }
 
-/// An exec, and the JSON of its process until it is started.
-type Exec = (Rc<Process>, Vec<u8>);
+/// An exec that was added and not yet deleted.
+struct Exec {
+    process: Rc<Process>,
+    /// The JSON of its process, until it is started.
+    spec: Vec<u8>,
+    /// What it holds, of the budget of all execs.
+    share: Share,
+}
 
 impl Container {
     /// A container in `bundle`, not made yet.
@@ -75,6 +90,7 @@ impl Container {
             lock: Lock::default(),
             signals: Lock::default(),
             oom: RefCell::default(),
+            mounted: RefCell::default(),
         })
     }
 
@@ -90,7 +106,7 @@ impl Container {
         self.execs
             .borrow()
             .get(exec)
-            .map(|(process, _)| Rc::clone(process))
+            .map(|exec| Rc::clone(&exec.process))
             .ok_or_else(missing)
     }
 
@@ -100,30 +116,20 @@ impl Container {
 
     /// Runs the program of the first process, or of an exec. Gives its number.
     pub async fn start(self: &Rc<Self>, exec: &str) -> Result<u32> {
-        let _turn = self.lock.lock().await;
-        let process = self.process(exec)?;
-        process.check(&self.id, Action::Start)?;
-        if exec.is_empty() {
-            self.runtime.start(self.exits(), &self.id).await?;
-            process.advance(&self.id, Action::Start)?;
-            let event = TaskStart {
-                container_id: self.id.clone(),
-                pid: process.raw_pid(),
-                ..TaskStart::default()
-            };
-            self.context.events.publish(&events::START, &event);
-        } else {
-            self.start_exec(&process).await?;
-            process.advance(&self.id, Action::Start)?;
-            let event = TaskExecStarted {
-                container_id: self.id.clone(),
-                exec_id: process.id.clone(),
-                pid: process.raw_pid(),
-                ..TaskExecStarted::default()
-            };
-            self.context.events.publish(&events::EXEC_STARTED, &event);
+        if !exec.is_empty() {
+            return self.start_exec(&self.process(exec)?).await;
         }
-        Ok(process.raw_pid())
+        let _turn = self.lock.lock().await;
+        self.init.check(&self.id, Action::Start)?;
+        self.runtime.start(self.exits(), &self.id).await?;
+        self.init.advance(&self.id, Action::Start)?;
+        let event = TaskStart {
+            container_id: self.id.clone(),
+            pid: self.init.raw_pid(),
+            ..TaskStart::default()
+        };
+        self.context.events.publish(&events::START, &event);
+        Ok(self.init.raw_pid())
     }
 
     /// Signals a process, or all of them.
@@ -196,8 +202,8 @@ impl Container {
         let exec = |pid| {
             execs
                 .values()
-                .find(|(process, _)| process.raw_pid() == pid)
-                .map(|(process, _)| process.id.clone())
+                .find(|exec| exec.process.raw_pid() == pid)
+                .map(|exec| exec.process.id.clone())
         };
         Ok(pids.into_iter().map(|pid| (pid, exec(pid))).collect())
     }
@@ -225,7 +231,7 @@ impl Container {
         let _sent = self.signals.lock().await;
         self.init.check(&self.id, Action::Delete)?;
         self.runtime.delete(self.exits(), &self.id).await?;
-        mounts::unmount_all(&self.bundle.join("rootfs"))?;
+        self.mounted.borrow_mut().unmount()?;
         if let Some(oom) = self.oom.take() {
             oom.cancel();
         }

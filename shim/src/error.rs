@@ -24,6 +24,8 @@ pub enum Error {
     ContainerExists(String),
     /// An exec of this id is here already.
     ExecExists(String),
+    /// A client has asked for more than the shim holds at once, and of what.
+    Full(&'static str),
     /// Not an identifier that containerd would make.
     BadId(String),
     /// The request's bytes are no message of its method.
@@ -32,6 +34,8 @@ pub enum Error {
     BadRequest(&'static str),
     /// A path of the request cannot be used, and why.
     BadPath { path: PathBuf, why: &'static str },
+    /// A file holds more than it may.
+    TooLong { path: PathBuf, limit: u64 },
     /// A mount of the request cannot be made.
     BadMount { option: String },
     /// The runtime options are of a type we do not know.
@@ -56,6 +60,8 @@ pub enum Error {
     },
     /// The process of a log driver failed before it was ready.
     Logger { binary: PathBuf },
+    /// A log driver was not ready in time and was killed.
+    LoggerTimeout { binary: PathBuf },
     /// The cgroup's numbers could not be read; mostly because the container has just ended.
     Metrics,
     /// gabion makes no checkpoints.
@@ -102,12 +108,14 @@ impl Error {
             | Self::BadMessage(_)
             | Self::BadRequest(_)
             | Self::BadPath { .. }
+            | Self::TooLong { .. }
             | Self::BadMount { .. }
             | Self::OptionsType(_)
             | Self::OptionsToml { .. } => Code::INVALID_ARGUMENT,
+            Self::Full(_) => Code::RESOURCE_EXHAUSTED,
             Self::State { .. } => Code::FAILED_PRECONDITION,
             Self::Checkpoint | Self::NoMethod { .. } => Code::UNIMPLEMENTED,
-            Self::RuntimeTimeout { .. } => Code::DEADLINE_EXCEEDED,
+            Self::RuntimeTimeout { .. } | Self::LoggerTimeout { .. } => Code::DEADLINE_EXCEEDED,
             Self::Runtime { .. }
             | Self::RuntimeSilent { .. }
             | Self::RuntimeOutput { .. }
@@ -129,24 +137,19 @@ impl fmt::Display for Error {
             Self::ProcessFinished => write!(f, "process already finished"),
             Self::ContainerExists(id) => write!(f, "container {id} exists already"),
             Self::ExecExists(id) => write!(f, "exec {id} exists already"),
+            Self::Full(what) => write!(f, "too much at once for one shim: {what}"),
             Self::BadId(id) => write!(f, "{id:?} is not an identifier"),
             Self::BadMessage(source) => write!(f, "request cannot be decoded: {source}"),
             Self::BadRequest(why) => write!(f, "{why}"),
             Self::BadPath { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::TooLong { path, limit } => write!(f, "{}: longer than {limit} bytes", path.display()),
             Self::BadMount { option } => write!(f, "mount option {option:?} is not supported"),
             Self::OptionsType(kind) => write!(f, "runtime options of type {kind:?} are not known"),
-            Self::OptionsToml {
-                path: Some(path),
-                source,
-            } => {
-                write!(
-                    f,
-                    "runtime options in {}: {}",
-                    path.display(),
-                    one_line(source.message())
-                )
+            Self::OptionsToml { path, source } => {
+                let place = path.as_ref().map(|path| format!(" in {}", path.display()));
+                let place = place.unwrap_or_default();
+                write!(f, "runtime options{place}: {}", one_line(source.message()))
             }
-            Self::OptionsToml { path: None, source } => write!(f, "runtime options: {}", one_line(source.message())),
             Self::State { id, phase, action } => write!(f, "cannot {action} {id}: it is {phase}"),
             Self::Runtime { verb, message } => write!(f, "OCI runtime {verb} failed: {message}"),
             Self::RuntimeSilent { verb, status } => {
@@ -155,6 +158,13 @@ impl fmt::Display for Error {
             Self::RuntimeTimeout { verb } => write!(f, "OCI runtime {verb} did not end in time and was killed"),
             Self::RuntimeOutput { verb, source } => write!(f, "OCI runtime {verb} printed no valid JSON: {source}"),
             Self::Logger { binary } => write!(f, "log driver {} ended before it was ready", binary.display()),
+            Self::LoggerTimeout { binary } => {
+                write!(
+                    f,
+                    "log driver {} was not ready in time and was killed",
+                    binary.display()
+                )
+            }
             Self::Metrics => write!(f, "the cgroup's metrics cannot be read"),
             Self::Checkpoint => write!(f, "gabion makes no checkpoints"),
             Self::NoMethod { service, method } => write!(f, "no method {method} in service {service}"),

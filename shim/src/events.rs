@@ -12,6 +12,7 @@ use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::ttrpc::proto::{Code, Request, Response};
 
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::frame::{Connection, Frame};
 use crate::log;
@@ -25,6 +26,8 @@ use crate::time::timestamp;
 const KEPT: usize = 2048;
 /// How long containerd may take over one event.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The most that an answer to an event may hold.
+const ANSWER_SIZE: usize = 64 * 1024;
 /// Pause before another attempt to connect: at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -151,13 +154,14 @@ impl Events {
         } else {
             *stream = 1;
             let socket = connect(&self.address).map_err(|error| Error::system("connecting to containerd", error))?;
-            Connection::new(socket)?
+            // Answers to events are short.
+            Connection::new(socket, &Budget::new(ANSWER_SIZE))?
         };
         let this = *stream;
         // Streams that a client opens are odd.
         *stream = stream.checked_add(2).unwrap_or(1);
-        open.request(this, request).await?;
         let answer = async {
+            open.request(this, request).await?;
             loop {
                 match open.read().await? {
                     Some(Frame::Response(id, bytes)) if id == this => return Ok(Response::parse_from_bytes(&bytes)?),

@@ -100,15 +100,15 @@ impl Drop for Expectation {
     }
 }
 
+/// `reap` takes every child of the process, so tests that have children take turns.
+#[cfg(test)]
+pub(crate) static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
-    use std::sync::Mutex;
     use std::time::Duration;
-
-    /// `reap` takes every child of the process, so these tests take turns.
-    static TURN: Mutex<()> = Mutex::new(());
 
     #[expect(clippy::zombie_processes, reason = "reaping them is what is tested")]
     fn spawn(script: &str) -> Pid {

@@ -3,27 +3,23 @@
 //! The process gets pipes of its own, never containerd's FIFOs: what it may do to a descriptor then touches nobody else, a
 //! restart of containerd is no broken pipe, and the pipe's label is the runtime's. Copying is `splice`, which needs no memory here.
 
+mod ends;
+
 use std::cell::RefCell;
-use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-
-use nix::libc;
 
 use crate::copy::{copy, drain};
 use crate::error::{Error, Result};
 use crate::exits::Exits;
 use crate::logger;
 use crate::pipe::pipe;
-use crate::reactor::{Handle, sleep, spawn, within};
+use crate::reactor::{Handle, spawn, within};
 use crate::runtime::ChildStdio;
 use crate::watched::Watched;
-
-/// How long a client may take to open the FIFOs that it made.
-const FIRST_READER: Duration = Duration::from_secs(2);
+use ends::{open_fifo, open_file, open_stdin, watch};
 
 /// Where a process's stdio goes, as containerd said it.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +32,24 @@ pub struct Stdio {
     pub stderr: String,
     /// Whether the process gets a terminal.
     pub terminal: bool,
+}
+
+/// The most that a client may say about stdio: a path is at most 4 KiB, a log driver's arguments come in the same string.
+const WORDS: usize = 64 * 1024;
+
+impl Stdio {
+    /// How much the three strings hold.
+    pub fn size(&self) -> usize {
+        self.stdin.len() + self.stdout.len() + self.stderr.len()
+    }
+
+    /// Refuses strings longer than any sane ones: they are kept as long as the process is.
+    pub fn check(self) -> Result<Self> {
+        if self.size() > WORDS {
+            return Err(Error::BadRequest("stdio is named by more than 64 KiB"));
+        }
+        Ok(self)
+    }
 }
 
 /// One end of stdio, understood.
@@ -231,76 +245,6 @@ impl Drop for Copying {
             handle.cancel();
         }
     }
-}
-
-fn watch(fd: OwnedFd) -> Result<Watched> {
-    Watched::new(fd).map_err(|error| Error::system("watching a descriptor", error))
-}
-
-fn open(path: &Path, options: &mut OpenOptions) -> Result<OwnedFd> {
-    let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path);
-    file.map(OwnedFd::from)
-        .map_err(|error| Error::at("opening", path, error))
-}
-
-fn check_fifo(path: &Path) -> Result<()> {
-    let meta = path
-        .symlink_metadata()
-        .map_err(|error| Error::at("opening", path, error))?;
-    if meta.file_type().is_fifo() {
-        Ok(())
-    } else {
-        Err(Error::BadPath {
-            path: path.to_owned(),
-            why: "not a FIFO",
-        })
-    }
-}
-
-/// A FIFO to write to. The client is given a moment to open it first: output that is written and closed before anyone reads is
-/// lost. Then a read end is held here, so that the FIFO keeps a reader.
-async fn open_fifo(path: &Path) -> Result<Sink> {
-    check_fifo(path)?;
-    let with_reader = async {
-        loop {
-            // Opening for writing only fails (ENXIO) while there is no reader. Once open it stays so: a client that sees the only
-            // writer leave takes that for the end.
-            match open(path, OpenOptions::new().write(true)) {
-                Ok(write) => return write,
-                Err(_) => sleep(Duration::from_millis(2)).await,
-            }
-        }
-    };
-    let early = within(FIRST_READER, with_reader).await;
-    let read = open(path, OpenOptions::new().read(true))?;
-    let write = if let Some(write) = early {
-        write
-    } else {
-        crate::log::warning!("{}: nobody reads it yet", path.display());
-        open(path, OpenOptions::new().write(true))?
-    };
-    let write = watch(write)?;
-    Ok(Sink {
-        write,
-        keeper: Rc::new(RefCell::new(Some(read))),
-    })
-}
-
-fn open_stdin(path: &Path) -> Result<(Watched, OwnedFd)> {
-    check_fifo(path)?;
-    let read = watch(open(path, OpenOptions::new().read(true))?)?;
-    Ok((read, open(path, OpenOptions::new().write(true))?))
-}
-
-fn open_file(path: &Path) -> Result<Sink> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| Error::at("making", parent, error))?;
-    }
-    let file = open(path, OpenOptions::new().append(true).create(true).mode(0o644))?;
-    Ok(Sink {
-        write: watch(file)?,
-        keeper: Keeper::default(),
-    })
 }
 
 #[cfg(test)]

@@ -4,17 +4,21 @@
 //! poll loop; see docs/BUDGETS.md for why.
 
 pub mod bootstrap;
+pub mod budget;
 pub mod bundle;
 pub mod cli;
 pub mod console;
 pub mod container;
 pub mod copy;
+pub mod edges;
 pub mod error;
 pub mod events;
 pub mod exits;
+pub mod files;
 pub mod frame;
 pub mod idle;
 pub mod io;
+pub mod kept;
 pub mod log;
 pub mod logger;
 pub mod mounts;
@@ -23,6 +27,7 @@ pub mod options;
 pub mod pipe;
 pub mod process;
 pub mod reactor;
+pub mod root;
 pub mod rpc;
 pub mod runtime;
 pub mod serve;

@@ -1,21 +1,28 @@
 //! `binary://` log drivers: a process that gets the container's stdout as descriptor 3 and its stderr as 4, and closes 5 when ready.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
-use crate::exits::Exits;
+use crate::exits::{Exit, Exits};
+use crate::log;
 use crate::pipe::pipe;
 use crate::reactor::within;
+use crate::sync::Once;
 use crate::sys;
 use crate::watched::Watched;
 
 /// How long a driver may take until it is ready.
 const READY: Duration = Duration::from_secs(10);
+
+/// How long a killed driver may take to die.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// What lies between a process's last open file and its end, with room to spare.
 const DEATH: Duration = Duration::from_millis(5);
@@ -69,7 +76,8 @@ impl Driver {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .current_dir("/");
+            .current_dir("/")
+            .process_group(0);
         sys::pass_logger_fds(&mut command, [stdout, stderr, signal]);
         let child = command
             .spawn()
@@ -78,20 +86,44 @@ impl Driver {
         drop(command);
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let exit = exits.child(pid);
+        match self.wait_until_ready(pid, ready, &exit).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                end(pid, &exit).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn wait_until_ready(&self, pid: Pid, ready: OwnedFd, exit: &Once<Exit>) -> Result<()> {
         let ready = Watched::new(ready).map_err(|error| Error::system("watching a descriptor", error))?;
         let mut byte = [0; 1];
         let closed = ready.ready(|fd| Ok(nix::unistd::read(fd.as_raw_fd(), &mut byte)?));
-        let in_time = within(READY, closed).await;
+        let binary = || self.binary.clone();
+        if within(READY, closed).await.is_none() {
+            return Err(Error::LoggerTimeout { binary: binary() });
+        }
         // An end of file comes both from a driver that is ready and from one that dies: its end follows at once, or on a busy machine
         // after a while.
         let limit = if holds_nothing(pid) { READY } else { DEATH };
-        let died = within(limit, exit.wait()).await.is_some_and(|exit| exit.status != 0);
-        if in_time.is_none() || died {
-            return Err(Error::Logger {
-                binary: self.binary.clone(),
-            });
+        if within(limit, exit.wait()).await.is_some_and(|exit| exit.status != 0) {
+            return Err(Error::Logger { binary: binary() });
         }
         Ok(())
+    }
+}
+
+/// Kills a driver that nobody will log to, with what it started, and waits until it is reaped.
+async fn end(pid: Pid, exit: &Once<Exit>) {
+    if exit.get().is_some() {
+        return;
+    }
+    // Not yet reaped, so the number is still its own, and its group's.
+    if let Err(errno) = killpg(pid, Signal::SIGKILL) {
+        log::warning!("killing a log driver: {errno}");
+    }
+    if within(KILLED, exit.wait()).await.is_none() {
+        log::warning!("a log driver did not die of SIGKILL: {pid}");
     }
 }
 

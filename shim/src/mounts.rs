@@ -1,5 +1,8 @@
 //! The root file system's mounts: made before the runtime sees the bundle, unmounted when the container is deleted.
 
+mod options;
+mod place;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,145 +12,100 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Error, Result};
+use place::Place;
 
 /// The kernel takes one page of mount data, its end included.
 const DATA_LIMIT: usize = 4095;
 /// More mounts than this on one point are not ours.
 const DEPTH_LIMIT: usize = 64;
 
-/// A mount's options, taken apart.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Parsed {
-    flags: u64,
-    propagation: u64,
-    data: Vec<String>,
-}
+/// The mounts that were made for one container, each held by its root: exactly these are unmounted, whatever became of their paths.
+#[derive(Default)]
+pub struct Mounted(Vec<Place>);
 
-/// Options that are flags: name, bits to set, bits to clear.
-const FLAGS: &[(&str, MsFlags, MsFlags)] = &[
-    ("async", MsFlags::empty(), MsFlags::MS_SYNCHRONOUS),
-    ("atime", MsFlags::empty(), MsFlags::MS_NOATIME),
-    ("bind", MsFlags::MS_BIND, MsFlags::empty()),
-    ("defaults", MsFlags::empty(), MsFlags::empty()),
-    ("dev", MsFlags::empty(), MsFlags::MS_NODEV),
-    ("diratime", MsFlags::empty(), MsFlags::MS_NODIRATIME),
-    ("dirsync", MsFlags::MS_DIRSYNC, MsFlags::empty()),
-    ("exec", MsFlags::empty(), MsFlags::MS_NOEXEC),
-    ("noatime", MsFlags::MS_NOATIME, MsFlags::empty()),
-    ("nodev", MsFlags::MS_NODEV, MsFlags::empty()),
-    ("nodiratime", MsFlags::MS_NODIRATIME, MsFlags::empty()),
-    ("noexec", MsFlags::MS_NOEXEC, MsFlags::empty()),
-    ("norelatime", MsFlags::empty(), MsFlags::MS_RELATIME),
-    ("nostrictatime", MsFlags::empty(), MsFlags::MS_STRICTATIME),
-    ("nosuid", MsFlags::MS_NOSUID, MsFlags::empty()),
-    ("rbind", MsFlags::MS_BIND.union(MsFlags::MS_REC), MsFlags::empty()),
-    ("relatime", MsFlags::MS_RELATIME, MsFlags::empty()),
-    ("remount", MsFlags::MS_REMOUNT, MsFlags::empty()),
-    ("ro", MsFlags::MS_RDONLY, MsFlags::empty()),
-    ("rw", MsFlags::empty(), MsFlags::MS_RDONLY),
-    ("strictatime", MsFlags::MS_STRICTATIME, MsFlags::empty()),
-    ("suid", MsFlags::empty(), MsFlags::MS_NOSUID),
-    ("sync", MsFlags::MS_SYNCHRONOUS, MsFlags::empty()),
-];
+impl Mounted {
+    /// Makes `mounts` at and below `root`, in their order; on an error those already made are unmounted.
+    pub fn make(mounts: &[Mount], root: &Path) -> Result<Self> {
+        let mut made = Self::default();
+        for each in mounts {
+            if let Err(error) = made.add(each, root) {
+                made.unmount()?;
+                return Err(error);
+            }
+        }
+        Ok(made)
+    }
 
-/// Options that set the propagation, which the kernel takes in a call of its own.
-const PROPAGATION: &[(&str, MsFlags)] = &[
-    ("private", MsFlags::MS_PRIVATE),
-    ("rprivate", MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
-    ("shared", MsFlags::MS_SHARED),
-    ("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC)),
-    ("slave", MsFlags::MS_SLAVE),
-    ("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
-    ("unbindable", MsFlags::MS_UNBINDABLE),
-    ("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC)),
-];
-
-fn parse(options: &[String]) -> Result<Parsed> {
-    let mut parsed = Parsed::default();
-    for option in options {
-        if let Some((_, set, clear)) = FLAGS.iter().find(|(name, ..)| name == option) {
-            parsed.flags = (parsed.flags | set.bits()) & !clear.bits();
-        } else if let Some((_, bits)) = PROPAGATION.iter().find(|(name, _)| name == option) {
-            parsed.propagation |= bits.bits();
-        } else if option == "loop"
-            || option.starts_with("uidmap=")
-            || option.starts_with("gidmap=")
-            || option.starts_with("X-")
-        {
-            // Things that a mount helper would do. Passing them on as data would be taken for something else, or ignored.
-            return Err(Error::BadMount { option: option.clone() });
+    fn add(&mut self, each: &Mount, root: &Path) -> Result<()> {
+        let parsed = options::parse(&each.options)?;
+        let below = Place::find(root, &each.target)?;
+        let data = parsed.data.join(",");
+        if data.len() > DATA_LIMIT {
+            mount_from_common_dir(each, &below.path(), parsed.flags, &parsed.data)?;
         } else {
-            parsed.data.push(option.clone());
+            let (source, kind) = (Some(each.source.as_str()), Some(each.type_.as_str()));
+            mount(source, &below.path(), kind, parsed.flags, Some(data.as_str()))
+                .map_err(|errno| failed(each, errno))?;
         }
+        if parsed.flags.contains(MsFlags::MS_REMOUNT) {
+            return Ok(());
+        }
+        // The same target now leads to what was mounted there, and the numbers of two mounts differ.
+        let top = Place::find(root, &each.target)?;
+        if top.mount == below.mount {
+            return Err(failed(each, Errno::ESTALE));
+        }
+        let point = top.path();
+        self.0.push(top);
+        adjust(&point, &parsed).map_err(|errno| failed(each, errno))
     }
-    Ok(parsed)
+
+    /// The kernel's numbers of them, for a process that comes after this one.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.0.iter().map(|place| place.mount).collect()
+    }
+
+    /// Unmounts them, the last one first. What could not be unmounted is tried again the next time.
+    pub fn unmount(&mut self) -> Result<()> {
+        while let Some(last) = self.0.last() {
+            last.detach()
+                .map_err(|errno| Error::system("unmounting a part of the root file system", errno))?;
+            self.0.pop();
+        }
+        Ok(())
+    }
 }
 
-/// Makes `mounts` at `root`, in their order; on an error those already made are unmounted.
-pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<()> {
-    for each in mounts {
-        if let Err(error) = mount_one(each, root) {
-            unmount_all(root)?;
-            return Err(error);
-        }
-    }
-    Ok(())
+/// Unmounts what another process mounted at and below `root`, by the numbers that it kept, the last one first.
+pub fn unmount_numbers(numbers: &[u64], root: &Path) -> Result<()> {
+    numbers
+        .iter()
+        .rev()
+        .try_for_each(|number| place::detach_number(*number, root))
 }
 
-fn mount_one(each: &Mount, root: &Path) -> Result<()> {
-    let target = target_below(root, &each.target)?;
-    let parsed = parse(&each.options)?;
-    let flags = MsFlags::from_bits_retain(parsed.flags);
-    let data = parsed.data.join(",");
-    let failed = |errno: Errno| Error::at("mounting the root file system at", &target, errno);
-    if data.len() > DATA_LIMIT {
-        mount_from_common_dir(each, &target, flags, &parsed.data)?;
-    } else {
-        mount(
-            Some(each.source.as_str()),
-            &target,
-            Some(each.type_.as_str()),
-            flags,
-            Some(data.as_str()),
-        )
-        .map_err(failed)?;
-    }
+/// Says what a mount takes in calls of its own. `point` is its root.
+fn adjust(point: &Path, parsed: &options::Parsed) -> nix::Result<()> {
+    let change = |flags| mount(None::<&str>, point, None::<&str>, flags, None::<&str>);
+    let flags = parsed.flags;
     // A bind mount ignores all other flags the first time.
     if flags.contains(MsFlags::MS_BIND) && !flags.difference(MsFlags::MS_BIND | MsFlags::MS_REC).is_empty() {
-        mount(
-            None::<&str>,
-            &target,
-            None::<&str>,
-            flags | MsFlags::MS_REMOUNT,
-            None::<&str>,
-        )
-        .map_err(failed)?;
+        change(flags | MsFlags::MS_REMOUNT)?;
     }
-    if parsed.propagation != 0 {
-        let flags = MsFlags::from_bits_retain(parsed.propagation);
-        mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(failed)?;
+    if parsed.propagation.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    change(parsed.propagation)
 }
 
-fn target_below(root: &Path, target: &str) -> Result<PathBuf> {
-    let relative = Path::new(target.trim_start_matches('/'));
-    if relative.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Ok(if target.is_empty() {
-            root.to_owned()
-        } else {
-            root.join(relative)
-        });
-    }
-    Err(Error::BadPath {
-        path: target.into(),
-        why: "a mount's target lies below the root file system",
-    })
+fn failed(each: &Mount, errno: Errno) -> Error {
+    let target = Path::new("/").join(each.target.trim_start_matches('/'));
+    Error::at("mounting the root file system's part", &target, errno)
 }
 
 /// An image of many layers has more lower directories than a page of data holds by absolute paths: they are given relative to
 /// their common parent. This thread is the only one, so its working directory is nobody else's.
-fn mount_from_common_dir(each: &Mount, target: &Path, flags: MsFlags, data: &[String]) -> Result<()> {
+fn mount_from_common_dir(each: &Mount, point: &Path, flags: MsFlags, data: &[String]) -> Result<()> {
     let too_long = || Error::BadRequest("a mount's options are longer than a page");
     let lower = data
         .iter()
@@ -180,13 +138,13 @@ fn mount_from_common_dir(each: &Mount, target: &Path, flags: MsFlags, data: &[St
     nix::unistd::chdir(common).map_err(changed)?;
     let result = mount(
         Some(each.source.as_str()),
-        target,
+        point,
         Some(each.type_.as_str()),
         flags,
         Some(data.as_str()),
     );
     nix::unistd::chdir("/").map_err(changed)?;
-    result.map_err(|errno| Error::at("mounting the root file system at", target, errno))
+    result.map_err(|errno| failed(each, errno))
 }
 
 /// The longest directory that all paths lie in.
@@ -197,7 +155,7 @@ fn common_dir<'a>(paths: &[&'a str]) -> Option<&'a str> {
     ancestors.filter(|dir| first.starts_with(*dir)).find(holds)
 }
 
-/// Unmounts everything that is mounted at `root` itself. Nothing mounted there is no error.
+/// Unmounts everything that is mounted at `root` itself: what is not known by its number. Nothing mounted there is no error.
 pub fn unmount_all(root: &Path) -> Result<()> {
     let failed = |errno: Errno| Error::at("unmounting", root, errno);
     for _ in 0..DEPTH_LIMIT {
@@ -211,10 +169,14 @@ pub fn unmount_all(root: &Path) -> Result<()> {
             Err(errno) => return Err(failed(errno)),
         }
     }
-    Err(Error::BadPath {
+    Err(too_deep(root))
+}
+
+fn too_deep(root: &Path) -> Error {
+    Error::BadPath {
         path: root.to_owned(),
         why: "more than 64 mounts lie on this point",
-    })
+    }
 }
 
 /// Whether `path` may stand as a bundle: absolute, without `..`, and a directory.
@@ -241,41 +203,6 @@ pub fn check_bundle(path: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn strings(options: &[&str]) -> Vec<String> {
-        options.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn options_are_flags_or_data_and_the_last_word_wins() {
-        let parsed = parse(&strings(&["ro", "nosuid", "rw", "lowerdir=/a:/b", "rslave"])).unwrap();
-        assert_eq!(parsed.flags, MsFlags::MS_NOSUID.bits());
-        assert_eq!(parsed.propagation, (MsFlags::MS_SLAVE | MsFlags::MS_REC).bits());
-        assert_eq!(parsed.data, ["lowerdir=/a:/b"]);
-    }
-
-    #[test]
-    fn what_needs_a_helper_is_refused() {
-        for option in ["loop", "uidmap=0:1:2", "X-containerd.mkdir.path=/x"] {
-            assert!(
-                matches!(parse(&strings(&[option])), Err(Error::BadMount { .. })),
-                "{option}"
-            );
-        }
-    }
-
-    #[test]
-    fn targets_stay_below_the_root() {
-        assert_eq!(
-            target_below(Path::new("/b/rootfs"), "").unwrap(),
-            Path::new("/b/rootfs")
-        );
-        assert_eq!(
-            target_below(Path::new("/b/rootfs"), "/etc/x").unwrap(),
-            Path::new("/b/rootfs/etc/x")
-        );
-        assert!(target_below(Path::new("/b/rootfs"), "../x").is_err());
-    }
 
     #[test]
     fn lower_directories_share_their_parent() {

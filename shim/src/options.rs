@@ -1,8 +1,6 @@
 //! Runtime options: what a containerd handler, or `ctr --runtime-config-path`, says about the runtime to use.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
@@ -10,9 +8,8 @@ use containerd_shim_protos::shim::oci;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::{self, Links};
 
-/// The file in the bundle that keeps the options for `delete`, when this shim is dead.
-const KEPT: &str = "gabion-shim.json";
 /// More than any sane options file; a bound, since the path is a client's word.
 const LIMIT: u64 = 64 * 1024;
 
@@ -68,7 +65,8 @@ impl Options {
         if path.as_os_str().is_empty() {
             return Ok(Self::default());
         }
-        Self::parse(&read_bounded(&path)?, Some(path))
+        // A link is followed: the path stands in containerd's configuration, and only root can say it.
+        Self::parse(&files::read_text(&path, Links::Follow, LIMIT)?, Some(path))
     }
 
     fn from_runc(bytes: &[u8]) -> Result<Self> {
@@ -113,48 +111,6 @@ impl Options {
             PathBuf::from("gabion")
         })
     }
-
-    /// Keeps the options in `bundle`.
-    pub fn keep(&self, bundle: &Path) -> Result<()> {
-        let path = bundle.join(KEPT);
-        let json = serde_json::to_vec(self).map_err(|error| Error::at("writing", &path, error))?;
-        std::fs::write(&path, json).map_err(|error| Error::at("writing", &path, error))
-    }
-
-    /// Takes the kept options away: the runtime knows nothing of the container any more.
-    pub fn forget(bundle: &Path) -> Result<()> {
-        let path = bundle.join(KEPT);
-        std::fs::remove_file(&path).map_err(|error| Error::at("removing", &path, error))
-    }
-
-    /// The options kept in `bundle`, if there are any.
-    pub fn kept(bundle: &Path) -> Result<Option<Self>> {
-        let path = bundle.join(KEPT);
-        if !path
-            .try_exists()
-            .map_err(|error| Error::at("looking for", &path, error))?
-        {
-            return Ok(None);
-        }
-        let parsed = serde_json::from_str(&read_bounded(&path)?);
-        parsed.map(Some).map_err(|_| Error::Content {
-            path,
-            expected: "runtime options",
-        })
-    }
-}
-
-fn read_bounded(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_string(&mut text));
-    let length = read.map_err(|error| Error::at("reading", path, error))?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > LIMIT {
-        return Err(Error::BadPath {
-            path: path.to_owned(),
-            why: "longer than 64 KiB",
-        });
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -213,5 +169,22 @@ mod tests {
             Options::from_any(Some(&any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap()))).unwrap();
         assert_eq!(options.binary, Some("crun".into()));
         assert!(options.systemd_cgroup);
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_options_is_an_error_at_once() {
+        let fifo = std::env::temp_dir().join(format!("gabion-shim-config-{}", std::process::id()));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // In a thread: where it waits, the test must not.
+        let (send, receive) = std::sync::mpsc::channel();
+        let path = fifo.clone();
+        std::thread::spawn(move || {
+            let options = Options::from_any(Some(&runtime_options(path.to_str().unwrap(), "")));
+            send.send(options.map_err(|error| error.to_string())).unwrap();
+        });
+        let options = receive.recv_timeout(std::time::Duration::from_secs(10));
+        std::fs::remove_file(&fifo).unwrap();
+        let said = options.expect("it waits for a writer").unwrap_err();
+        assert!(said.ends_with("not a regular file"), "{said}");
     }
 }

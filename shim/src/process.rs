@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::error::{Error, Result};
 use crate::exits::{Exit, Exits};
 use crate::io::{Copying, Stdio};
-use crate::sync::Once;
+use crate::sync::{Lock, Once};
 use crate::sys::kill_any;
 use crate::task_state::{Action, Phase};
 use crate::time::timestamp;
@@ -33,6 +33,8 @@ pub struct Process {
     copying: RefCell<Option<Rc<Copying>>>,
     /// A size that was set before there was a terminal.
     size: Cell<Option<(u16, u16)>>,
+    /// Held while an exec is being started.
+    pub starting: Lock,
     /// A client that is quick closes stdin before the process is started.
     stdin_closed: Cell<bool>,
 }
@@ -49,6 +51,7 @@ impl Process {
             exited: Once::default(),
             copying: RefCell::default(),
             size: Cell::new(None),
+            starting: Lock::default(),
             stdin_closed: Cell::new(false),
         }
     }

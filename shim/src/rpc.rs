@@ -9,6 +9,7 @@ use containerd_shim_protos::ttrpc::proto::{Request, Response, Status};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, geteuid};
 
+use crate::budget::{Budget, Share};
 use crate::error::{Error, Result};
 use crate::frame::{Connection, Frame};
 use crate::log;
@@ -17,11 +18,19 @@ use crate::service::Service;
 use crate::sync::{Either, Once, race};
 use crate::watched::Watched;
 
+/// What the frames and the calls of all connections may hold together. A call's largest frame is 4 MiB.
+const HELD: usize = 16 << 20;
+/// What a call holds beside its bytes, about.
+const CALL: usize = 2048;
+/// The most connections at once: containerd has one or two a container.
+const CONNECTIONS: usize = 1024;
+
 /// Accepts connections for ever.
 pub async fn serve(listener: UnixListener, service: Rc<Service>) -> Result<()> {
     let failed = |error| Error::system("accepting a connection", error);
     let duplicate = listener.try_clone().map_err(failed)?;
     let watched = Watched::new(OwnedFd::from(duplicate)).map_err(failed)?;
+    let (budget, places) = (Budget::new(HELD), Budget::new(CONNECTIONS));
     loop {
         let (stream, _) = match watched.ready(|_| listener.accept()).await {
             Ok(accepted) => accepted,
@@ -36,13 +45,18 @@ pub async fn serve(listener: UnixListener, service: Rc<Service>) -> Result<()> {
             log::warning!("refused a connection of another user");
             continue;
         }
-        let service = Rc::clone(&service);
+        let Some(place) = places.take(1) else {
+            log::warning!("refused a connection: there are {CONNECTIONS}");
+            continue;
+        };
+        let (service, budget) = (Rc::clone(&service), budget.clone());
         spawn(async move {
             let closed = Once::default();
-            if let Err(error) = converse(OwnedFd::from(stream), &service, &closed).await {
+            if let Err(error) = converse(OwnedFd::from(stream), &budget, &service, &closed).await {
                 log::warning!("connection ended: {error}");
             }
             closed.set(());
+            drop(place);
         });
     }
 }
@@ -52,27 +66,40 @@ fn is_ours(stream: &UnixStream) -> bool {
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| Uid::from_raw(peer.uid()) == geteuid())
 }
 
-async fn converse(stream: OwnedFd, service: &Rc<Service>, closed: &Once<()>) -> Result<()> {
-    let connection = Connection::new(stream)?;
+async fn converse(stream: OwnedFd, budget: &Budget, service: &Rc<Service>, closed: &Once<()>) -> Result<()> {
+    let connection = Connection::new(stream, budget)?;
     while let Some(frame) = connection.read().await? {
-        let (stream, bytes) = match frame {
-            Frame::Request(stream, bytes) => (stream, bytes),
-            Frame::TooLong(stream) => {
-                let error = Error::BadRequest("a request of more than 4 MiB");
-                connection.respond(stream, &failure(&error)).await?;
-                continue;
+        let (stream, refused) = match frame {
+            Frame::Request(stream, bytes, mut share) => {
+                if share.resize(bytes.len() + CALL) {
+                    let (connection, service, closed) = (connection.clone(), Rc::clone(service), closed.clone());
+                    spawn(async move { answer(&connection, &service, stream, (bytes, share), closed).await });
+                    continue;
+                }
+                (stream, FULL)
             }
+            Frame::TooMuch(stream) => (stream, FULL),
+            Frame::TooLong(stream) => (stream, Error::BadRequest("a request of more than 4 MiB")),
             Frame::Response(..) | Frame::Other => continue,
         };
-        let (connection, service, closed) = (connection.clone(), Rc::clone(service), closed.clone());
-        spawn(async move { answer(&connection, &service, stream, bytes, closed).await });
+        // Sent before the next frame is read: who does not read its refusals is not read from.
+        connection.respond(stream, &failure(&refused)).await?;
     }
     Ok(())
 }
 
+/// What is said to a call that the budget has no room for.
+const FULL: Error = Error::Full("requests that are not answered yet hold 16 MiB");
+
 /// Calls the service and sends what it says. An action goes on to its end though the connection closes: a container must not be
 /// left half made because containerd restarted. Only waiting ends.
-async fn answer(connection: &Connection, service: &Rc<Service>, stream: u32, bytes: Vec<u8>, closed: Once<()>) {
+async fn answer(
+    connection: &Connection,
+    service: &Rc<Service>,
+    stream: u32,
+    (bytes, mut share): (Vec<u8>, Share),
+    closed: Once<()>,
+) {
     let request = match Request::parse_from_bytes(&bytes) {
         Ok(request) => request,
         Err(error) => Request {
@@ -91,6 +118,8 @@ async fn answer(connection: &Connection, service: &Rc<Service>, stream: u32, byt
         call.await
     };
     let response = match result {
+        // The answer counts until it is sent: a client may be slow to read.
+        Ok(payload) if !share.resize(payload.len() + request.payload.len() + CALL) => failure(&FULL),
         Ok(payload) => Response {
             payload,
             ..Response::default()
@@ -132,6 +161,7 @@ mod tests {
         if !geteuid().is_root() {
             return;
         }
+        let _turn = crate::exits::TURN.lock();
         let path = std::env::temp_dir().join(format!("gabion-shim-peer-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();

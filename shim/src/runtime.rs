@@ -1,5 +1,7 @@
 //! Runs the runtime binary: one process an action, its answer read from its status, its output and its log file.
 
+mod blocking;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -14,23 +16,30 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result, one_line};
 use crate::exits::Exits;
+use crate::files::{self, Links};
 use crate::options::Options;
-use crate::pipe::{OUTPUT_LIMIT, pipe, read_all};
+use crate::pipe::{pipe, read_all};
 use crate::reactor::within;
 use crate::sync::both;
 
+pub use blocking::features;
+
 /// A runtime that takes longer than this is killed: a hook that hangs must not hold a container's lock for ever.
 const LIMIT: Duration = Duration::from_mins(4);
+/// The most that is read of a runtime's log.
+const LOG_LIMIT: u64 = 1 << 20;
+/// The most that a file with a process number holds.
+const PID_LIMIT: u64 = 64;
 /// A pipe holds this much, so a document up to this size needs no task that feeds it.
 const STDIN_LIMIT: usize = 60 * 1024;
-/// Where runtimes keep their state by default; the namespace is added.
-const DEFAULT_ROOT: &str = "/run/containerd/gabion";
 
 /// The runtime as one container's options name it.
 pub struct Runtime {
     binary: PathBuf,
     root: PathBuf,
     options: Options,
+    /// containerd's namespace of the container.
+    namespace: String,
     bundle: PathBuf,
 }
 
@@ -45,17 +54,13 @@ struct LogLine {
 }
 
 impl Runtime {
-    /// The runtime for the container whose bundle is `bundle`, in containerd's namespace `namespace`.
-    pub fn new(options: &Options, namespace: &str, bundle: &Path) -> Result<Self> {
-        let root = options
-            .root
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT))
-            .join(namespace);
+    /// Gives the runtime for the container whose bundle is `bundle`, of containerd's `namespace`, with its state below `root`.
+    pub fn new(options: &Options, root: &Path, namespace: &str, bundle: &Path) -> Result<Self> {
         Ok(Self {
             binary: options.runtime()?,
-            root,
+            root: root.to_owned(),
             options: options.clone(),
+            namespace: namespace.to_owned(),
             bundle: bundle.to_owned(),
         })
     }
@@ -129,8 +134,10 @@ impl Runtime {
 
     /// The last error in the log. runc logs warnings before it; gabion writes exactly one object.
     fn last_error(&self) -> Option<String> {
-        let text = fs::read(self.log()).ok()?;
-        let text = String::from_utf8_lossy(text.get(..OUTPUT_LIMIT).unwrap_or(&text)).into_owned();
+        let mut text = Vec::new();
+        let log = files::open_regular(&self.log(), Links::Refuse).ok()?;
+        io::Read::read_to_end(&mut io::Read::take(log, LOG_LIMIT), &mut text).ok()?;
+        let text = String::from_utf8_lossy(&text).into_owned();
         let parse = |line: &str| {
             serde_json::from_str::<LogLine>(line)
                 .ok()
@@ -153,6 +160,9 @@ impl Runtime {
             self.bundle.clone().into(),
             "--pid-file".into(),
             pid_file.into(),
+            // Whose word names the pod: gabion believes it of nobody but us, and then looks at containerd's own files.
+            "--from-shim".into(),
+            (&self.namespace).into(),
         ];
         push_console(&mut arguments, console);
         arguments.push(id.into());
@@ -243,37 +253,6 @@ impl Runtime {
         result?;
         serde_json::from_slice(&text?).map_err(|source| Error::RuntimeOutput { verb: "ps", source })
     }
-
-    /// `delete --force`, for the shim's own `delete` command, which has no reactor.
-    pub fn delete_blocking(&self, id: &str) -> Result<()> {
-        self.forget_log()?;
-        let status = self
-            .command("delete", &["--force".into(), id.into()], [None, None, None])
-            .status()
-            .map_err(|error| Error::at("running", &self.binary, error))?;
-        self.judge(
-            "delete",
-            status.code().map_or(255, |code| u32::try_from(code).unwrap_or(255)),
-        )
-    }
-}
-
-/// What `features` of the runtime prints, for `-info`.
-pub fn features_blocking(options: &Options) -> Result<Vec<u8>> {
-    let binary = options.runtime()?;
-    let output = Command::new(&binary)
-        .arg("features")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| Error::at("running", &binary, error))?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    Err(Error::RuntimeSilent {
-        verb: "features",
-        status: 1,
-    })
 }
 
 fn push_console(arguments: &mut Vec<OsString>, console: Option<&Path>) {
@@ -284,7 +263,7 @@ fn push_console(arguments: &mut Vec<OsString>, console: Option<&Path>) {
 
 /// The process number in a pid file.
 pub fn read_pid(path: &Path) -> Result<Pid> {
-    let text = fs::read_to_string(path).map_err(|error| Error::at("reading", path, error))?;
+    let text = files::read_text(path, Links::Refuse, PID_LIMIT)?;
     match text.trim().parse() {
         Ok(pid) if pid > 1 => Ok(Pid::from_raw(pid)),
         _ => Err(Error::Content {

@@ -1,20 +1,20 @@
 //! The shim's life: from the listener that `start` left it to the last container's end.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::Mode;
-use nix::unistd::{chdir, dup2, dup3, setsid};
+use nix::unistd::{chdir, dup2, setsid};
 
 use crate::bootstrap::TTRPC_ADDRESS;
+use crate::budget::Budget;
 use crate::cli::Arguments;
-use crate::container::Context;
+use crate::container::{Context, EXECS_HOLD};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exits::Exits;
@@ -29,6 +29,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves until containerd says `Shutdown` and no container is left.
 pub fn serve(arguments: &Arguments) -> Result<()> {
+    // First of all: later the numbers would be something else's.
+    let held = hold_logger_fds()?;
     let listener = detach()?;
     log::open(&arguments.bundle, arguments.debug);
     let path = listener
@@ -39,6 +41,8 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let ttrpc = std::env::var(TTRPC_ADDRESS).unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
     let context = Rc::new(Context {
         namespace: arguments.namespace.clone(),
+        address: arguments.address.clone(),
+        execs: Budget::new(EXECS_HOLD),
         exits: Rc::new(Exits::default()),
         events: Events::new(&arguments.namespace, &ttrpc),
     });
@@ -51,48 +55,35 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     if let Some(path) = path {
         socket::remove(&path)?;
     }
+    drop(held);
     result
 }
 
-/// First of all, since it takes descriptors by number. Leaves the caller's session and directory, becomes the reaper of what containers leave, and takes the listener from stdin.
+/// Leaves the caller's session and directory, becomes the reaper of what containers leave, and takes the listener from stdin.
 fn detach() -> Result<UnixListener> {
-    let failed = |errno: nix::Error| Error::system("detaching", errno);
-    let listener = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| Error::system("detaching", error))?;
-    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
-    dup2(null, 0).map_err(failed)?;
-    let listener = out_of_the_way(listener)?;
-    // Held for ever, so that no pipe of `Command` is ever one of those that a log driver gets.
-    for fd in sys::LOGGER_FDS {
-        if fd != null {
-            dup3(null, fd, OFlag::O_CLOEXEC).map_err(failed)?;
-        }
-    }
-    setsid().map_err(failed)?;
-    chdir("/").map_err(failed)?;
-    prctl::set_child_subreaper(true).map_err(failed)?;
-    prctl::set_name(c"containerd-shim").map_err(failed)?;
+    let failed = |error| Error::system("detaching", error);
+    let errno = |errno: nix::Error| Error::system("detaching", errno);
+    let listener = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let null = File::open("/dev/null").map_err(failed)?;
+    dup2(null.as_raw_fd(), 0).map_err(errno)?;
+    setsid().map_err(errno)?;
+    chdir("/").map_err(errno)?;
+    prctl::set_child_subreaper(true).map_err(errno)?;
+    prctl::set_name(c"containerd-shim").map_err(errno)?;
     let listener = UnixListener::from(listener);
-    listener
-        .set_nonblocking(true)
-        .map_err(|error| Error::system("detaching", error))?;
+    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 
-/// Duplicates `fd` to a number above those of the log drivers.
-fn out_of_the_way(fd: OwnedFd) -> Result<OwnedFd> {
-    let mut low = vec![fd];
+/// Opens /dev/null until the numbers that a log driver gets are taken. As long as they are, no pipe of `Command` is one of them.
+fn hold_logger_fds() -> Result<Vec<File>> {
+    let mut held = Vec::new();
     loop {
-        let next = low
-            .last()
-            .map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), OwnedFd::try_clone);
-        let next = next.map_err(|error| Error::system("detaching", error))?;
-        if sys::LOGGER_FDS.iter().all(|fd| next.as_raw_fd() > *fd) {
-            return Ok(next);
+        let null = File::open("/dev/null").map_err(|error| Error::system("opening /dev/null", error))?;
+        if sys::LOGGER_FDS.iter().all(|fd| null.as_raw_fd() > *fd) {
+            return Ok(held);
         }
-        low.push(next);
+        held.push(null);
     }
 }
 

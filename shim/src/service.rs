@@ -217,7 +217,7 @@ impl Service {
             stderr: request.stderr,
             terminal: request.terminal,
         };
-        container.add_exec(&request.exec_id, stdio, spec.value)
+        container.add_exec(&request.exec_id, stdio.check()?, spec.value)
     }
 
     fn resize(&self, request: &ResizePtyRequest) -> Result<()> {

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -17,6 +18,9 @@ use crate::error::{Error, Result};
 /// Where containerd's own shims have theirs.
 pub const DIRECTORY: &str = "/run/containerd/s";
 
+/// How long another `start` or `delete` may hold the directory. It takes well below a millisecond.
+const TURN: Duration = Duration::from_secs(30);
+
 /// What `start` found or made.
 pub enum Socket {
     /// Nobody served here yet; whoever gets this listener will.
@@ -27,9 +31,14 @@ pub enum Socket {
 
 /// The path of the socket for `group` (a pod's sandbox, or a container) in `namespace` of the containerd at `containerd`.
 pub fn path(containerd: &str, namespace: &str, group: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name_of(&["gabion", containerd, namespace, group]))
+}
+
+/// A name of 64 digits that no other `parts` have.
+pub fn name_of(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    // Lengths first, so that no two triples run together the same way.
-    for part in ["gabion", containerd, namespace, group] {
+    // Lengths first, so that no two lists run together the same way.
+    for part in parts {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
@@ -39,7 +48,7 @@ pub fn path(containerd: &str, namespace: &str, group: &str) -> PathBuf {
             name.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
         }
     }
-    Path::new(DIRECTORY).join(name)
+    name
 }
 
 /// As containerd is told of it.
@@ -64,7 +73,17 @@ fn lock() -> Result<Flock<File>> {
             why: "others could put their own socket here",
         });
     }
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::at("locking", directory, errno))
+    let end = Instant::now() + TURN;
+    let mut file = file;
+    loop {
+        // Not waited for in the kernel: whoever holds it may have been stopped.
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EAGAIN)) if Instant::now() < end => file = back,
+            Err((_, errno)) => return Err(Error::at("locking", directory, errno)),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Connects without ever waiting: a peer that accepts no more (EAGAIN) must not hold up whoever asks.

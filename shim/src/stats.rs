@@ -17,6 +17,7 @@ use cgroups_rs::pid::PidController;
 use cgroups_rs::{Cgroup, MaxValue};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
@@ -43,8 +44,13 @@ pub async fn of(pid: Pid, exits: &Exits) -> Result<Any> {
         .spawn()
         .map_err(|error| Error::system("running the reader of cgroups", error))?;
     drop(command);
-    let exit = exits.child(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)));
+    let reader = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let exit = exits.child(reader);
     let Some((exit, bytes)) = within(LIMIT, both(exit.wait(), read_all(read))).await else {
+        // Not reaped yet, so the number is its own; if it is, it just ended.
+        if exit.get().is_none() {
+            kill(reader, Signal::SIGKILL).map_err(|errno| Error::system("killing the reader of cgroups", errno))?;
+        }
         return Err(Error::Metrics);
     };
     let bytes = bytes?;

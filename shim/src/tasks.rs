@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::rc::Rc;
 
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
@@ -13,9 +12,11 @@ use crate::container::{Container, Context};
 use crate::error::{Error, Result};
 use crate::events;
 use crate::io::Stdio;
+use crate::kept::Kept;
 use crate::log;
-use crate::mounts;
+use crate::mounts::{self, Mounted};
 use crate::options::Options;
+use crate::root;
 use crate::runtime::Runtime;
 
 /// The longest identifier that containerd makes.
@@ -85,21 +86,35 @@ impl Tasks {
         let bundle = mounts::check_bundle(&request.bundle)?;
         let _reserved = self.reserve(&request.id)?;
         let options = Options::from_any(request.options.as_ref())?;
-        options.keep(&bundle)?;
-        let runtime = Runtime::new(&options, &self.context.namespace, &bundle)?;
+        let root = root::directory(&options, &self.context.address, &self.context.namespace);
+        // Before anything is kept: what is there already is not ours to delete.
+        root::refuse_existing(&root, &request.id)?;
+        let runtime = Runtime::new(&options, &root, &self.context.namespace, &bundle)?;
         let stdio = Stdio {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         };
-        let container = Rc::new(Container::new(&request.id, &bundle, stdio, runtime, &self.context)?);
-        let rootfs = bundle.join("rootfs");
-        mounts::mount_all(&request.rootfs, &rootfs)?;
-        if let Err(error) = container.create().await {
-            undo(&rootfs);
+        let container = Container::new(&request.id, &bundle, stdio.check()?, runtime, &self.context)?;
+        let container = Rc::new(container);
+        let mut mounted = Mounted::make(&request.rootfs, &bundle.join("rootfs"))?;
+        let kept = Kept {
+            options,
+            root: Some(root),
+            mounts: mounted.numbers(),
+        };
+        let made = match kept.write(&bundle) {
+            Ok(()) => container.create().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            if let Err(error) = mounted.unmount() {
+                log::error!("{error}");
+            }
             return Err(error);
         }
+        container.mounted.replace(mounted);
         container.watch_oom();
         let pid = container.init.raw_pid();
         self.containers.borrow_mut().insert(request.id.clone(), container);
@@ -134,16 +149,10 @@ impl Tasks {
         let response = container.delete().await?;
         self.containers.borrow_mut().remove(id);
         // containerd runs `delete` when the last container is gone, too, and waits for it: it has nothing to do then.
-        if let Err(error) = Options::forget(&container.bundle) {
+        if let Err(error) = Kept::forget(&container.bundle) {
             log::warning!("{error}");
         }
         Ok(response)
-    }
-}
-
-fn undo(rootfs: &Path) {
-    if let Err(error) = mounts::unmount_all(rootfs) {
-        log::error!("{error}");
     }
 }
 

@@ -3,32 +3,15 @@
 //! It is watched edge-triggered and keeps a count of its edges: a task reads the count, tries its system call, and on EAGAIN waits
 //! for the count to move. So an edge that comes between the attempt and the wait is never lost.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::edges::Edges;
 use crate::reactor;
-
-/// The edges of one descriptor so far, and who waits for the next.
-#[derive(Default)]
-pub struct Edges {
-    count: Cell<u64>,
-    wakers: RefCell<Vec<Waker>>,
-}
-
-impl Edges {
-    /// Counts one, and wakes.
-    pub fn fire(&self) {
-        self.count.set(self.count.get() + 1);
-        for waker in self.wakers.take() {
-            waker.wake();
-        }
-    }
-}
 
 /// A descriptor made non-blocking and watched for edges. Closed on drop.
 pub struct Watched {
@@ -48,19 +31,16 @@ impl Watched {
 
     /// The number of edges so far: read it before the attempt.
     pub fn edges(&self) -> u64 {
-        self.edges.count.get()
+        self.edges.count()
     }
 
     /// Waits until there were more edges than `seen`.
     pub async fn edge_after(&self, seen: u64) {
         std::future::poll_fn(|cx| {
-            if self.edges.count.get() != seen {
+            if self.edges.count() != seen {
                 return Poll::Ready(());
             }
-            let mut wakers = self.edges.wakers.borrow_mut();
-            if !wakers.iter().any(|known| known.will_wake(cx.waker())) {
-                wakers.push(cx.waker().clone());
-            }
+            self.edges.wake_by_next(cx.waker());
             Poll::Pending
         })
         .await;

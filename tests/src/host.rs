@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
-    AppArmor, CgroupDriver, CgroupVersion, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec, NsPath,
-    Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, CgroupDriver, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec,
+    NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
+use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
+use gabion_core::policy::Cri;
 use gabion_core::reach::{Along, Guard, Guarded, OnFs, Spot};
-use gabion_core::request::Request;
+use gabion_core::request::{Channel, Request};
 use gabion_core::size::Size;
+use gabion_core::testing::door_of;
 use serde::Deserialize;
 
 /// The device number of nsfs on this host.
@@ -58,6 +61,16 @@ pub struct HostFile {
     pub euid: u32,
     /// gabion runs inside a user namespace.
     pub rootless: bool,
+    /// The maps of that user namespace, as lines of uid_map and gid_map; those of rootless podman where they are not given.
+    pub own_map: Option<String>,
+    /// The number that the host's root has in it.
+    pub root_here: Option<u32>,
+    /// gabion's supplementary groups.
+    pub groups: Vec<u32>,
+    /// Whether groups may be set there.
+    pub set_groups: SetGroups,
+    /// The maps of user namespaces that are joined, by path. Of one that is not named nothing is known.
+    pub users: BTreeMap<PathBuf, String>,
     pub nofile: Option<u64>,
     pub nofile_soft: Option<u64>,
     /// What a container inherits.
@@ -159,6 +172,15 @@ impl Kind {
     }
 }
 
+/// Users and groups alike.
+fn maps(text: &str) -> Option<Maps> {
+    let map = IdMap::parse(text)?;
+    Some(Maps {
+        uids: map.clone(),
+        gids: map,
+    })
+}
+
 /// The host's namespace of a type.
 pub fn host_ns(typ: NsType) -> NsId {
     NsId {
@@ -228,10 +250,19 @@ impl HostFile {
             } else {
                 OwnUserNs::Initial
             },
+            own_ids: self.own_ids(),
+            egid: self.euid,
+            groups: self.groups.clone(),
+            set_groups: self.set_groups,
+            joined_users: self.joined_users(),
             nofile: self.nofile.unwrap_or(1_048_576),
             nofile_soft: self.nofile_soft,
             oom_score_adj: self.oom_score_adj,
             rootfs: self.rootfs.clone(),
+            cri: match request.channel {
+                Channel::Shim { .. } => door_of(Cri::Containerd).1,
+                _ => CriFiles::default(),
+            },
             state_dirs: self.state_dirs.clone(),
             root: self.root(request),
             layers: self.layers.iter().map(|at| spot(at)).collect(),
@@ -273,6 +304,30 @@ impl HostFile {
         self.neighbour
             .iter()
             .map(|(id, types)| (id.clone(), of(types)))
+            .collect()
+    }
+
+    fn own_ids(&self) -> OwnIds {
+        if !self.rootless {
+            return OwnIds::default();
+        }
+        let podman = "0 1000 1\n1 100000 65536\n";
+        OwnIds {
+            maps: maps(self.own_map.as_deref().unwrap_or(podman)),
+            root_user: self.root_here,
+            root_group: self.root_here,
+        }
+    }
+
+    fn joined_users(&self) -> BTreeMap<PathBuf, JoinedUsers> {
+        let joined = |text| {
+            Some(JoinedUsers {
+                maps: maps(text)?,
+                set_groups: self.set_groups,
+            })
+        };
+        let all = self.users.iter();
+        all.filter_map(|(path, text)| Some((path.clone(), joined(text)?)))
             .collect()
     }
 

@@ -5,14 +5,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gabion_core::caller::OwnUserNs;
 use gabion_core::control::CONTROLS;
-use gabion_core::control::exec::{ExecRequest, intersect};
+use gabion_core::control::exec::{ExecRequest, Here, intersect};
 use gabion_core::decision::{Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened, SeccompPlan};
-use gabion_core::policy::{Effective, Level, Policy};
-use gabion_core::request::{Leave, Request};
+use gabion_core::policy::{Effective, Level, Policy, Vouched};
+use gabion_core::request::{Channel, Leave, Request};
 use oci_spec::runtime::{LinuxNamespace, Mount, PosixRlimitType, Process, Spec};
 use serde_json::Value;
 
@@ -43,13 +42,19 @@ pub fn built_in(level: Level) -> Effective {
         policy,
         exceptions: Vec::new(),
         digest: "test".to_owned(),
+        cri: Vouched::default(),
         loosened: Vec::new(),
     }
 }
 
 /// `harden` on a host where everything is there and in order.
 pub fn run(request: &Request, effective: &Effective) -> Result<Hardened, Denial> {
-    harden(request, effective, &HostFile::default().build(request))
+    let host = HostFile::default().build(request);
+    let effective = Effective {
+        cri: effective.policy.vouched(request, &host),
+        ..effective.clone()
+    };
+    harden(request, &effective, &host)
 }
 
 /// Everything that holds under any policy. Gives what came out, where the request was not refused.
@@ -78,12 +83,24 @@ pub fn of_level(request: &Request, level: Level) {
     }
 }
 
-/// Permissive runs what runc would run.
+/// Permissive runs what runc would run: it refuses only what no level may have.
 pub fn permissive_changes_nothing(request: &Request) {
-    let hardened =
-        run(request, &built_in(Level::Permissive)).unwrap_or_else(|d| unreachable!("permissive refuses: {d}"));
+    let hardened = match run(request, &built_in(Level::Permissive)) {
+        Ok(hardened) => hardened,
+        Err(denial) => {
+            assert!(!denial.invalid.is_empty(), "permissive refuses: {denial}");
+            assert!(denial.decisions.iter().all(|d| d.mode == Mode::Observe));
+            return one_line(&denial.to_string());
+        }
+    };
     assert_eq!(hardened.spec(), &request.spec);
-    assert_eq!(hardened.plan(), &gabion_core::hardened::Plan::default());
+    // Facts, of which nothing is done.
+    let facts = gabion_core::hardened::Plan {
+        ids: hardened.plan().ids.clone(),
+        oom_score_adj: hardened.plan().oom_score_adj,
+        ..gabion_core::hardened::Plan::default()
+    };
+    assert_eq!(hardened.plan(), &facts);
     assert!(hardened.decisions().iter().all(|d| d.mode == Mode::Observe));
     one_verdict_each(hardened.decisions());
 }
@@ -94,7 +111,7 @@ pub fn exec_gets_no_more(process: &Process, hardened: &Hardened) {
         process: process.clone(),
         widening: Vec::new(),
     };
-    let vetted = match intersect(&asked(process), hardened, OwnUserNs::Initial) {
+    let vetted = match intersect(&asked(process), hardened, Here::default()) {
         Err(denial) => {
             assert!(denial.refusals().next().is_some(), "a denial without a reason");
             return one_line(&denial.to_string());
@@ -121,7 +138,7 @@ pub fn exec_gets_no_more(process: &Process, hardened: &Hardened) {
         hardened.level() != Level::Restricted || vetted.user().uid() != 0,
         "root at restricted"
     );
-    let again = intersect(&asked(&vetted), hardened, OwnUserNs::Initial);
+    let again = intersect(&asked(&vetted), hardened, Here::default());
     let again = again.unwrap_or_else(|d| unreachable!("what passed is refused: {d}"));
     assert_eq!(again.process, vetted, "cutting twice is not cutting once");
 }
@@ -132,6 +149,7 @@ fn settles(first: &Hardened, effective: &Effective) {
         id: "c1".parse().unwrap_or_else(|e| unreachable!("{e}")),
         bundle: "/bundle".into(),
         spec: first.spec().clone(),
+        channel: Channel::Direct,
         leave: Leave::default(),
     };
     if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use gabion_core::harden::harden;
 use gabion_core::hardened::{Denial, Hardened};
 use gabion_core::policy::{Effective, Policy};
-use gabion_core::request::{Leave, Request};
+use gabion_core::request::{Channel, Leave, Request};
+use gabion_core::testing::door_of;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,7 +62,8 @@ impl Input {
     pub fn with(case: &Path, remedy: &Remedy) -> Outcome<Self> {
         let mut config = json::read(&case.join("config.json"))?;
         let base = json::take_text(&mut config, "$base").unwrap_or_else(|| "base/bundle".to_owned());
-        let id = json::take_text(&mut config, "$id").unwrap_or_else(|| "c1".to_owned());
+        let id = json::take_text(&mut config, "$id");
+        let door = json::take_text(&mut config, "$door");
         let append = config.as_object_mut().and_then(|o| o.remove("$append"));
         let flags = config.as_object_mut().and_then(|o| o.remove("$flags"));
         let no_pivot = flags.and_then(|f| f.as_array().cloned()) == Some(vec!["--no-pivot".into()]);
@@ -71,14 +73,17 @@ impl Input {
         for (pointer, value) in &remedy.set {
             json::set(&mut whole, pointer, value.clone())?;
         }
-        let mut request = request(&id, whole)?;
+        let mut request = request(&id.unwrap_or_else(|| likely_id(&whole)), whole)?;
         if no_pivot && !remedy.no_flags {
             request.leave = Leave::MoveRoot;
         }
         let policy: Policy = given(remedy.policy.as_deref(), &case.join("policy.toml"))?;
+        // The CRI that the policy trusts, where the case names no other door.
+        let by = door.map_or(Ok(policy.cri), |name| serde_json::from_value(name.into()));
+        request.channel = door_of(by.map_err(|e| format!("$door: {e}"))?).0;
         let facts: host::HostFile = given(remedy.host.as_deref(), &case.join("host.toml"))?;
         let host = facts.build(&request);
-        let effective = policy.effective(&request, "test");
+        let effective = policy.effective(&request, &host, "test");
         Ok(Self {
             request,
             effective,
@@ -123,12 +128,21 @@ pub fn request(id: &str, config: Value) -> Outcome<Request> {
         id: id.parse().map_err(|e| format!("$id: {e}"))?,
         bundle: "/bundle".into(),
         spec,
+        channel: Channel::Direct,
         leave: Leave::default(),
     };
     if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
         request.bundle = own;
     }
     Ok(request)
+}
+
+/// A sandbox's own container has the sandbox's id.
+fn likely_id(config: &Value) -> String {
+    let annotation = |key: &str| config["annotations"][key].as_str();
+    let sandbox = annotation("io.kubernetes.cri.container-type") == Some("sandbox");
+    let named = annotation("io.kubernetes.cri.sandbox-id").filter(|_| sandbox);
+    named.unwrap_or("c1").to_owned()
 }
 
 fn optional<T: Default + serde::de::DeserializeOwned>(path: &Path) -> Outcome<T> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gabion_core::control::CONTROLS;
+use gabion_core::request::annotations::{For, KNOWN, Known};
 use golden::{Expect, Outcome, cases, home, json};
 
 fn repo() -> PathBuf {
@@ -128,10 +129,13 @@ fn every_code_that_is_explained_has_its_place() -> Outcome<()> {
 fn every_code_in_the_docs_is_one_that_its_control_gives() -> Outcome<()> {
     let doc = text(&repo().join("docs/CONTROLS.md"))?;
     // Those told by `create` itself are written out whole, outside of the control.
-    let everything = source(&repo().join("runtime/src"))?;
+    let mut everything = String::new();
+    for folder in ["src", "core/src", "see/src", "common/src", "ctl/src"] {
+        everything.push_str(&source(&repo().join("runtime").join(folder))?);
+    }
     for control in CONTROLS {
         let id = control.id().as_str();
-        let source = source(&repo().join("runtime/src/control").join(id))?;
+        let source = source(&repo().join("runtime/core/src/control").join(id))?;
         for (title, body) in sections(&doc) {
             for reason in codes_of(body, id) {
                 assert!(
@@ -141,5 +145,31 @@ fn every_code_in_the_docs_is_one_that_its_control_gives() -> Outcome<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn every_annotation_is_in_the_docs_and_no_other() -> Outcome<()> {
+    let doc = text(&repo().join("docs/POLICY.md"))?;
+    let section = sections(&doc).into_iter().find(|(title, _)| *title == "Annotations");
+    let (_, section) = section.ok_or("docs/POLICY.md has no section «Annotations»")?;
+    let rows = section.lines().filter(|line| line.starts_with("| `dev.gabion."));
+    let row = |known: &Known| {
+        let values: Vec<String> = known.values.iter().map(|value| format!("`{value}`")).collect();
+        let control = if known.key.contains("landlock") {
+            "landlock"
+        } else {
+            "holes"
+        };
+        let values = if values.is_empty() {
+            format!("see [CONTROLS.md](CONTROLS.md#{control})")
+        } else {
+            values.join(", ")
+        };
+        let one = if known.containers == For::AllOrOne { "yes" } else { "no" };
+        format!("| `{}` | {values} | {one} | {} |", known.key, known.about)
+    };
+    let wanted: Vec<String> = KNOWN.iter().map(row).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), wanted);
     Ok(())
 }

@@ -26,8 +26,8 @@ fn hardened() -> Hardened {
     );
     assert_eq!(json::append(&mut config, Some(volume)), Ok(()));
     let request = request("c1", config).unwrap_or_else(|e| unreachable!("{e}"));
-    let effective = Policy::default().effective(&request, "test");
     let mut host = HostFile::default().build(&request);
+    let effective = Policy::default().effective(&request, &host, "test");
     for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
         host.targets.insert(i, mount.destination().clone());
     }

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use gabion_core::control::CONTROLS;
-use gabion_core::policy::Level;
+use gabion_core::policy::{Cri, Level};
 use gabion_core::request::Request;
+use gabion_core::testing::door_of;
 use golden::invariants::{built_in, of_level, permissive_changes_nothing, run};
 use golden::{engine_configs, home, json, request};
 use proptest::prelude::*;
@@ -204,7 +205,7 @@ fn engines_defaults_run() {
         config.get(at..at + 64).unwrap_or("c1").to_owned()
     };
     let mut policy = built_in(Level::Hardened);
-    policy.policy.cri = gabion_core::policy::Cri::Containerd;
+    policy.policy.cri = Cri::Containerd;
     for (name, config) in engine_configs().unwrap_or_default() {
         let default = [
             "podman-default",
@@ -218,8 +219,17 @@ fn engines_defaults_run() {
         if !default.contains(&name.as_str()) && !cri {
             continue;
         }
-        let id = if cri { "c1".to_owned() } else { own(&config.to_string()) };
-        let request = request(&id, config).unwrap_or_else(|e| unreachable!("{name}: {e}"));
+        let sandbox = config["annotations"]["io.kubernetes.cri.sandbox-id"].as_str();
+        let id = match sandbox {
+            // A sandbox's own container has the sandbox's id.
+            Some(id) if config["annotations"]["io.kubernetes.cri.container-type"] == "sandbox" => id.to_owned(),
+            Some(_) => "c1".to_owned(),
+            None => own(&config.to_string()),
+        };
+        let mut request = request(&id, config).unwrap_or_else(|e| unreachable!("{name}: {e}"));
+        if cri {
+            request.channel = door_of(Cri::Containerd).0;
+        }
         let result = run(&request, &policy);
         assert!(
             result.is_ok(),

@@ -7,9 +7,13 @@
 )]
 
 mod binary;
+mod caller;
 mod cgroup;
 mod dev;
+mod newcomers;
 mod proc;
 mod race;
 mod reach;
+mod root;
 mod targets;
+mod threads;

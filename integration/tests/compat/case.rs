@@ -174,7 +174,7 @@ impl Case {
     fn can_run(&self) -> bool {
         let can = self.only_if.is_none_or(|look| look());
         if !can {
-            eprintln!("left out on this machine: {}", self.name);
+            integration::left_out(self.name);
         }
         can
     }

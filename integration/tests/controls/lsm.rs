@@ -63,7 +63,7 @@ pub(crate) const CASES: &[Case] = &[
 fn here() -> bool {
     let here = apparmor();
     if !here {
-        eprintln!("left out: this kernel has no AppArmor");
+        integration::left_out("this kernel has no AppArmor");
     }
     here && hardens()
 }

@@ -82,10 +82,8 @@ fn check(cases: &[Case]) {
 fn hardens() -> bool {
     let hardens = Runtime::under_test().hardens;
     if !hardens {
-        eprintln!(
-            "left out: {} knows no hardening",
-            Runtime::under_test().program.display()
-        );
+        let program = Runtime::under_test().program.display();
+        integration::left_out(&format!("{program} knows no hardening"));
     }
     hardens
 }

@@ -4,7 +4,7 @@ use super::container;
 use integration::{Bundle, Container, Policy};
 use serde_json::json;
 use std::fs::{self, File};
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -131,7 +131,9 @@ fn where_nothing_is_known_the_directory_goes() {
         let container = container("damaged-both");
         container.create().ok();
         container.op(&["delete", "--force", container.id()]).ok();
+        // As create leaves it.
         fs::create_dir_all(directory(&container)).unwrap();
+        fs::set_permissions(directory(&container), fs::Permissions::from_mode(0o1700)).unwrap();
         fs::write(directory(&container).join("state.json"), "{").unwrap();
         fs::write(directory(&container).join("pid"), pid).unwrap();
         let done = container.op(&["delete", "--force", container.id()]).ok();
@@ -180,9 +182,10 @@ fn what_others_could_write_names_nobody() {
     fs::write(dir.join("pid"), format!("{} {start}\n{cgroup}", victim.id())).unwrap();
     chown(&dir, Some(65534), Some(65534)).unwrap();
     container.op(&["state", &planted]).fails_with(1);
-    let done = container.op(&["delete", "--force", &planted]).ok();
-    assert!(done.err.contains("was let be"), "{done}");
-    assert!(!dir.exists());
+    let done = container.op(&["delete", "--force", &planted]).fails_with(1);
+    assert!(done.err.contains("belongs to uid 65534"), "{done}");
+    assert!(dir.join("pid").exists(), "what is another's was removed");
+    fs::remove_dir_all(&dir).unwrap();
     assert!(matches!(victim.try_wait(), Ok(None)), "it was killed");
     assert_eq!(container.status(), "running");
     // And the same of one's own is believed: the test would see a kill.

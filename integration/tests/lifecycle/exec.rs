@@ -130,7 +130,7 @@ fn the_exec_is_in_the_containers_cgroup_and_namespaces() {
 #[test]
 fn on_v2_a_process_is_born_in_its_cgroup() {
     if !unified() || !gabion() {
-        eprintln!("left out: needs cgroup v2");
+        integration::left_out("needs cgroup v2");
         return;
     }
     let container = container("exec-born");

@@ -6,10 +6,13 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+mod agree;
 mod bad_input;
 mod console;
 mod events;
 mod exec;
+mod foreground;
+mod hooks;
 mod life;
 mod run;
 mod systemd;
@@ -33,7 +36,7 @@ fn script(test: &str, commands: &str) -> Container {
 fn gabion() -> bool {
     let hardens = Runtime::under_test().hardens;
     if !hardens {
-        eprintln!("left out: {} is not gabion", Runtime::under_test().program.display());
+        integration::left_out(&format!("{} is not gabion", Runtime::under_test().program.display()));
     }
     hardens
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 fn here() -> bool {
     let here = unified() && Path::new("/run/systemd/system").is_dir() && crate::gabion();
     if !here {
-        eprintln!("left out: needs systemd and cgroup v2");
+        integration::left_out("needs systemd and cgroup v2");
     }
     here
 }

@@ -199,7 +199,7 @@ impl Podman {
 fn thrown_away() -> bool {
     let node = std::env::var_os("GABION_NODE").is_some();
     if !node {
-        eprintln!("left out: only on a node of hack/node, for it changes the machine's own podman");
+        integration::left_out("only on a node of hack/node, for it changes the machine's own podman");
     }
     node
 }

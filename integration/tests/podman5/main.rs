@@ -18,5 +18,5 @@ mod session;
 /// What this machine lacks is said aloud; a node has all of it.
 fn left_out(why: &str) {
     assert!(std::env::var_os("GABION_NODE").is_none(), "on a node: {why}");
-    eprintln!("left out: {why}");
+    integration::left_out(why);
 }

@@ -3,7 +3,9 @@
 use integration::{apparmor, unified};
 
 /// Codes of `explain` that are no refusals: faults of files, calls and states.
-pub(crate) const NO_REFUSALS: [&str; 9] = [
+pub(crate) const NO_REFUSALS: [&str; 11] = [
+    "annotations.unknown",
+    "annotations.value",
     "bundle.invalid",
     "policy.invalid",
     "state.unreadable",
@@ -34,6 +36,9 @@ pub(crate) const WHY: &[(&str, &str)] = &[
     ("lsm.bad-label", OTHER_HOST),
     ("lsm.profile-not-loaded", OTHER_HOST),
     ("lsm.unconfined-label", OTHER_HOST),
+    // A user namespace that nobody is in (integration/tests/controls/user.rs).
+    ("user.unknown", OTHER_HOST),
+    ("user.groups", OTHER_CALLER),
     ("cgroup.not-delegated", OTHER_CALLER),
     ("rootfs.build", OTHER_CALLER),
     ("exec.no-args", SECOND_LOCK),

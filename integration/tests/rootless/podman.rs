@@ -15,10 +15,14 @@ struct Podman {
 impl Podman {
     fn new(test: &str, level: &'static str) -> Option<Self> {
         if !Path::new("/usr/bin/podman").exists() || !Path::new("/usr/bin/newuidmap").exists() {
-            eprintln!("left out: no podman or no newuidmap here");
+            integration::left_out("no podman or no newuidmap here");
             return None;
         }
-        let user = User::new(Bundle::with_busybox(test));
+        let mut user = User::new(Bundle::with_busybox(test));
+        // Not the machine's.
+        let conf = user.home().join("containers.conf");
+        fs::write(&conf, "[engine]\n").unwrap();
+        user.set_env("CONTAINERS_CONF", conf.to_str());
         let gabion = user.install(&Runtime::gabion().program);
         let tar = user.bundle.dir.join("image.tar");
         let packed = std::process::Command::new("tar")

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) fn root() -> Option<PathBuf> {
     let root = std::env::var_os("GABION_SERVICES_ROOT").map(PathBuf::from);
     if root.is_none() {
-        eprintln!("LEFT OUT: services: no GABION_SERVICES_ROOT (hack/test makes it from Debian's packages)");
+        integration::left_out("services: no GABION_SERVICES_ROOT (hack/test makes it from Debian's packages)");
     }
     root
 }

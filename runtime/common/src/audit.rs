@@ -29,7 +29,7 @@ mod chain;
 mod tests;
 
 /// The file in a container's state directory that says where its records go.
-const FILE: &str = "audit.json";
+pub const FILE: &str = "audit.json";
 
 /// Where one container's records go, and what each of them says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

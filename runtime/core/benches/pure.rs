@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::disallowed_methods,
     reason = "a tool for developers: a panic tells enough"
 )]
 
@@ -72,7 +73,7 @@ fn parse_and_harden_60_kb(bencher: divan::Bencher) {
     let node = policy::parse("cri = \"containerd\"").expect("the policy of a node");
     bencher.bench(|| {
         let request = parse(divan::black_box(&text));
-        let effective = node.effective(&request, "bench");
+        let effective = node.effective(&request, &host, "bench");
         harden(&request, &effective, &host).expect("nothing of it is refused")
     });
 }

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Change, Decision};
 use crate::host::{CgroupVersion, Delegation, SwapAccounting};
 use crate::id::ControlId;
+use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
 use crate::policy::{CgroupPolicy, Level};
 use crate::reach::OnFs;
+use crate::valid::{Invalid, Kind};
 
 /// What the OCI spec has no words for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,12 @@ pub struct Plan {
     pub delegation: Delegation,
     /// A new session keyring is joined before the workload (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
     pub new_keyring: bool,
+    /// What the container's ids are outside of it: a fact, at every level. None: an older gabion made it, which did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<ContainerIds>,
+    /// The OOM score that the container has, named or inherited. None: as of `ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A writable tmpfs in a read-only root.
@@ -306,11 +314,40 @@ impl Hardened {
 pub struct Denial {
     pub level: Level,
     pub decisions: Vec<Decision>,
+    /// What no level may have (`valid`), beside what a control has refused already.
+    pub invalid: Vec<Change>,
 }
 
 impl Denial {
+    /// Puts together what was decided. What a control refuses, and with a remedy, is not told twice.
+    pub(crate) fn new(level: Level, decisions: Vec<Decision>, invalid: &[Invalid]) -> Self {
+        let refuses = |id: ControlId| {
+            decisions
+                .iter()
+                .any(|d| d.control == id && d.refusals().next().is_some())
+        };
+        let left = invalid.iter().filter(|bad| !bad.told_by.is_some_and(refuses));
+        Self {
+            level,
+            invalid: left.map(Invalid::change).collect(),
+            decisions,
+        }
+    }
+
+    /// Gives the decisions back where nothing was refused.
+    ///
+    /// # Errors
+    /// The denial itself, where it is one.
+    pub(crate) fn unless_refused(self) -> Result<Vec<Decision>, Self> {
+        if self.refusals().next().is_some() {
+            return Err(self);
+        }
+        Ok(self.decisions)
+    }
+
+    /// Gives every reason: those of controls first, since they have remedies.
     pub fn refusals(&self) -> impl Iterator<Item = &Change> {
-        self.decisions.iter().flat_map(Decision::refusals)
+        self.decisions.iter().flat_map(Decision::refusals).chain(&self.invalid)
     }
 }
 
@@ -321,12 +358,14 @@ impl std::fmt::Display for Denial {
         let Some(first) = all.next() else {
             return f.write_str("refused");
         };
-        write!(
-            f,
-            "refused [{}]: {}",
-            first.code.as_deref().unwrap_or("?"),
-            first.reason
-        )?;
+        let code = first.code.as_deref().unwrap_or("?");
+        if code == Kind::Unsupported.code() {
+            write!(f, "{} is not supported [{code}]: {}", first.path, first.reason)?;
+        } else if code == Kind::Malformed.code() {
+            write!(f, "{} cannot be used [{code}]: {}", first.path, first.reason)?;
+        } else {
+            write!(f, "refused [{code}]: {}", first.reason)?;
+        }
         if let Some(remedy) = &first.remedy {
             write!(f, "; remedy: {remedy}")?;
         }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::OwnUserNs;
+use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
 use crate::reach::{Along, Guarded, Spot};
 
@@ -165,12 +167,33 @@ pub enum HoleTarget {
     NotADirectory(PathBuf),
 }
 
+/// Whether containerd's CRI plugin made something: it is there, root's, and nobody else can write to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MadeByCri {
+    #[default]
+    No,
+    Yes,
+}
+
+/// What containerd's CRI plugin has on this host for the ids that a request names. Looked at only where the call came by the shim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CriFiles {
+    /// The request's bundle is the one that containerd made for this id in the plugin's namespace.
+    pub bundle: MadeByCri,
+    /// The plugin's directory of the sandbox that the annotations name.
+    pub sandbox: MadeByCri,
+    /// The plugin's directory of a container of this id.
+    pub container: MadeByCri,
+}
+
 /// The host, as far as a decision needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// The runtime's own namespaces, and init's where readable: «the host's».
     pub namespaces: BTreeMap<NsType, BTreeSet<NsId>>,
     pub ns_paths: BTreeMap<PathBuf, NsPath>,
+    /// User namespaces of `ns_paths` into which could be looked.
+    pub joined_users: BTreeMap<PathBuf, JoinedUsers>,
     /// By index in the spec's mounts: the sources of bind mounts.
     pub sources: BTreeMap<usize, SourcePath>,
     /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
@@ -208,6 +231,14 @@ pub struct Host {
     pub selinux: SeLinux,
     pub euid: u32,
     pub user_ns: OwnUserNs,
+    /// What our own ids are on the host.
+    pub own_ids: OwnIds,
+    /// Our own group.
+    pub egid: u32,
+    /// Our own supplementary groups: they stay where a user namespace does not let its processes set any.
+    pub groups: Vec<u32>,
+    /// Whether groups may be set in our own user namespace.
+    pub set_groups: SetGroups,
     /// RLIMIT_NOFILE's hard value as the container would inherit it.
     pub nofile: u64,
     /// And its soft value: a bound that gabion adds must not raise it.
@@ -228,6 +259,7 @@ pub struct Host {
     pub guarded: Vec<Guarded>,
     /// The namespaces of other containers whose files are bound, by the id that their engine gives them.
     pub neighbours: BTreeMap<String, BTreeSet<(NsType, NsId)>>,
+    pub cri: CriFiles,
 }
 
 impl Host {
@@ -253,4 +285,25 @@ pub enum MemfdNoexec {
     Present,
     /// It may not be looked at: a security module keeps it from gabion.
     Hidden,
+}
+
+/// Here and not beside the type: what the host is depends on ids, and not the other way round.
+impl ContainerIds {
+    /// Tells what a spec's container will have on this host.
+    pub fn planned(spec: &Spec, host: &Host) -> Self {
+        let linux = spec.linux().as_ref();
+        let here = match users(spec) {
+            Users::Runtime => Some(Maps::whole()),
+            Users::New => Some(Maps {
+                uids: IdMap::of(linux.and_then(|l| l.uid_mappings().as_deref()).unwrap_or_default()),
+                gids: IdMap::of(linux.and_then(|l| l.gid_mappings().as_deref()).unwrap_or_default()),
+            }),
+            // What a spec writes down of a namespace that it joins is a claim; the kernel's maps are not.
+            Users::Joined(path) => host.joined_users.get(path).map(|joined| joined.maps.clone()),
+        };
+        Self {
+            here,
+            own: host.own_ids.clone(),
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub mod harden;
 pub mod hardened;
 pub mod host;
 pub mod id;
+pub mod ids;
+pub mod list;
 pub mod namespace;
 pub mod observed;
 pub mod policy;
@@ -24,3 +26,4 @@ pub mod size;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod valid;

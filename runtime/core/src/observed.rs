@@ -55,6 +55,8 @@ pub enum IdsSeen {
     Outside,
     /// The container's own.
     Inside,
+    /// The host's: those of the initial namespace, where the container was made from another.
+    Host,
 }
 
 /// The state of one process, as far as controls look at it.

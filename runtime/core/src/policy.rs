@@ -19,7 +19,7 @@ pub mod keys;
 pub mod validate;
 
 pub use date::Date;
-pub use exception::{Exception, Match};
+pub use exception::{Exception, Match, Vouched};
 
 /// How much is enforced. Ordered from weakest to strongest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -353,6 +353,8 @@ pub struct Effective {
     pub exceptions: Vec<String>,
     /// SHA-256 of the policy file's text (or of the built-in one).
     pub digest: String,
+    /// Whose word names this request's pod.
+    pub cri: Vouched,
     /// Controls that an exception loosens.
     pub loosened: Vec<ControlId>,
 }
@@ -360,12 +362,19 @@ pub struct Effective {
 impl Effective {
     /// Whether this control is carried out or only written down.
     pub fn mode(&self, control: ControlId) -> Mode {
-        if self.loosened.contains(&control) {
+        self.policy.mode_at(self.level, &self.loosened, control)
+    }
+}
+
+impl Policy {
+    /// Gives a control's mode at this level, where an exception loosens these controls.
+    fn mode_at(&self, level: Level, loosened: &[ControlId], control: ControlId) -> Mode {
+        if loosened.contains(&control) {
             return Mode::Observe;
         }
-        match self.policy.controls.get(&control) {
+        match self.controls.get(&control) {
             Some(mode) => *mode,
-            None if self.level == Level::Permissive => Mode::Observe,
+            None if level == Level::Permissive => Mode::Observe,
             None => Mode::Enforce,
         }
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
+pub mod annotations;
 pub mod idmap;
+pub mod mount_options;
 mod parse;
 
-pub use parse::{BadInput, from_json, parse_process};
+pub use parse::{BadInput, INVALID, from_json, parse_process};
 
 /// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.
 pub const MAX_CONFIG: u64 = 8 << 20;
@@ -110,12 +112,42 @@ pub enum Leave {
     MoveRoot,
 }
 
+/// Through which door a request came. The call says it and nothing in the spec: podman, `ctr` and Docker let their callers write any
+/// annotation. It is a claim until the host's own files confirm it ([`crate::host::CriFiles`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Channel {
+    /// A bundle, podman, Docker, buildah: nobody who names pods.
+    #[default]
+    Direct,
+    /// gabion's shim, for a container of this namespace of containerd's.
+    Shim { namespace: String },
+    /// The name under which only CRI-O's configuration calls gabion, [`CRI_O_NAME`].
+    CriO,
+}
+
+/// The program's name by which CRI-O calls gabion, and nobody else.
+pub const CRI_O_NAME: &str = "gabion-crio";
+
+/// containerd's namespace that its CRI plugin keeps all of its containers in.
+pub const CRI_NAMESPACE: &str = "k8s.io";
+
+impl Channel {
+    /// Gives the channel of a call without the shim: by the name that the program was called by.
+    pub fn of_name(program: &std::ffi::OsStr) -> Self {
+        match Path::new(program).file_name() {
+            Some(name) if name == CRI_O_NAME => Self::CriO,
+            _ => Self::Direct,
+        }
+    }
+}
+
 /// An untrusted request for a container.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: ContainerId,
     pub bundle: PathBuf,
     pub spec: Spec,
+    pub channel: Channel,
     /// The one flag of create that no part of the spec says.
     pub leave: Leave,
 }
@@ -154,7 +186,8 @@ impl Request {
 
     /// The annotation of this name for this container (`NAME.<container>` of a pod), else for all.
     pub fn asked(&self, name: &str) -> Option<&str> {
-        let container = self.annotation("io.kubernetes.cri.container-name");
+        let names = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+        let container = names.into_iter().find_map(|name| self.annotation(name));
         container
             .and_then(|c| self.annotation(&format!("{name}.{c}")))
             .or_else(|| self.annotation(name))

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use crate::control::{self, Context, Control};
 use crate::decision::{Change, Decision, Verdict};
 use crate::hardened::{Draft, Hardened, Plan};
-use crate::host::{Host, SwapAccounting};
+use crate::host::{CriFiles, Host, MadeByCri, SwapAccounting};
 use crate::id::ControlId;
-use crate::policy::{Effective, Level, Policy};
-use crate::request::{Leave, Request};
+use crate::policy::{Cri, Effective, Level, Policy, Vouched};
+use crate::request::{CRI_NAMESPACE, Channel, Leave, Request};
 
 /// The parts of a `Context`, free to be changed by a test.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub struct Case {
     pub json: Value,
     pub policy: Effective,
     pub host: Host,
+    pub channel: Channel,
 }
 
 impl Case {
@@ -36,7 +37,15 @@ impl Case {
             json: base_spec(),
             policy: effective(Level::Hardened),
             host: host(),
+            channel: Channel::Direct,
         }
+    }
+
+    /// As if this CRI had called, and the host had what it makes: its annotations name the pod.
+    pub fn called_by(mut self, cri: Cri) -> Self {
+        self.policy.policy.cri = cri;
+        (self.channel, self.host.cri) = door_of(cri);
+        self
     }
 
     pub fn level(mut self, level: Level) -> Self {
@@ -68,6 +77,7 @@ impl Case {
             id: "web1".parse().unwrap(),
             bundle: "/bundle".into(),
             spec,
+            channel: self.channel.clone(),
             leave: Leave::default(),
         }
     }
@@ -75,14 +85,21 @@ impl Case {
     /// Runs this one control over the request.
     pub fn decide(&self, control: &dyn Control) -> (Draft, Decision) {
         let request = self.request();
+        let policy = Effective {
+            cri: self.policy.policy.vouched(&request, &self.host),
+            ..self.policy.clone()
+        };
         let cx = Context {
             request: &request,
-            policy: &self.policy,
+            policy: &policy,
             host: &self.host,
         };
         let mut draft = Draft {
             spec: request.spec.clone(),
-            plan: Plan::default(),
+            plan: Plan {
+                ids: Some(crate::ids::ContainerIds::planned(&request.spec, &self.host)),
+                ..Plan::default()
+            },
         };
         draft.plan.enforced.insert(control.id());
         let decision = control::decide(control, &mut draft, &cx);
@@ -106,7 +123,25 @@ pub fn effective(level: Level) -> Effective {
         policy: Policy::default(),
         exceptions: Vec::new(),
         digest: "0".repeat(64),
+        cri: Vouched::default(),
         loosened: Vec::new(),
+    }
+}
+
+/// The door that a CRI's calls come through, and what is on the host then.
+pub fn door_of(cri: Cri) -> (Channel, CriFiles) {
+    let made = CriFiles {
+        bundle: MadeByCri::Yes,
+        sandbox: MadeByCri::Yes,
+        container: MadeByCri::Yes,
+    };
+    match cri {
+        Cri::None => (Channel::Direct, CriFiles::default()),
+        Cri::Containerd => {
+            let namespace = CRI_NAMESPACE.to_owned();
+            (Channel::Shim { namespace }, made)
+        }
+        Cri::CriO => (Channel::CriO, CriFiles::default()),
     }
 }
 

@@ -12,7 +12,8 @@ use gabion_common::audit::Trail;
 use gabion_core::control::CONTROLS;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::id::ControlId;
-use gabion_core::observed::Observed;
+use gabion_core::ids::Maps;
+use gabion_core::observed::{IdsSeen, Observed};
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
 use gabion_see::procfs::Proc;
@@ -31,6 +32,9 @@ pub(crate) struct Attested {
     pub(crate) fact: Fact,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) pids: BTreeSet<i32>,
+    /// Of which threads, where it is true of others than a process's first one.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) threads: BTreeSet<i32>,
 }
 
 /// What `attest` found.
@@ -86,11 +90,16 @@ fn running(dir: &StateView, id: &ContainerId) -> Result<Init> {
 fn look(record: &Record, init: Init) -> Result<Report> {
     let proc = Proc::open()?;
     let mut findings = Findings::default();
-    let seen = first(&proc, record, init, &mut findings)?;
+    let who = init.living_task().ok_or_else(|| Error::NotRunning {
+        id: record.id.to_string(),
+    })?;
+    let seen = first(&proc, record, (init, &who), &mut findings)?;
     let members = cgroup::members(&proc, record, init.pid, &seen)?;
     for (pid, place) in &members {
-        if *pid != init.pid {
-            process::other(&proc, record, (init.pid, &seen), (*pid, *place), &mut findings)?;
+        for task in process::tasks(*pid) {
+            if task.tid != task_of(&who) {
+                process::other(&proc, record, (&who, &seen), (task, *place), &mut findings)?;
+            }
         }
     }
     // What was read of a pid that somebody else has by now would be somebody else's.
@@ -104,14 +113,23 @@ fn look(record: &Record, init: Init) -> Result<Report> {
     Ok(findings.report(record, processes))
 }
 
-/// The first process, and what is the whole container's: mounts, masks, cgroup.
-fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> Result<Observed> {
-    let who = init.pid.to_string();
-    let mut seen = readback::of(proc, &who)?;
+/// The thread whose directory in procfs this is: PID, or PID/task/TID.
+fn task_of(who: &str) -> i32 {
+    who.rsplit('/').next().and_then(|tid| tid.parse().ok()).unwrap_or(0)
+}
+
+/// The first process, by a thread of it that lives, and what is the whole container's: mounts, masks, cgroup.
+fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut Findings) -> Result<Observed> {
+    let own = process::Task {
+        pid: init.pid,
+        tid: task_of(who),
+    };
+    let mut seen = readback::of(proc, who)?;
+    seen.ids = numbers(record).unwrap_or_default();
     // Only before execve does it say something.
     seen.label_on_exec = None;
-    seen.cgroup = cgroup::files(proc, record, init.pid)?;
-    match root::open(proc, &who) {
+    seen.cgroup = cgroup::files(proc, record, who)?;
+    match root::open(proc, who) {
         Ok(root) => seen.masked = root::masked(&root, &record.hardened),
         Err(errno) => findings.partial(format!("/proc/{who}/root: {errno:?}")),
     }
@@ -121,21 +139,36 @@ fn first(proc: &Proc, record: &Record, init: Init, findings: &mut Findings) -> R
         }
         for fact in control.facts(&record.hardened, &seen) {
             let fact = visible(fact, record);
-            let pid = process::is_of_process(fact.control).then_some(init.pid);
-            findings.push(fact, pid);
+            let task = process::is_of_process(fact.control).then_some(own);
+            findings.push(fact, task);
         }
     }
-    if let Some(fact) = cgroup::place(proc, record, init.pid) {
-        findings.push(fact, Some(init.pid));
+    if let Some(fact) = cgroup::place(proc, record, (init.pid, who)) {
+        findings.push(fact, Some(own));
     }
     Ok(seen)
 }
 
+/// Whose numbers the kernel shows us: the maker's, where our user namespace maps as the maker's does; the host's, where root looks at a
+/// container of rootless podman. None: those of a third.
+fn numbers(record: &Record) -> Option<IdsSeen> {
+    let Some(ids) = &record.hardened.plan().ids else {
+        // An older gabion wrote down no more than this.
+        return (record.user_ns == caller::user_ns()).then_some(IdsSeen::Outside);
+    };
+    let ours = caller::own_ids().maps?;
+    if ids.own.maps.as_ref() == Some(&ours) {
+        Some(IdsSeen::Outside)
+    } else {
+        (ours == Maps::whole()).then_some(IdsSeen::Host)
+    }
+}
+
 /// What cannot be told from here: descriptors that a running program has opened since from those that it was started with, and
-/// ids, where we are in another user namespace than who made it (root looking at a container of rootless podman).
+/// ids, where we are in a user namespace whose numbers are neither the maker's nor the host's.
 fn visible(fact: Fact, record: &Record) -> Fact {
     match fact.control {
-        ControlId::User if record.user_ns != caller::user_ns() => Fact::unknown(
+        ControlId::User if numbers(record).is_none() => Fact::unknown(
             fact.control,
             fact.expected,
             "ids are shown as another user namespace than its maker's has them",
@@ -157,12 +190,18 @@ struct Findings {
 }
 
 impl Findings {
-    fn push(&mut self, fact: Fact, pid: Option<i32>) {
+    fn push(&mut self, fact: Fact, task: Option<process::Task>) {
+        let pid = task.map(|task| task.pid);
+        let thread = task.filter(|task| task.tid != task.pid).map(|task| task.tid);
         match self.facts.iter_mut().find(|known| known.fact == fact) {
-            Some(known) => known.pids.extend(pid),
+            Some(known) => {
+                known.pids.extend(pid);
+                known.threads.extend(thread);
+            }
             None => self.facts.push(Attested {
                 fact,
                 pids: pid.into_iter().collect(),
+                threads: thread.into_iter().collect(),
             }),
         }
     }
@@ -177,6 +216,7 @@ impl Findings {
             self.facts.push(Attested {
                 fact,
                 pids: BTreeSet::new(),
+                threads: BTreeSet::new(),
             });
         }
         let order: BTreeMap<ControlId, usize> = CONTROLS.iter().enumerate().map(|(i, c)| (c.id(), i)).collect();

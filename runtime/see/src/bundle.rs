@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use gabion_core::request::{BadInput, ContainerId, MAX_CONFIG, Request, parse_process};
+use gabion_core::request::{BadInput, ContainerId, INVALID, MAX_CONFIG, Request, parse_process};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Process;
@@ -140,6 +140,7 @@ fn bad(path: &Path) -> impl Fn(String) -> Error {
         Error::Bundle(BadInput {
             path: path.clone(),
             why,
+            code: INVALID,
         })
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use gabion_core::hardened::Denial;
 use gabion_core::id::ControlId;
-use gabion_core::request::{BadInput, InvalidId};
+use gabion_core::request::{BadInput, INVALID, InvalidId};
 
 /// A step of create, start or exec, as messages and fault injection name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -219,7 +219,7 @@ impl Error {
             Self::NotFound { .. } => "id.not-found".to_owned(),
             Self::WrongState { .. } => "state.wrong".to_owned(),
             Self::NotRunning { .. } => "state.not-running".to_owned(),
-            Self::Bundle(_) => "bundle.invalid".to_owned(),
+            Self::Bundle(bad) => bad.code.to_owned(),
             Self::Unsupported { .. } => "bundle.unsupported".to_owned(),
             Self::Policy { .. } => "policy.invalid".to_owned(),
             Self::Usage(_) => "usage".to_owned(),
@@ -266,7 +266,8 @@ impl fmt::Display for Error {
                 write!(f, "container {id} is {status}: this needs it to be {wanted}")
             }
             Self::NotRunning { id } => write!(f, "container not running: {id}"),
-            Self::Bundle(bad) => bad.fmt(f),
+            Self::Bundle(bad) if bad.code == INVALID => bad.fmt(f),
+            Self::Bundle(bad) => write!(f, "refused [{}]: {bad}", bad.code),
             Self::Policy { path, why } | Self::State { path, why } => {
                 write!(f, "{}: {why}", path.display())
             }

@@ -108,7 +108,7 @@ pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
 
 fn look_at_mask(path: &Path) -> Masked {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    classify_mask(nix::fcntl::open(path, flags, Mode::empty()).and_then(gabion_sys::adopt))
+    classify_mask(gabion_sys::open(path, flags, Mode::empty()))
 }
 
 /// What an O_PATH descriptor of a masked path leads to.
@@ -144,8 +144,7 @@ fn inherited(proc: &Proc, first: i32) -> Result<BTreeMap<i32, String>> {
         Mode::empty(),
     )
     .map_err(failed("our descriptors"))?;
-    let mut dir =
-        nix::dir::Dir::from_fd(std::os::fd::IntoRawFd::into_raw_fd(dir)).map_err(failed("our descriptors"))?;
+    let mut dir = gabion_sys::directory(dir).map_err(failed("our descriptors"))?;
     let mut found = BTreeMap::new();
     for entry in dir.iter() {
         let entry = entry.map_err(failed("our descriptors"))?;

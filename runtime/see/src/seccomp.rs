@@ -23,6 +23,9 @@ use oci_spec::runtime::LinuxSeccomp;
 
 pub use compile::{compile, validate};
 
+use crate::error::{Error, Step};
+use gabion_core::hardened::{Hardened, SeccompPlan};
+
 /// The tables of `policy/seccomp.toml` that are needed at run time, written by build.rs.
 pub mod tables {
     include!(concat!(env!("OUT_DIR"), "/numbers.rs"));
@@ -212,6 +215,27 @@ impl fmt::Display for SeccompError {
 }
 
 impl std::error::Error for SeccompError {}
+
+/// Gives the spec's profile, where it will be in use: create compiles this one, and `check` judges it.
+pub fn in_use(hardened: &Hardened) -> Option<&LinuxSeccomp> {
+    let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    profile.filter(|_| hardened.plan().seccomp != SeccompPlan::Default)
+}
+
+/// Puts a profile that cannot be used into the words and the code that create fails with.
+pub fn refused(error: &SeccompError) -> Error {
+    Error::failed(Step::Seccomp, error.to_string())
+}
+
+/// Judges the filters of a container that is not made: create would fail in the same words.
+///
+/// # Errors
+/// The profile cannot be used.
+pub fn judge(hardened: &Hardened) -> crate::error::Result<()> {
+    in_use(hardened).map_or(Ok(()), |profile| {
+        compile(profile).map(drop).map_err(|error| refused(&error))
+    })
+}
 
 /// Gives the version of libseccomp that this is linked with.
 pub fn library_version() -> Option<(u32, u32, u32)> {

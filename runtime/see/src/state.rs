@@ -26,9 +26,9 @@ mod record;
 mod root;
 
 pub use init::Init;
-use record::BriefFile;
 pub use record::{Brief, Record, Status};
-pub use root::{ids, judge_root, lock};
+use record::{BriefFile, Form};
+pub use root::{ids, judge_root, lock, not_ours, open_root};
 
 /// The format of `state.json`. Another number is not read.
 pub const VERSION: u32 = 1;
@@ -216,6 +216,13 @@ impl StateView {
         };
         let read = parsed().ok_or_else(|| self.damaged(PID, "not a pid and a start time".to_owned()))?;
         Ok(Some(self.pid.get_or_init(|| read)))
+    }
+
+    /// Tells whether one of its two files has the form that gabion gives it, of whatever version and container.
+    pub fn is_in_our_form(&self) -> bool {
+        let state = || serde_json::from_slice::<Form>(&self.read(STATE).ok()?).ok();
+        let pid = || serde_json::from_str::<CgroupRecord>(&self.pid_file().ok()??.1).ok();
+        state().is_some() || pid().is_some()
     }
 
     /// A copy of a directory under another name would end the container that it was copied from.

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use self::files::Opened;
 use crate::bundle::open_rootfs;
-use crate::caller::reader;
+use crate::caller::{self, reader};
 use crate::error::{Error, Result};
 use crate::policy::Loaded;
 use gabion_core::caller::Reader;
@@ -24,6 +24,7 @@ use gabion_core::reach::Guard;
 use gabion_core::request::Request;
 
 mod cgroups;
+mod cri;
 pub mod files;
 mod image;
 pub mod lsm;
@@ -32,6 +33,7 @@ mod reach;
 mod table;
 mod unit;
 
+pub use cri::door_of_bundle;
 pub use unit::{Unit, manager};
 
 /// What was opened while collecting. create works on these, never on the paths again.
@@ -90,6 +92,7 @@ fn gather(
     let cgroup = cgroups::facts(request, driver, euid, user_ns);
     let host = Host {
         namespaces: namespaces::own(),
+        joined_users: namespaces::users(&ns_paths),
         ns_paths,
         sources,
         targets: rootfs.map(|fd| image::targets(fd, request)).unwrap_or_default(),
@@ -112,12 +115,13 @@ fn gather(
         selinux: lsm::selinux(state_root),
         euid,
         user_ns,
+        own_ids: caller::own_ids(),
+        egid: nix::unistd::getegid().as_raw(),
+        groups: caller::groups(),
+        set_groups: caller::set_groups("self"),
         nofile: nofile.map_or(0, |(_, hard)| hard),
         nofile_soft: nofile.map(|(soft, _)| soft),
-        oom_score_adj: crate::small::read("/proc/self/oom_score_adj")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0),
+        oom_score_adj: caller::oom_score_adj(),
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs,
         root: places.root,
@@ -125,6 +129,7 @@ fn gather(
         root_along: places.root_along,
         guarded: places.guarded,
         neighbours: places.neighbours,
+        cri: cri::files(request, policy, euid),
     };
     (host, ns, source_fds)
 }

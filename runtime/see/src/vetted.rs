@@ -78,7 +78,8 @@ impl fmt::Display for Fault {
             Self::NotADirectory => f.write_str("not a directory"),
             Self::Symlink => f.write_str("a symbolic link"),
             Self::Owner(uid) => write!(f, "it belongs to uid {uid}"),
-            Self::Mode(mode) => write!(f, "others can get at it (mode {mode:04o})"),
+            Self::Mode(mode) if mode & 0o022 != 0 => write!(f, "others can write to it (mode {mode:04o})"),
+            Self::Mode(mode) => write!(f, "others can read it (mode {mode:04o})"),
             Self::Larger(bytes) if *bytes >= 1 << 20 => write!(f, "larger than {} MiB", bytes >> 20),
             Self::Larger(bytes) => write!(f, "larger than {bytes} bytes"),
         }

@@ -6,9 +6,9 @@ use std::path::Path;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::fsmount;
 use crate::build::target;
+use crate::contract::setup::{Create, Setup};
 use gabion_core::namespace::NsType;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MountAttr, Reach};
@@ -59,9 +59,7 @@ fn unified() -> Result<OwnedFd> {
 fn host_view(name: &str, path: &str) -> Result<OwnedFd> {
     let full = Path::new(HOST).join(name).join(path.trim_start_matches('/'));
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(&full, flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open our cgroup"))?;
+    let fd = gabion_sys::open(&full, flags, Mode::empty()).map_err(failed("open our cgroup"))?;
     let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::One).map_err(failed("clone our cgroup's mount"))?;
     let attr = MountAttr {
         set: ATTRIBUTES,

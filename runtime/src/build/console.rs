@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
+use nix::sys::termios::{self, OutputFlags, SetArg};
 
-use crate::birth::setup::Setup;
 use crate::build::target::{self, Point};
+use crate::contract::setup::{Console, Newline, Setup};
 use crate::faults;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::Reach;
@@ -29,15 +30,13 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the terminal and puts it on stdio, if the process wants one.
 pub(crate) fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
-    let Some(socket) = &setup.console_socket else {
+    let Some(Console { socket, newline }) = &setup.console else {
         return Ok(());
     };
     faults::at(Step::Console)?;
     // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let master = nix::fcntl::open("/dev/pts/ptmx", flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open /dev/pts/ptmx"))?;
+    let master = gabion_sys::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(failed("open /dev/pts/ptmx"))?;
     is_terminal_master(&master)?;
     gabion_sys::pty_unlock(master.as_fd()).map_err(failed("unlock the terminal"))?;
     // Not by its name: an image cannot put another file there (CVE-2025-52565).
@@ -45,16 +44,23 @@ pub(crate) fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
     if let Some((rows, columns)) = size(setup) {
         gabion_sys::set_window_size(peer.as_fd(), rows, columns).map_err(failed("set the terminal's size"))?;
     }
+    if *newline == Newline::Plain {
+        plain_newline(&peer)?;
+    }
     own(setup, &peer)?;
     if bind == Bind::Console {
         bind_console(&peer)?;
     }
     send(socket, &master)?;
     gabion_sys::set_controlling_terminal(peer.as_fd()).map_err(failed("make it the controlling terminal"))?;
-    for number in 0..3 {
-        gabion_sys::dup_onto(peer.as_fd(), number).map_err(failed("put the terminal on stdio"))?;
-    }
-    Ok(())
+    gabion_sys::become_stdio(peer.as_fd()).map_err(failed("put the terminal on stdio"))
+}
+
+/// Before the workload can write anything.
+fn plain_newline(peer: &OwnedFd) -> Result<()> {
+    let mut settings = termios::tcgetattr(peer).map_err(failed("read the terminal's settings"))?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    termios::tcsetattr(peer, SetArg::TCSANOW, &settings).map_err(failed("set the terminal's newline"))
 }
 
 /// The size that the spec asks for, else that of the caller's terminal, which still is our stdin: the workload must not see

@@ -14,8 +14,8 @@ use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use pathrs::RootRef;
 
-use crate::birth::setup::Setup;
 use crate::build::target::{self, Point};
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
@@ -151,9 +151,7 @@ fn number(n: i64) -> Result<libc::c_uint> {
 /// The host's node, bound: its number must be the one that was asked for.
 fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let host = nix::fcntl::open(device.path(), flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open the host's"))?;
+    let host = gabion_sys::open(device.path(), flags, Mode::empty()).map_err(failed("open the host's"))?;
     let stat = nix::sys::stat::fstat(host.as_raw_fd()).map_err(failed("look at the host's"))?;
     let wanted = libc::makedev(number(device.major())?, number(device.minor())?);
     let is_fifo = device.typ() == LinuxDeviceType::P;

@@ -5,18 +5,18 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::{Dir, Type};
+use nix::dir::Type;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::fsmount;
 use crate::build::target::{self, Point};
+use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::hardened::Hole;
 use gabion_core::size::Size;
@@ -86,9 +86,7 @@ fn no_room(error: Error, hole: &Hole) -> Error {
 /// Copies owner, mode, times, xattrs and content of the directory `from` into the directory `to`.
 pub(crate) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let open = |fd: BorrowedFd<'_>| {
-        nix::fcntl::openat(Some(fd.as_raw_fd()), ".", flags, Mode::empty()).and_then(gabion_sys::adopt)
-    };
+    let open = |fd: BorrowedFd<'_>| gabion_sys::openat(fd.as_fd(), ".", flags, Mode::empty());
     let from = open(from).map_err(failed("read", path))?;
     let to = open(to).map_err(failed("write", path))?;
     copy_directory(&from, &to, 0).map_err(failed("copy what the image has at", path))
@@ -98,7 +96,7 @@ fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> nix::Result<()> {
     if depth > MAX_DEPTH {
         return Err(Errno::ELOOP);
     }
-    let mut listing = Dir::from_fd(from.try_clone().map_err(io_errno)?.into_raw())?;
+    let mut listing = gabion_sys::directory(from.try_clone().map_err(io_errno)?)?;
     for entry in listing.iter() {
         let entry = entry?;
         let name = entry.file_name();
@@ -111,16 +109,6 @@ fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> nix::Result<()> {
     let stat = nix::sys::stat::fstat(from.as_raw_fd())?;
     copy_xattrs(from, to)?;
     set_meta(to, &stat)
-}
-
-trait IntoRaw {
-    fn into_raw(self) -> RawFd;
-}
-
-impl IntoRaw for OwnedFd {
-    fn into_raw(self) -> RawFd {
-        std::os::fd::IntoRawFd::into_raw_fd(self)
-    }
 }
 
 fn io_errno(e: std::io::Error) -> Errno {
@@ -137,14 +125,12 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr, kind: Option<Type>, dep
     let read = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     match kind {
         Type::Directory => {
-            let source = nix::fcntl::openat(from_raw, name, read | OFlag::O_DIRECTORY, Mode::empty());
-            let source = source.and_then(gabion_sys::adopt)?;
+            let source = gabion_sys::openat(from.as_fd(), name, read | OFlag::O_DIRECTORY, Mode::empty())?;
             nix::sys::stat::mkdirat(to_raw, name, Mode::S_IRWXU)?;
-            let copy = nix::fcntl::openat(to_raw, name, read | OFlag::O_DIRECTORY, Mode::empty())
-                .and_then(gabion_sys::adopt)?;
+            let copy = gabion_sys::openat(to.as_fd(), name, read | OFlag::O_DIRECTORY, Mode::empty())?;
             copy_directory(&source, &copy, depth + 1)
         }
-        Type::File => copy_file(from_raw, to_raw, name, read),
+        Type::File => copy_file(from.as_fd(), to.as_fd(), name, read),
         Type::Symlink => {
             let link = nix::fcntl::readlinkat(from_raw, name)?;
             let stat = nix::sys::stat::fstatat(from_raw, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -178,15 +164,15 @@ fn kind_of(stat: &FileStat) -> Type {
     }
 }
 
-fn copy_file(from: Option<RawFd>, to: Option<RawFd>, name: &CStr, read: OFlag) -> nix::Result<()> {
-    let source = nix::fcntl::openat(from, name, read, Mode::empty()).and_then(gabion_sys::adopt)?;
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, read: OFlag) -> nix::Result<()> {
+    let source = gabion_sys::openat(from, name, read, Mode::empty())?;
     let stat = nix::sys::stat::fstat(source.as_raw_fd())?;
     // It may have been swapped since it was listed.
     if kind_of(&stat) != Type::File {
         return Ok(());
     }
     let write = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let copy = nix::fcntl::openat(to, name, write, Mode::S_IRUSR | Mode::S_IWUSR).and_then(gabion_sys::adopt)?;
+    let copy = gabion_sys::openat(to, name, write, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let (mut source, mut copy) = (File::from(source), File::from(copy));
     std::io::copy(&mut source, &mut copy).map_err(io_errno)?;
     let (source, copy) = (OwnedFd::from(source), OwnedFd::from(copy));
@@ -212,10 +198,13 @@ fn set_meta(fd: &OwnedFd, stat: &FileStat) -> nix::Result<()> {
     nix::sys::stat::futimens(raw, &access, &change)
 }
 
+/// The kernel's bound of a list of names (xattr(7), XATTR_LIST_MAX): an image decides how long its files' lists are.
+const MOST_NAMES: usize = 64 << 10;
+
 /// The user's extended attributes and ACLs. Nothing of security.* and trusted.*: file capabilities would do nothing here and
 /// something elsewhere, labels are the mount's, the rest speaks of the file system that it came from.
 fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
-    let mut names = vec![0_u8; 4096];
+    let mut names = vec![0_u8; MOST_NAMES];
     let length = match gabion_sys::flistxattr(from, &mut names) {
         Ok(length) => length,
         Err(Errno::EOPNOTSUPP) => return Ok(()),
@@ -235,4 +224,33 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
+
+    use super::*;
+
+    /// An image decides how many attributes its files have: their names alone may be longer than a page.
+    #[test]
+    fn a_long_list_of_attributes_is_copied() {
+        let file = || memfd_create(c"gabion-xattrs", MemFdCreateFlag::MFD_CLOEXEC).unwrap();
+        let (from, to) = (file(), file());
+        let names: Vec<CString> = (0..40)
+            .map(|n| CString::new(format!("user.{n:03}{}", "x".repeat(200))).unwrap())
+            .collect();
+        for name in &names {
+            match gabion_sys::fsetxattr(&from, name, b"v") {
+                // A tmpfs before 6.6.
+                Err(Errno::EOPNOTSUPP) => return,
+                set => set.unwrap(),
+            }
+        }
+        copy_xattrs(&from, &to).unwrap();
+        for name in &names {
+            assert_eq!(gabion_sys::fgetxattr(&to, name, &mut [0; 8]), Ok(1));
+        }
+    }
 }

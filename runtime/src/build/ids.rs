@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
@@ -154,12 +154,11 @@ pub(crate) fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
         ));
     }
     // What is open must be a directory of our own mounts, too: /proc/self/fd/N could pass through a preserved descriptor.
-    let raw = nix::fcntl::open(
+    let raw = gabion_sys::open(
         ".",
         nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     )
-    .and_then(gabion_sys::adopt)
     .map_err(failed("open the working directory"))?;
     let there = format!("self/fd/{}", raw.as_raw_fd());
     let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
@@ -186,6 +185,10 @@ pub(crate) fn close_inherited(setup: &Setup<'_>) -> Result<()> {
 pub(crate) fn become_user(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Ids)?;
     let user = setup.process.user();
+    // The calls below would take it for «leave it as it is», and who was root would stay root.
+    if let Some(field) = gabion_core::ids::no_id_of(user) {
+        return Err(Error::failed(Step::Ids, format!("process.{field} is no id")));
+    }
     if let Some(umask) = user.umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
@@ -196,13 +199,12 @@ pub(crate) fn become_user(setup: &Setup<'_>) -> Result<()> {
         .map(|g| Gid::from_raw(*g))
         .collect();
     set_groups(setup, &groups)?;
-    gabion_sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(failed("keep capabilities over the change of user"))?;
+    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Kept)
+        .map_err(failed("keep capabilities over the change of user"))?;
     let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
     nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
-    gabion_sys::prctl(libc::PR_SET_KEEPCAPS, 0)
-        .map(drop)
-        .map_err(failed("keep capabilities no longer"))
+    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Dropped).map_err(failed("keep capabilities no longer"))
 }
 
 fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {

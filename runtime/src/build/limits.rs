@@ -6,11 +6,11 @@ use oci_spec::runtime::{
     IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Scheduler,
 };
 
-use crate::birth::setup::{Kind, Setup};
+use crate::contract::setup::{Kind, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
-use gabion_sys::SchedAttr;
+use gabion_sys::{IoClass, SchedAttr};
 
 /// linux/personality.h
 const PER_LINUX32: i32 = 0x8;
@@ -20,16 +20,22 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     move |e| Error::step(Step::Rlimits, doing, e)
 }
 
-/// All that is set before credentials change.
+/// Sets the OOM score, which children inherit. By itself: whoever goes where others live has this written before it becomes unreadable,
+/// since its own file in /proc is root's from then on (proc(5)), and an ordinary user could not write it.
+pub(crate) fn score(setup: &Setup<'_>) -> Result<()> {
+    let Some(score) = setup.process.oom_score_adj() else {
+        return Ok(());
+    };
+    setup
+        .proc
+        .write("self/oom_score_adj", &score.to_string())
+        .map_err(failed(format!("set oom_score_adj {score}")))
+}
+
+/// All else that is set before credentials change.
 pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Rlimits)?;
     let process = setup.process;
-    if let Some(score) = process.oom_score_adj() {
-        setup
-            .proc
-            .write("self/oom_score_adj", &score.to_string())
-            .map_err(failed(format!("set oom_score_adj {score}")))?;
-    }
     if crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
         for limit in process.rlimits().iter().flatten() {
             let doing = format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard());
@@ -38,11 +44,11 @@ pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     }
     if let Some(priority) = process.io_priority() {
         let class = match priority.class() {
-            IOPriorityClass::IoprioClassRt => 1,
-            IOPriorityClass::IoprioClassBe => 2,
-            IOPriorityClass::IoprioClassIdle => 3,
+            IOPriorityClass::IoprioClassRt => IoClass::RealTime,
+            IOPriorityClass::IoprioClassBe => IoClass::BestEffort,
+            IOPriorityClass::IoprioClassIdle => IoClass::Idle,
         };
-        let level = u32::try_from(priority.priority())
+        let level = u8::try_from(priority.priority())
             .ok()
             .filter(|level| *level < 8)
             .ok_or_else(|| Error::failed(Step::Rlimits, "an I/O priority is a number from 0 to 7"))?;
@@ -101,7 +107,6 @@ fn schedule(scheduler: &Scheduler) -> Result<()> {
         }
     });
     let attr = SchedAttr {
-        size: u32::try_from(size_of::<SchedAttr>()).map_err(|_| Error::failed(Step::Rlimits, "sched_attr"))?,
         policy: policy.cast_unsigned(),
         flags,
         nice: scheduler.nice().unwrap_or(0),

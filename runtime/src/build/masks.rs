@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::fsmount;
+use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
@@ -82,7 +82,7 @@ fn not_root(fd: &OwnedFd, path: &Path, root: Option<Object>) -> Result<()> {
 /// Opens a path of the container without following a last symlink; None only where there is nothing: EACCES is not «absent».
 fn open(path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    match nix::fcntl::open(path, flags, Mode::empty()).and_then(gabion_sys::adopt) {
+    match gabion_sys::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(e) => Err(failed("open", path)(e)),

@@ -4,7 +4,8 @@
 
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
+use gabion_core::list::Numbers;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::NodeMask;
 
@@ -48,20 +49,10 @@ fn nodes(policy: &LinuxMemoryPolicy) -> Result<Option<NodeMask>> {
         field: format!("linux.memoryPolicy.nodes {list:?}"),
         why: "it is not a list of nodes like 0-1,3".to_owned(),
     };
+    let bound = u32::try_from(NodeMask::BITS).map_err(|_| wrong())?;
     let mut mask = NodeMask::default();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().ok();
-        let (first, last) = number(first)
-            .zip(number(last))
-            .filter(|(a, b)| a <= b)
-            .ok_or_else(wrong)?;
-        if last >= NodeMask::BITS {
-            return Err(wrong());
-        }
-        for node in first..=last {
-            mask.set(node);
-        }
+    for node in Numbers::parse(list, bound).map_err(|_| wrong())?.iter() {
+        mask.set(usize::try_from(node).map_err(|_| wrong())?);
     }
     Ok(Some(mask))
 }

@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use libcontainer::rootfs::utils::{is_bind, parse_mount};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
-use crate::birth::setup::{Create, Setup};
 use crate::build::target::{self, Point};
 use crate::build::{cgroup_mount, devices, fsmount, holes};
+use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
+use gabion_core::request::mount_options::{MountOptions, Propagation, is_bind};
 use gabion_core::request::normalize;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
@@ -65,24 +65,24 @@ fn at_destination(error: Error, destination: &Path) -> Error {
 /// No mount of ours reaches the host, and none of the host's reaches us unless the spec says so.
 fn close_propagation(setup: &Setup<'_>) -> Result<()> {
     let how = match root_propagation(setup) {
-        Some("private" | "rprivate") => MsFlags::MS_PRIVATE,
+        Some(Propagation::Private) => MsFlags::MS_PRIVATE,
         _ => MsFlags::MS_SLAVE,
     };
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | how, None::<&str>)
         .map_err(|e| Error::step(Step::Rootfs, "close mount propagation to the host", e))
 }
 
-pub(crate) fn root_propagation<'a>(setup: &'a Setup<'_>) -> Option<&'a str> {
-    setup.hardened.spec().linux().as_ref()?.rootfs_propagation().as_deref()
+pub(crate) fn root_propagation(setup: &Setup<'_>) -> Option<Propagation> {
+    let linux = setup.hardened.spec().linux().as_ref()?;
+    Propagation::named(linux.rootfs_propagation().as_deref()?)
 }
 
 fn attach_root(create: &Create<'_>) -> Result<OwnedFd> {
     let path = &create.rootfs;
     let failed = |doing: &'static str| move |e: Errno| Error::step(Step::Rootfs, doing, e);
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let place = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open the root file system"))?;
+    let place =
+        gabion_sys::open(path, flags, nix::sys::stat::Mode::empty()).map_err(failed("open the root file system"))?;
     let tree = match &create.rootfs_tree {
         Some(tree) => tree
             .try_clone()
@@ -110,7 +110,7 @@ fn mount_one(
     index: usize,
     mount: &Mount,
 ) -> Result<Option<(OwnedFd, Reach)>> {
-    let options = parse_mount(mount).map_err(|e| Error::failed(Step::Mounts, e.to_string()))?;
+    let options = MountOptions::of(mount);
     if is_bind(mount) {
         let late = bind::bind(setup, create, root, index, mount, &options)?;
         return Ok(late.map(|tree| (tree, Reach::One)));
@@ -119,24 +119,20 @@ fn mount_one(
     if typ == "cgroup" || typ == "cgroup2" {
         let place = place(setup, root, index, mount, Point::Directory)?;
         return cgroup_mount::attach(setup, create, &place).map(|top| {
-            let read_only =
-                options.flags.contains(MsFlags::MS_RDONLY) && crate::faults::not_skipped_by_a_test(ControlId::Cgroup);
+            let read_only = options.holds(MOUNT_ATTR_RDONLY) && crate::faults::not_skipped_by_a_test(ControlId::Cgroup);
             read_only.then_some((top, Reach::Tree))
         });
     }
     let place = place(setup, root, index, mount, Point::Directory)?;
-    let mut attributes = attributes::of(options.flags) | attributes::no_symlinks(mount);
-    let late = typ == "tmpfs" && attributes & MOUNT_ATTR_RDONLY != 0;
+    let mut attributes = attributes::of(options.one);
+    let mut tree = options.tree;
+    let is_read_only = options.holds(MOUNT_ATTR_RDONLY) && crate::faults::not_skipped_by_a_test(ControlId::Mounts);
+    let late = typ == "tmpfs" && is_read_only;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;
+        tree.set &= !MOUNT_ATTR_RDONLY;
     }
-    let copy_up = options.data.iter().any(|o| o == "tmpcopyup");
-    let mut data: Vec<String> = options
-        .data
-        .iter()
-        .filter(|o| !matches!(o.as_str(), "tmpcopyup" | "nosymfollow" | "symfollow"))
-        .cloned()
-        .collect();
+    let mut data = options.data.clone();
     if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
         data.push(mode_of(&place)?);
     }
@@ -154,10 +150,10 @@ fn mount_one(
         fsmount::relabel(made.as_fd(), label)
             .map_err(|e| Error::step(Step::Mounts, format!("label a {typ} {label}"), e))?;
     }
-    if copy_up {
+    if options.copy_up {
         holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
     }
-    attributes::set_recursive(&made, &options)?;
+    attributes::set_recursive(&made, tree)?;
     gabion_sys::move_mount(made.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, format!("attach a {typ}"), e))?;
     Ok(late.then_some((made, Reach::One)))

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::birth::setup::{Kind, Setup};
+use crate::contract::setup::{Arrival, Kind, Setup};
 use crate::faults;
 use gabion_core::control::Control;
 use gabion_core::control::namespaces::Namespaces;
@@ -28,23 +28,36 @@ pub(crate) const fn flag(typ: NsType) -> CloneFlags {
     }
 }
 
-/// Joins the namespaces that are joined and makes the ones that clone could not.
-pub(crate) fn enter(setup: &Setup<'_>) -> Result<()> {
+/// Joins the namespaces that are joined, unless that was done before, and makes the ones that clone could not.
+pub(crate) fn enter(setup: &Setup<'_>, arrival: Arrival) -> Result<()> {
     faults::at(Step::Namespaces)?;
-    for (typ, fd) in &setup.joins {
-        join(*typ, fd)?;
+    if arrival == Arrival::Outside {
+        join_others(setup)?;
     }
     // Only now, when we are in our cgroup, is the new cgroup namespace rooted there (cgroup_namespaces(7)).
     if matches!(setup.kind, Kind::Create(_)) && setup.enters_new(NsType::Cgroup) {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .map_err(|e| Error::step(Step::Namespaces, "make a new cgroup namespace", e))?;
     }
-    verify(setup)?;
-    // Nobody in a joined namespace may attach to us or read our memory while we hold the host's descriptors
-    // (CVE-2016-9962). execve makes the workload dumpable again.
-    gabion_sys::prctl(libc::PR_SET_DUMPABLE, 0)
-        .map(drop)
+    verify(setup)
+}
+
+/// Joins all but user and pid namespace, by the descriptors that were vetted.
+pub(crate) fn join_others(setup: &Setup<'_>) -> Result<()> {
+    setup.joins.iter().try_for_each(|(typ, fd)| join(*typ, fd))
+}
+
+/// Lets nobody in a joined namespace attach to us or read our memory while we hold the host's descriptors (CVE-2016-9962). execve makes
+/// the workload dumpable again. A change of ids puts in place what fs.suid_dumpable says, so this is said again after each.
+pub(crate) fn unreadable() -> Result<()> {
+    gabion_sys::set_readable(gabion_sys::Readable::No)
         .map_err(|e| Error::step(Step::Namespaces, "become unreadable for other processes", e))
+}
+
+/// Takes our command line and environment, which are the host's, out of what /proc shows of us.
+pub(crate) fn wordless(setup: &Setup<'_>) -> Result<()> {
+    gabion_sys::blank_words(setup.proc.as_fd())
+        .map_err(|e| Error::step(Step::Namespaces, "blank our command line and environment", e))
 }
 
 /// Where we are, before anything is written that belongs to a namespace: a sysctl or host name that lands in the host's

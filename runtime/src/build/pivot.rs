@@ -6,11 +6,12 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
 
-use crate::birth::setup::Setup;
 use crate::build::mounts;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::request::Leave;
+use gabion_core::request::mount_options::Propagation;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
@@ -55,10 +56,10 @@ pub(crate) fn finish_root(setup: &Setup<'_>) -> Result<()> {
         gabion_sys::mount_setattr(root.as_fd(), Reach::One, &attr).map_err(failed("make the root read-only"))?;
     }
     let propagation = match mounts::root_propagation(setup) {
-        Some("shared" | "rshared") => MsFlags::MS_SHARED,
-        Some("slave" | "rslave") => MsFlags::MS_SLAVE,
-        Some("unbindable" | "runbindable") => MsFlags::MS_UNBINDABLE,
-        _ => return Ok(()),
+        Some(Propagation::Shared) => MsFlags::MS_SHARED,
+        Some(Propagation::Slave) => MsFlags::MS_SLAVE,
+        Some(Propagation::Unbindable) => MsFlags::MS_UNBINDABLE,
+        Some(Propagation::Private) | None => return Ok(()),
     };
     nix::mount::mount(None::<&str>, "/", None::<&str>, propagation, None::<&str>)
         .map_err(failed("set the root's propagation"))
@@ -66,7 +67,5 @@ pub(crate) fn finish_root(setup: &Setup<'_>) -> Result<()> {
 
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open /"))
+    gabion_sys::open(path, flags, Mode::empty()).map_err(failed("open /"))
 }

@@ -73,7 +73,7 @@ impl Cgroup {
     /// shows for the process.
     pub(crate) fn verify(&self, hardened: &Hardened, pid: Pid, written: Option<&LinuxResources>) -> Result<()> {
         let seen = Observed {
-            cgroup: gabion_see::cgroup::limits::read(&Proc::open()?, pid.as_raw(), &self.record)?,
+            cgroup: gabion_see::cgroup::limits::read(&Proc::open()?, &pid.to_string(), &self.record)?,
             ..Observed::default()
         };
         self.verify_member(hardened, pid)?;

@@ -8,6 +8,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 use super::v2;
 use crate::dbus::Value;
 use gabion_core::control::cgroup::unified::{self, Limit};
+use gabion_core::list::{MOST, Numbers};
 use gabion_see::error::{Error, Result, Step};
 
 pub(super) type Property = (&'static str, Value);
@@ -111,23 +112,9 @@ fn cpuset_properties(cpu: &LinuxCpu) -> Result<Vec<Property>> {
 
 /// A bit for each number of a list, `0-3,7`: the first in the lowest bit of the first byte.
 fn mask(list: &str) -> Result<Value> {
-    /// More than any kernel is built for.
-    const MOST: usize = 1 << 16;
-    let wrong = || Error::failed(Step::Cgroup, format!("{list:?} is not a list of CPUs or memory nodes"));
-    let mut bytes = Vec::new();
-    for part in list.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < MOST);
-        let (first, last) = number(first)
-            .zip(number(last))
-            .filter(|(first, last)| first <= last)
-            .ok_or_else(wrong)?;
-        if bytes.len() <= last / 8 {
-            bytes.resize(last / 8 + 1, 0);
-        }
-        (first..=last).for_each(|n| bytes[n / 8] |= 1_u8 << (n % 8));
-    }
-    Ok(Value::Bytes(bytes))
+    let wrong = |_| Error::failed(Step::Cgroup, format!("{list:?} is not a list of CPUs or memory nodes"));
+    let numbers = Numbers::parse(list, MOST).map_err(wrong)?;
+    Ok(Value::Bytes(numbers.mask()))
 }
 
 fn io_weight(io: &LinuxBlockIo, directory: &Path) -> Option<Property> {

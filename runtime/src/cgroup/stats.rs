@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use gabion_see::cgroup::CgroupRecord;
+use gabion_core::list::{MOST, Numbers};
+use gabion_see::cgroup::{CgroupRecord, ROOT, unified};
 use gabion_see::error::{Error, Result, Step};
 
 /// Ticks of user and system time in a second: what the kernel shows to all programs (USER_HZ, times(2)).
@@ -26,9 +27,12 @@ impl Files {
             let why = "the container has no cgroup: none was delegated to who made it, and nothing counts what it uses";
             return Err(Error::failed(Step::Cgroup, why));
         }
-        Ok(Self {
-            directories: record.directories()?,
-        })
+        let mut directories = record.directories()?;
+        // Beside v1's controllers v2's tree has files of the same names, and counts other things.
+        if !unified() {
+            directories.retain(|directory| !directory.starts_with(Path::new(ROOT).join("unified")));
+        }
+        Ok(Self { directories })
     }
 
     /// A file by name: its directory is the one of the controller that it belongs to.
@@ -63,20 +67,16 @@ impl Files {
             .filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)))
             .collect()
     }
-
-    fn is_v2(&self) -> bool {
-        self.path("cgroup.controllers").is_some()
-    }
 }
 
 /// All of it.
 pub(crate) fn read(files: &Files) -> Value {
     json!({
-        "cpu": if files.is_v2() { cpu_v2(files) } else { cpu_v1(files) },
+        "cpu": if unified() { cpu_v2(files) } else { cpu_v1(files) },
         "cpuset": cpuset(files),
-        "memory": if files.is_v2() { memory_v2(files) } else { memory_v1(files) },
+        "memory": if unified() { memory_v2(files) } else { memory_v1(files) },
         "pids": pids(files),
-        "blkio": if files.is_v2() { io_v2(files) } else { blkio_v1(files) },
+        "blkio": if unified() { io_v2(files) } else { blkio_v1(files) },
         "hugetlb": hugetlb(files),
         "intel_rdt": {},
         "network_interfaces": null,
@@ -170,15 +170,9 @@ fn cpuset(files: &Files) -> Value {
     Value::Object(out)
 }
 
-/// `0-2,7` as numbers.
-fn list(text: &str) -> Vec<u16> {
-    text.split(',')
-        .filter_map(|part| match part.split_once('-') {
-            Some((first, last)) => Some(first.parse().ok()?..=last.parse().ok()?),
-            None => part.parse().ok().map(|one| one..=one),
-        })
-        .flatten()
-        .collect()
+/// `0-2,7` as numbers. The kernel writes nothing where there are none.
+fn list(text: &str) -> Vec<u32> {
+    Numbers::parse(text, MOST).map_or_else(|_| Vec::new(), |numbers| numbers.iter().collect())
 }
 
 fn memory_v1(files: &Files) -> Value {

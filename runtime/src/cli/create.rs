@@ -7,7 +7,7 @@ use gabion_common::audit::Trail;
 use gabion_common::cli::Global;
 use gabion_core::harden::harden;
 use gabion_core::hardened::Hardened;
-use gabion_core::request::Leave;
+use gabion_core::request::{Channel, Leave};
 use gabion_see::audit::record::Action;
 use gabion_see::caller::reader;
 use gabion_see::error::Result;
@@ -44,6 +44,9 @@ pub(super) struct Launch {
     /// How many descriptors above stderr the program keeps
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) preserve_fds: u32,
+    /// The shim's own: containerd's namespace of this container. A command's option, so that no engine's option for global ones reaches it
+    #[arg(long, value_name = "NAMESPACE", hide = true)]
+    pub(super) from_shim: Option<String>,
 }
 
 /// All that create and run hand to the life cycle.
@@ -60,11 +63,12 @@ impl Launch {
         let settings = global.settings();
         let policy = global.policy()?;
         let mut request = gabion_see::bundle::from_bundle(super::id(&self.id)?, &self.bundle)?;
+        request.channel = channel(self.from_shim);
         if self.no_pivot {
             request.leave = Leave::MoveRoot;
         }
         let (host, handles) = collect(&request, &policy, &settings.root, settings.cgroup_driver)?;
-        let effective = policy.policy.effective(&request, &policy.digest);
+        let effective = policy.policy.effective(&request, &host, &policy.digest);
         let trail = Trail::begin(&request, &effective, reader());
         let hardened = harden(&request, &effective, &host).inspect_err(|denial| trail.refused(action, denial))?;
         tracing::debug!(id = %request.id, level = %effective.level, "decided");
@@ -92,6 +96,12 @@ impl Launch {
             handles,
         })
     }
+}
+
+/// Tells through which door this call came: nothing in the bundle has a word in it.
+fn channel(from_shim: Option<String>) -> Channel {
+    let name = || std::env::args_os().next().unwrap_or_default();
+    from_shim.map_or_else(|| Channel::of_name(&name()), |namespace| Channel::Shim { namespace })
 }
 
 impl Args {

@@ -6,6 +6,7 @@ use crate::container::{
     self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
 };
 use gabion_common::cli::Global;
+use gabion_core::ids::NO_ID;
 use gabion_see::audit::record::Action;
 use gabion_see::bundle::read_process;
 use gabion_see::error::{Error, Result};
@@ -32,7 +33,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "UID[:GID]", value_parser = parse_user)]
     pub(super) user: Option<User>,
     /// More groups, by number; may be given again
-    #[arg(short = 'g', long, value_name = "GID")]
+    #[arg(short = 'g', long, value_name = "GID", value_parser = parse_id)]
     pub(super) additional_gids: Vec<u32>,
     /// With a terminal
     #[arg(short, long)]
@@ -157,18 +158,25 @@ fn vet(command: Vec<String>, env: &[String], cwd: Option<&std::path::Path>) -> R
 }
 
 fn parse_user(text: &str) -> std::result::Result<User, String> {
-    let number = |text: &str| {
-        text.parse::<u32>()
-            .map_err(|_| format!("{text:?} is not a number: names are the image's, give UID[:GID]"))
-    };
     Ok(match text.split_once(':') {
         Some((uid, gid)) => User {
-            uid: number(uid)?,
-            gid: Some(number(gid)?),
+            uid: parse_id(uid)?,
+            gid: Some(parse_id(gid)?),
         },
         None => User {
-            uid: number(text)?,
+            uid: parse_id(text)?,
             gid: None,
         },
     })
+}
+
+/// A number that stands for a user or group. The last of all stands for none: the kernel would leave the process root.
+fn parse_id(text: &str) -> std::result::Result<u32, String> {
+    let id = text
+        .parse::<u32>()
+        .map_err(|_| format!("{text:?} is not a number: names are the image's, give UID[:GID]"))?;
+    if id == NO_ID {
+        return Err(format!("{NO_ID} is no id: the kernel takes it for «leave it as it is»"));
+    }
+    Ok(id)
 }

@@ -8,8 +8,8 @@ use oci_spec::runtime::{
     MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
 };
 
-use crate::container::valid::OF_BINDS;
 use gabion_common::cli::output;
+use gabion_core::request::mount_options::{Meaning, TABLE};
 use gabion_see::error::{Error, Result};
 use gabion_see::seccomp::library_version;
 
@@ -60,11 +60,10 @@ fn features() -> Built<Features> {
         .build()
 }
 
-/// What config.json may say of a mount: the one list by which binds are judged, and what is done for a tmpfs.
+/// What config.json may say of a mount: the one table by which mounts are judged and made, but for what is refused.
 fn mount_options() -> Vec<String> {
-    // Passed over without effect on a bind: not claimed.
-    let done = OF_BINDS.iter().filter(|o| !o.ends_with("lazytime"));
-    done.chain(&["tmpcopyup"]).map(|o| (*o).to_owned()).collect()
+    let done = TABLE.iter().filter(|(_, meaning)| *meaning != Meaning::Remount);
+    done.map(|(word, _)| (*word).to_owned()).collect()
 }
 
 fn linux() -> Built<LinuxFeature> {
@@ -86,7 +85,7 @@ fn linux() -> Built<LinuxFeature> {
         .seccomp(seccomp()?)
         .apparmor(apparmor()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        // container/valid.rs refuses these: not claimed.
+        // gabion-core's `valid` refuses these: not claimed.
         .intel_rdt(
             IntelRdtBuilder::default()
                 .enabled(false)
@@ -310,7 +309,7 @@ mod tests {
         assert_eq!(value["linux"]["cgroup"]["rdma"], true);
         assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         let options = list(&value["mountOptions"]);
-        for option in ["rro", "idmap", "ridmap", "tmpcopyup"] {
+        for option in ["rro", "idmap", "ridmap", "tmpcopyup", "silent", "iversion", "lazytime"] {
             assert!(options.contains(&option.to_owned()), "{option}");
         }
         assert!(!options.contains(&"remount".to_owned()));

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use caps::{CapSet, CapsHashSet};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};

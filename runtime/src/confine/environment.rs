@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::AccessFlags;
 
-use crate::birth::setup::Setup;
 use crate::build::ids::c_string;
+use crate::contract::setup::Setup;
 use gabion_see::error::{Error, Result, Step};
 
 /// Where programs are looked for when the environment has no PATH (runc's and execvp(3)'s).
@@ -56,8 +56,7 @@ pub(crate) fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
 /// The user's home by the image's /etc/passwd, else `/`. The file is the image's: it is read in bounds.
 fn home_of(uid: u32) -> String {
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
-    let Ok(fd) = nix::fcntl::open("/etc/passwd", flags, nix::sys::stat::Mode::empty()).and_then(gabion_sys::adopt)
-    else {
+    let Ok(fd) = gabion_sys::open("/etc/passwd", flags, nix::sys::stat::Mode::empty()) else {
         return "/".to_owned();
     };
     let lines = BufReader::new(std::fs::File::from(fd).take(MAX_PASSWD)).lines();

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
-use crate::birth::setup::Setup;
+use crate::contract::setup::Setup;
 use gabion_core::hardened::LandlockPlan;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
@@ -237,7 +237,11 @@ impl Rules<'_> {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
         let last = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
         for number in 0..last {
-            let Ok(fd) = gabion_sys::borrow(number) else { continue };
+            let fd = match gabion_sys::duplicate_number(number) {
+                Ok(fd) => fd,
+                Err(Errno::EBADF) => continue,
+                Err(e) => return Err(Error::step(Step::Landlock, "look at stdio", e)),
+            };
             let stat = fstat(number).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;
             // A directory is never handed in; sockets and anonymous pipes are not found by path.
             let by_path = matches!(

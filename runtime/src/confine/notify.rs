@@ -4,20 +4,17 @@
 //! descriptor yet. So a helper is forked first: it shares our descriptors but not the filter, waits for the new one to appear,
 //! and sends it.
 
-use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::birth::setup::{NotifyTarget, Setup};
+use crate::contract::setup::{NotifyTarget, Setup};
 use crate::filter;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Compiled;
-use gabion_sys::Cloned;
 
 /// How long the helper waits for the filter.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,11 +37,9 @@ impl Helper {
         let pid = pid.map_err(failed("learn our pid"))?;
         let state = target.state_of(&pid.to_string_lossy())?;
         let number = next_descriptor(setup)?;
-        let files = u64::from(libc::CLONE_FILES.cast_unsigned());
-        match gabion_sys::clone3(files, None).map_err(failed("fork a helper for the notify descriptor"))? {
-            Cloned::Child => gabion_sys::exit_now(i32::from(deliver(number, target, &state).is_err())),
-            Cloned::Parent(pid) => Ok(Self { pid, number }),
-        }
+        let pid = gabion_sys::send_when_open(number, target.socket.as_fd(), &state, PATIENCE)
+            .map_err(failed("fork a helper for the notify descriptor"))?;
+        Ok(Self { pid, number })
     }
 
     /// Installs the profile; its listener is sent when this returns.
@@ -80,19 +75,4 @@ fn next_descriptor(setup: &Setup<'_>) -> Result<RawFd> {
         .try_clone_to_owned()
         .map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
     Ok(probe.as_raw_fd())
-}
-
-/// In the helper: waits for the descriptor and sends it.
-fn deliver(number: RawFd, target: &NotifyTarget, state: &[u8]) -> nix::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while nix::fcntl::fcntl(number, nix::fcntl::FcntlArg::F_GETFD).is_err() {
-        if Instant::now() > deadline {
-            return Err(Errno::ETIMEDOUT);
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    let fds = [number];
-    let rights = [ControlMessage::ScmRights(&fds)];
-    let parts = [IoSlice::new(state)];
-    sendmsg::<()>(target.socket.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }

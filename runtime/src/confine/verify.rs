@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 
-use crate::birth::setup::Setup;
 use crate::confine::credentials::Privileges;
+use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::control::CONTROLS;
 use gabion_core::id::ControlId;

@@ -3,6 +3,7 @@
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use gabion_core::list::Numbers;
 use gabion_see::error::{Error, Result, Step};
 
 /// Lets the process run on these CPUs only: `0-3,7`. Nothing said is nothing done.
@@ -12,16 +13,10 @@ pub(crate) fn set(pid: Pid, list: Option<&str>) -> Result<()> {
     };
     let wrong = || Error::failed(Step::Rlimits, format!("execCPUAffinity {list:?} is not a list of CPUs"));
     let mut cpus = CpuSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < CpuSet::count());
-        let (first, last) = number(first)
-            .zip(number(last))
-            .filter(|(first, last)| first <= last)
-            .ok_or_else(wrong)?;
-        for cpu in first..=last {
-            cpus.set(cpu).map_err(|_| wrong())?;
-        }
+    let bound = u32::try_from(CpuSet::count()).unwrap_or(u32::MAX);
+    for cpu in Numbers::parse(list, bound).map_err(|_| wrong())?.iter() {
+        let cpu = usize::try_from(cpu).map_err(|_| wrong())?;
+        cpus.set(cpu).map_err(|_| wrong())?;
     }
     sched_setaffinity(pid, &cpus).map_err(|e| Error::step(Step::Rlimits, format!("run on CPUs {list}"), e))
 }
@@ -33,7 +28,7 @@ mod tests {
     #[test]
     fn lists_that_are_none_say_so() {
         let me = Pid::from_raw(0);
-        for bad in ["x", "3-1", "0,", "-1", "99999999"] {
+        for bad in ["x", "3-1", "0,", "-1", "99999999", "0-4294967295"] {
             assert!(set(me, Some(bad)).is_err(), "{bad}");
         }
         assert!(set(me, None).is_ok() && set(me, Some("")).is_ok());

@@ -1,24 +1,26 @@
 //! `create`: from a vetted container to a first process that waits for `start`.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
-use oci_spec::runtime::Hooks;
+use oci_spec::runtime::{Hooks, LinuxResources};
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::hooks;
-use crate::birth::setup::Preserved;
-use crate::birth::setup::{Create, Filters, Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
+use crate::container::pid_file::PidFile;
 use crate::container::spawn::{self, Born};
-use crate::container::{delete, id_maps, precheck, valid};
+use crate::container::{as_host, delete, id_maps, precheck};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::hooks;
+use crate::contract::setup::Preserved;
+use crate::contract::setup::{Console, Create, Filters, Kind, Setup};
 use crate::faults;
 use crate::state::{CreateLock, StateDir};
+use crate::wait;
 use gabion_core::hardened::{Amendment, Hardened};
 use gabion_core::host::CgroupDriver;
 use gabion_core::id::ControlId;
@@ -54,7 +56,7 @@ pub(crate) fn create(
 ) -> Result<i32> {
     let process = hardened.spec().process().as_ref();
     let console = match process {
-        Some(process) => console_socket(options.console_socket.as_deref(), process)?,
+        Some(process) => console_socket(options.console_socket.as_deref(), process)?.map(Console::of_callers),
         None => None,
     };
     let (pid, dir) = create_on(settings, options, hardened, &handles, console)?;
@@ -69,10 +71,8 @@ pub(crate) fn create_on(
     options: &CreateOptions,
     hardened: Hardened,
     handles: &Handles,
-    console: Option<OwnedFd>,
+    console: Option<Console>,
 ) -> Result<(i32, StateDir)> {
-    precheck::own_mounts(&hardened)?;
-    valid::check(hardened.spec(), handles)?;
     let preserved = precheck::preserved(options.preserve_fds, precheck::listen_fds())?;
     if hardened.enforces(ControlId::Lsm) && hardened.plan().lsm.load_default {
         gabion_common::apparmor::load()?;
@@ -152,14 +152,14 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
 /// What was looked at, compiled or connected before anything of the container existed.
 struct Ready {
     filters: Filters,
-    console: Option<OwnedFd>,
+    console: Option<Console>,
     preserved: Preserved,
 }
 
 fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
     let Ready {
         mut filters,
-        console: console_socket,
+        console,
         preserved,
     } = ready;
     filters.notify = notify_target(record, &filters)?;
@@ -191,7 +191,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         channel: theirs,
         proc: Proc::open()?,
         joins,
-        console_socket,
+        console,
         preserved,
         filters,
         annotations_state: spec
@@ -201,7 +201,12 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     };
     let new_user = entry.new.contains(&NsType::User);
     let cgroup = Cgroup::open(&record.cgroup);
-    let (pid, born) = spawn::spawn(entry, setup, &ours, cgroup.cradle()?)?;
+    let settle = |pid| cgroup.add(pid, resources(record));
+    let spawn::Spawned {
+        pid,
+        born,
+        channel: ours,
+    } = spawn::spawn(&entry, setup, ours, cgroup.cradle()?, &settle)?;
     let init = Init::now(pid.as_raw())?;
     dir.write_init(init, &record.cgroup)?;
     into_cgroup(record, &cgroup, pid, born)?;
@@ -211,8 +216,11 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     net_devices::hand_over(record, pid, joined_net.as_ref())?;
     ours.send(&Message::Go)?;
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
+    as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
-    write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
+    if let Some(path) = &options.pid_file {
+        PidFile::write(path, pid)?;
+    }
     Ok(pid.as_raw())
 }
 
@@ -223,15 +231,15 @@ fn mount_label(hardened: &Hardened) -> Option<String> {
     label.filter(|_| lsm::selinux_is_here())
 }
 
+fn resources(record: &Record) -> Option<&LinuxResources> {
+    let linux = record.hardened.spec().linux().as_ref();
+    linux.and_then(|l| l.resources().as_ref())
+}
+
 /// Puts the process into its cgroup, sets the limits, and reads them back while nothing of the workload runs.
 fn into_cgroup(record: &Record, cgroup: &Cgroup, pid: Pid, born: Born) -> Result<()> {
     faults::at(Step::Cgroup)?;
-    let resources = record
-        .hardened
-        .spec()
-        .linux()
-        .as_ref()
-        .and_then(|l| l.resources().as_ref());
+    let resources = resources(record);
     if born == Born::Outside {
         cgroup.add(pid, resources)?;
     }
@@ -243,20 +251,21 @@ fn into_cgroup(record: &Record, cgroup: &Cgroup, pid: Pid, born: Born) -> Result
 
 /// Serves the first process until it is ready.
 fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>) -> Result<()> {
+    let mut patience = Some(wait::BUILD);
     loop {
-        match channel.receive()? {
+        match channel.hear(patience)? {
             Some((Message::Ready, _)) => return Ok(()),
             Some((Message::RunHooks, _)) => {
                 let state = hooks::state_for(record, ContainerStatus::Creating, Some(pid.as_raw()));
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
-                hooks::run(prestart, Some(&state), Some(pid.as_raw()))?;
-                hooks::run(
-                    hooks.and_then(|h| h.create_runtime().as_ref()),
-                    Some(&state),
-                    Some(pid.as_raw()),
-                )?;
+                hooks::run(hooks::Kind::Prestart, prestart, Some(&state))?;
+                let create = hooks.and_then(|h| h.create_runtime().as_ref());
+                hooks::run(hooks::Kind::CreateRuntime, create, Some(&state))?;
                 channel.send(&Message::HooksRan)?;
+                // It runs hooks of its own now.
+                let own = hooks::patience(hooks.and_then(|h| h.create_container().as_ref()));
+                patience = own.map(|own| own + wait::BUILD);
             }
             Some((Message::Failed(report), _)) => return Err(report.into()),
             Some((other, _)) => return Err(Error::failed(Step::Ready, format!("unexpected message {other:?}"))),
@@ -268,14 +277,4 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
             }
         }
     }
-}
-
-/// Whole or not at all: engines read it as soon as it is there.
-pub(crate) fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".gabion-new");
-    let temporary = path.with_file_name(name);
-    fs::write(&temporary, pid.to_string()).map_err(Error::file("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(Error::file("write", path))
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
 
-use crate::birth::hooks;
 use crate::cgroup::Cgroup;
 use crate::container::kill;
 use crate::container::options::{Force, Settings};
-use crate::state::{self, StateDir};
+use crate::contract::hooks;
+use crate::state::{Mark, StateDir};
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::{Init, Record, Status};
@@ -43,14 +43,16 @@ pub(crate) fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Res
     let dir = match (StateDir::open(&settings.root, id), force) {
         // runc: what is to be gone is gone.
         (Err(Error::NotFound { .. }), Force::Kill) => return Ok(Deleted::Whole),
-        // Others could write there: nothing in it may name what is to be killed.
-        (Err(damage @ Error::State { .. }), Force::Kill) => {
-            state::remove(&settings.root.join(id.as_str()))?;
-            let left = Left::Unknown;
-            return Ok(Deleted::Unread { damage, left });
-        }
+        // One that others own or could write to names nobody who is to be killed, and nothing in it is removed.
         (other, _) => other?,
     };
+    if dir.mark()? == Mark::None {
+        let why = "gabion did not make this directory: it is no container, and stays as it is; remedy: the container's own --root";
+        return Err(Error::State {
+            path: dir.path().to_path_buf(),
+            why: why.to_owned(),
+        });
+    }
     let brief = match dir.brief() {
         Err(damage) if force == Force::Refuse && !never_written(&damage) => return Err(with_remedy(damage)),
         other => other,
@@ -171,9 +173,9 @@ fn poststop(record: &Record) {
         .hooks()
         .as_ref()
         .and_then(|h| h.poststop().as_ref());
-    for hook in hooks.into_iter().flatten() {
+    for (index, hook) in hooks.into_iter().flatten().enumerate() {
         let state = hooks::state_for(record, ContainerStatus::Stopped, None);
-        if let Err(error) = hooks::run(Some(&vec![hook.clone()]), Some(&state), None) {
+        if let Err(error) = hooks::run_one(hooks::Kind::Poststop, index, hook, Some(&state)) {
             tracing::warn!(%error, hook = %hook.path().display(), "a poststop hook failed");
         }
     }

@@ -1,33 +1,37 @@
 //! `exec`: another process in a running container, through the same door as the first.
 
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
-use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
-use crate::birth::channel::{Channel, Message};
-use crate::birth::setup::{Kind, Setup};
 use crate::cgroup::Cgroup;
 use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
-use crate::container::spawn::{self, Born, Entry};
-use crate::container::{affinity, create, own_limits, precheck};
+use crate::container::pid_file::PidFile;
+use crate::container::spawn::{self, Born};
+use crate::container::{affinity, as_host, create, own_limits, precheck};
+use crate::contract::channel::{Channel, Message};
+use crate::contract::setup::{Kind, Setup};
 use crate::state::StateDir;
+use crate::wait;
 use gabion_common::audit::Trail;
 use gabion_core::control::capabilities;
 use gabion_core::control::exec as vet;
-use gabion_core::control::exec::{ExecRequest, Widening};
-use gabion_core::hardened::{Amendment, ExecPlan};
+use gabion_core::control::exec::{ExecRequest, Here, Widening};
+use gabion_core::hardened::{Amendment, ExecPlan, Hardened};
 use gabion_core::id::ControlId;
-use gabion_core::namespace::{self, NsType};
+use gabion_core::policy::Level;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::procfs::Proc;
 use gabion_see::state::{Init, Record, Status};
+
+mod joined;
+
+use joined::entry;
 
 /// Runs a process in the container; its exit code, or 0 when detached.
 ///
@@ -45,7 +49,11 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         });
     }
     let asked = asked(record, options.process)?;
-    let vetted = vet::intersect(&asked, &record.hardened, record.user_ns)?;
+    let here = Here {
+        user_ns: record.user_ns,
+        oom_score_adj: gabion_see::caller::oom_score_adj(),
+    };
+    let vetted = vet::intersect(&asked, &record.hardened, here)?;
     let process = if record.hardened.enforces(ControlId::Exec) {
         vetted.process
     } else {
@@ -75,7 +83,7 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         channel: theirs,
         proc: Proc::open()?,
         joins,
-        console_socket: terminal.socket_for_child()?,
+        console: terminal.for_child()?,
         preserved,
         filters,
         annotations_state: None,
@@ -90,17 +98,27 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         Some(_) => None,
         None => cgroup.cradle_of_another()?,
     };
-    let (pid, born) = spawn::spawn(entry, setup, &ours, cradle)?;
-    let moved = match born {
+    let settle = |pid| move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity);
+    let spawn::Spawned {
+        pid,
+        born,
+        channel: ours,
+    } = spawn::spawn(&entry, setup, ours, cradle, &settle)?;
+    let settled = match born {
         Born::Inside => Ok(()),
-        Born::Outside => move_in(&cgroup, (pid, Pid::from_raw(init.pid)), affinity),
+        Born::Outside => settle(pid),
     };
-    let entered = moved.and_then(|()| enter(record, &cgroup, &ours, pid, affinity));
-    if let Err(error) = entered {
-        reap(pid);
-        return Err(error);
-    }
-    create::write_pid_file(options.pid_file.as_deref(), pid.as_raw())?;
+    settled
+        .and_then(|()| {
+            enter(
+                (record, &governing),
+                &cgroup,
+                &ours,
+                pid,
+                (affinity, options.pid_file.as_deref()),
+            )
+        })
+        .inspect_err(|_| wait::end(pid))?;
     match options.detach {
         Detach::Detached => Ok(0),
         Detach::Foreground => foreground::wait(pid, terminal),
@@ -128,13 +146,33 @@ fn move_in(cgroup: &Cgroup, (pid, init): (Pid, Pid), affinity: Option<&ExecCPUAf
     cgroup.enter(pid, init)
 }
 
-fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: Option<&ExecCPUAffinity>) -> Result<()> {
+/// Lets it go on, and hears whether it came to its program. What can fail outside of it does so before.
+fn enter(
+    (record, governing): (&Record, &Hardened),
+    cgroup: &Cgroup,
+    ours: &Channel,
+    pid: Pid,
+    (affinity, pid_file): (Option<&ExecCPUAffinity>, Option<&Path>),
+) -> Result<()> {
     cgroup.verify_member(&record.hardened, pid)?;
     affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
+    let pid_file = pid_file.map(|path| PidFile::write(path, pid)).transpose()?;
+    let ran = let_run((record, governing), ours, pid);
+    if let (Err(_), Some(file)) = (&ran, pid_file) {
+        file.remove();
+    }
+    ran
+}
+
+fn let_run((record, governing): (&Record, &Hardened), ours: &Channel, pid: Pid) -> Result<()> {
     ours.send(&Message::Go)?;
-    ours.expect(&Message::Ready)?;
+    ours.expect_within(&Message::Ready, Some(wait::STEP))?;
+    // At the other levels its program may be somebody else by now, and may be.
+    if governing.level() == Level::Restricted {
+        as_host::verify(governing, pid.as_raw())?;
+    }
     // execve closes the other end; a failure after Ready comes as a message.
-    match ours.receive()? {
+    match ours.hear(Some(wait::STEP))? {
         None if Init::now(pid.as_raw())?.never_executed() => Err(Error::failed(
             Step::Execve,
             "the process ended before it ran its program",
@@ -145,15 +183,6 @@ fn enter(record: &Record, cgroup: &Cgroup, ours: &Channel, pid: Pid, affinity: O
         },
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(Step::Execve, format!("unexpected message {other:?}"))),
-    }
-}
-
-/// A process that failed before the workload ended by itself: only its zombie is left.
-fn reap(pid: Pid) {
-    let killed = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    let waited = nix::sys::wait::waitpid(pid, None);
-    if let (Err(kill), Err(wait)) = (killed, waited) {
-        tracing::debug!(%kill, %wait, "a failed exec's process was gone already");
     }
 }
 
@@ -293,54 +322,4 @@ fn from_line(mut process: Process, line: &ExecLine) -> Process {
         process.set_no_new_privileges(Some(true));
     }
     process
-}
-
-/// The first process's namespaces, opened while it certainly is that process.
-fn entry(dir: &StateDir, init: Init) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
-    let mut entry = Entry::default();
-    let mut joins = Vec::new();
-    for typ in namespace::JOIN_ORDER {
-        let Some(fd) = other_namespace(init.pid, typ)? else {
-            continue;
-        };
-        match typ {
-            NsType::User => entry.user = Some(fd),
-            NsType::Pid => entry.pid = Some(fd),
-            _ => joins.push((typ, fd)),
-        }
-    }
-    if !init.lives() {
-        let id = dir
-            .path()
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        return Err(Error::NotRunning { id });
-    }
-    Ok((entry, joins))
-}
-
-/// A namespace of the process, if it is not ours already.
-fn other_namespace(pid: i32, typ: NsType) -> Result<Option<OwnedFd>> {
-    use nix::errno::Errno;
-    use std::os::fd::AsRawFd;
-    let open = |who: &str| {
-        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-        let path = format!("/proc/{who}/ns/{}", typ.proc_name());
-        match nix::fcntl::open(path.as_str(), flags, Mode::empty()).and_then(gabion_sys::adopt) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(e) => Err(Error::step(Step::Namespaces, format!("open {path}"), e)),
-        }
-    };
-    let (Some(theirs), Some(ours)) = (open(&pid.to_string())?, open("self")?) else {
-        return Ok(None);
-    };
-    let id = |fd: &OwnedFd| {
-        nix::sys::stat::fstat(fd.as_raw_fd())
-            .map(|s| (s.st_dev, s.st_ino))
-            .map_err(|e| Error::step(Step::Namespaces, "compare namespaces", e))
-    };
-    Ok(if id(&theirs)? == id(&ours)? { None } else { Some(theirs) })
 }

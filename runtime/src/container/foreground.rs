@@ -1,17 +1,11 @@
 //! Waiting in the foreground: signals passed on, the terminal copied, the exit code handed back.
 
-use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
-use nix::sys::termios::{self, SetArg, Termios};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
@@ -19,10 +13,16 @@ use crate::container::create::{console_socket, create_on};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
 use crate::container::start::start_in;
 use crate::container::{Deleted, delete};
+use crate::contract::setup::{Console, Newline};
 use crate::state::StateDir;
 use gabion_core::hardened::Hardened;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::survey::Handles;
+use gabion_sys::{Came, Signals};
+
+mod proxy;
+
+use proxy::{Flow, Proxy, Ready};
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |e| Error::step(Step::Console, doing, e)
@@ -43,13 +43,13 @@ pub(crate) fn run(
     let process = hardened.spec().process().clone();
     let process = process.ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
     if detach == Detach::Detached {
-        let console = console_socket(options.console_socket.as_deref(), &process)?;
+        let console = console_socket(options.console_socket.as_deref(), &process)?.map(Console::of_callers);
         let (_, dir) = create_on(settings, options, hardened, &handles, console)?;
         return started(settings, options, &dir).map(|()| 0);
     }
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), detach)?;
     hold_signals()?;
-    let (pid, dir) = create_on(settings, options, hardened, &handles, terminal.socket_for_child()?)?;
+    let (pid, dir) = create_on(settings, options, hardened, &handles, terminal.for_child()?)?;
     drop(handles);
     started(settings, options, &dir)?;
     drop(dir);
@@ -95,14 +95,16 @@ impl Terminal {
     }
 
     /// The end that the container's process sends its master to.
-    pub(crate) fn socket_for_child(&self) -> Result<Option<OwnedFd>> {
-        let fd = match self {
+    pub(crate) fn for_child(&self) -> Result<Option<Console>> {
+        let (fd, newline) = match self {
             Self::None => return Ok(None),
-            Self::Socket(fd) | Self::Ours { theirs: fd, .. } => fd,
+            Self::Socket(fd) => (fd, Newline::Unchanged),
+            Self::Ours { theirs, .. } => (theirs, Newline::Plain),
         };
-        fd.try_clone()
-            .map(Some)
-            .map_err(|e| Error::failed(Step::Console, e.to_string()))
+        let socket = fd
+            .try_clone()
+            .map_err(|e| Error::failed(Step::Console, e.to_string()))?;
+        Ok(Some(Console { socket, newline }))
     }
 
     fn master(self) -> Result<Option<Proxy>> {
@@ -117,197 +119,123 @@ impl Terminal {
 }
 
 fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
-    let mut buffer = [0_u8; 256];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )
-    .map_err(failed("receive the terminal"))?;
-    for control in message.cmsgs().map_err(failed("receive the terminal"))? {
-        if let ControlMessageOwned::ScmRights(fds) = control
-            && let Some(fd) = fds.first()
-        {
-            return gabion_sys::adopt(*fd).map_err(failed("receive the terminal"));
-        }
-    }
-    Err(Error::failed(Step::Console, "no terminal came"))
-}
-
-/// Copies between our stdio and the container's terminal.
-struct Proxy {
-    master: File,
-    /// Our terminal as it was.
-    before: Option<Termios>,
-    stdin_open: bool,
-}
-
-impl Proxy {
-    fn start(master: OwnedFd) -> Result<Self> {
-        let stdin = std::io::stdin();
-        let mut before = None;
-        if nix::unistd::isatty(0).unwrap_or(false) {
-            let old = termios::tcgetattr(&stdin).map_err(failed("read our terminal's settings"))?;
-            let mut raw = old.clone();
-            termios::cfmakeraw(&mut raw);
-            termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).map_err(failed("make our terminal raw"))?;
-            before = Some(old);
-        }
-        let proxy = Self {
-            master: File::from(master),
-            before,
-            stdin_open: true,
-        };
-        proxy.resize();
-        Ok(proxy)
-    }
-
-    /// Our size is the container's. Without a terminal of ours there is no size to give.
-    fn resize(&self) {
-        if let Ok((rows, columns)) = gabion_sys::window_size(std::io::stdin().as_fd())
-            && let Err(error) = gabion_sys::set_window_size(self.master.as_fd(), rows, columns)
-        {
-            tracing::debug!(%error, "resizing the container's terminal");
-        }
-    }
-
-    /// What the container wrote. False when there will be no more.
-    fn output(&mut self) -> bool {
-        let mut buffer = [0_u8; 8192];
-        match self.master.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(n) => {
-                let mut out = std::io::stdout();
-                out.write_all(&buffer[..n]).and_then(|()| out.flush()).is_ok()
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => true,
-            // EIO: every end of the terminal in the container is closed.
-            Err(_) => false,
-        }
-    }
-
-    fn input(&mut self) {
-        let mut buffer = [0_u8; 8192];
-        match nix::unistd::read(0, &mut buffer) {
-            Ok(n) if n > 0 => self.stdin_open = self.master.write_all(&buffer[..n]).is_ok(),
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            _ => self.stdin_open = false,
-        }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before
-            && let Err(error) = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, before)
-        {
-            tracing::debug!(%error, "restoring our terminal");
-        }
-    }
+    let (_, fds) = gabion_sys::receive(socket.as_fd(), &mut [0_u8; 256]).map_err(failed("receive the terminal"))?;
+    let terminal = fds.into_iter().next();
+    terminal.ok_or_else(|| Error::failed(Step::Console, "no terminal came"))
 }
 
 /// From before the workload runs: what comes then is kept for it until `wait` passes it on. The first process of a container
 /// unblocks its own.
 pub(crate) fn hold_signals() -> Result<()> {
-    SigSet::all().thread_block().map_err(failed("block signals"))
+    gabion_sys::hold_all_signals().map_err(failed("block signals"))
 }
 
 /// Waits for the process, passing on signals and terminal; its exit code, 128+n for a signal.
 pub(crate) fn wait(pid: Pid, terminal: Terminal) -> Result<u8> {
     hold_signals()?;
-    let incoming = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(failed("listen for signals"))?;
+    let incoming = Signals::all().map_err(failed("listen for signals"))?;
+    // By descriptor, which takes every number and never means another process. One that has ended already has nothing to be told.
+    let process = match gabion_sys::pidfd_open(pid) {
+        Ok(process) => Some(process),
+        Err(Errno::ESRCH) => None,
+        Err(e) => return Err(failed("open the workload's process")(e)),
+    };
     let mut proxy = terminal.master()?;
     // It may have ended before we listened.
     let mut code = ended(pid)?;
     while code.is_none() {
-        let (signal, output, input) = wait_for_any(incoming.as_fd(), proxy.as_ref())?;
-        if let Some(live) = &mut proxy {
-            if input {
-                live.input();
-            }
-            if output && !live.output() {
-                proxy = None;
-            }
+        let ready = wait_for_any(&incoming, proxy.as_ref())?;
+        if proxy.as_mut().is_some_and(|live| live.carry(ready) == Flow::Ended) {
+            proxy = None;
         }
-        if signal {
-            code = take_signals(&incoming, pid, proxy.as_ref())?;
+        if ready.signal {
+            code = take_signals(&incoming, pid, process.as_ref(), proxy.as_ref())?;
         }
     }
-    drain(proxy);
+    if let Some(proxy) = proxy {
+        drain(proxy, &incoming)?;
+    }
     code.ok_or_else(|| Error::failed(Step::Start, "the workload ended without a code"))
 }
 
-/// What the workload wrote last is still in the terminal.
-fn drain(proxy: Option<Proxy>) {
-    let Some(mut proxy) = proxy else { return };
+/// How long the terminal is listened to after the workload's end, each time that it has said something, in milliseconds.
+const SILENCE: u8 = 50;
+
+/// Passes on what the workload wrote last, which is still in the terminal. All of it, however slow our reader is, as runc does; a signal that
+/// asks us to end ends that.
+fn drain(mut proxy: Proxy, incoming: &Signals) -> Result<()> {
     loop {
-        let mut fds = [PollFd::new(proxy.master.as_fd(), PollFlags::POLLIN)];
-        if !poll(&mut fds, PollTimeout::from(50_u8)).is_ok_and(|n| n > 0) || !proxy.output() {
-            return;
+        while let Some(came) = incoming.next().map_err(failed("read a signal"))? {
+            if matches!(came.number, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) {
+                return Ok(());
+            }
+        }
+        let patience = if proxy.owes_output() {
+            PollTimeout::NONE
+        } else {
+            PollTimeout::from(SILENCE)
+        };
+        let ready = proxy
+            .poll_output(incoming, patience)
+            .map_err(failed("empty the terminal"))?;
+        if !ready.any() || proxy.carry(ready) == Flow::Ended {
+            return Ok(());
         }
     }
 }
 
-/// Which of signals, terminal output and our input is there.
-fn wait_for_any(signals: BorrowedFd<'_>, proxy: Option<&Proxy>) -> Result<(bool, bool, bool)> {
-    let stdin = std::io::stdin();
-    let mut fds = vec![PollFd::new(signals, PollFlags::POLLIN)];
+/// Which of signals, terminal and our stdio is there.
+fn wait_for_any(signals: &Signals, proxy: Option<&Proxy>) -> Result<Ready> {
+    let failed = failed("wait for the workload");
     if let Some(proxy) = proxy {
-        fds.push(PollFd::new(proxy.master.as_fd(), PollFlags::POLLIN));
-        if proxy.stdin_open {
-            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-        }
+        return proxy.poll_all(signals).map_err(failed);
     }
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(e) => return Err(failed("wait for the workload")(e)),
+        Ok(_) | Err(Errno::EINTR) => Ok(Ready::signal()),
+        Err(e) => Err(failed(e)),
     }
-    let ready = |i: usize| fds.get(i).is_some_and(|fd| fd.any().unwrap_or(false));
-    Ok((ready(0), ready(1), ready(2)))
 }
 
-fn take_signals(incoming: &SignalFd, pid: Pid, proxy: Option<&Proxy>) -> Result<Option<u8>> {
-    while let Some(info) = incoming.read_signal().map_err(failed("read a signal"))? {
-        let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-        match Signal::try_from(number) {
-            Ok(Signal::SIGCHLD) => {
+fn take_signals(incoming: &Signals, pid: Pid, process: Option<&OwnedFd>, proxy: Option<&Proxy>) -> Result<Option<u8>> {
+    while let Some(came) = incoming.next().map_err(failed("read a signal"))? {
+        match (came.number, proxy) {
+            (libc::SIGCHLD, _) => {
                 if let Some(code) = ended(pid)? {
                     return Ok(Some(code));
                 }
             }
-            Ok(Signal::SIGWINCH) => {
-                if let Some(proxy) = proxy {
-                    proxy.resize();
+            (libc::SIGWINCH, Some(proxy)) => proxy.resize(),
+            _ if is_about_us(came) => {}
+            (number, _) => {
+                let Some(process) = process else { continue };
+                match gabion_sys::pidfd_send_signal(process.as_fd(), number) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(e) => return Err(failed("pass a signal on")(e)),
                 }
             }
-            // The kernel's word about our own terminal or writes, not meant for the workload (runc ignores SIGURG, too).
-            Ok(Signal::SIGPIPE | Signal::SIGURG | Signal::SIGTTOU | Signal::SIGTTIN) => {}
-            Ok(signal) => match nix::sys::signal::kill(pid, signal) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(e) => return Err(failed("pass a signal on")(e)),
-            },
-            Err(_) => {}
         }
     }
     Ok(None)
 }
 
+/// Tells the kernel's word about our own terminal or writes, which is not meant for the workload (runc ignores SIGURG, too).
+fn is_about_us(came: Came) -> bool {
+    match came.number {
+        libc::SIGURG | libc::SIGTTOU | libc::SIGTTIN => true,
+        // A write of ours that nobody reads: the kernel names ourselves as the sender.
+        libc::SIGPIPE => came.sender == std::process::id() || came.sender == 0,
+        _ => false,
+    }
+}
+
 /// The exit code, if the process has ended. Other children of ours are reaped on the way.
 fn ended(pid: Pid) -> Result<Option<u8>> {
     loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(who, code)) if who == pid => {
-                return Ok(Some(u8::try_from(code & 0xff).unwrap_or(255)));
-            }
-            Ok(WaitStatus::Signaled(who, signal, _)) if who == pid => {
-                return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(255)));
-            }
-            Ok(WaitStatus::StillAlive) => return Ok(None),
-            Ok(_) | Err(Errno::EINTR) => {}
+        match gabion_sys::reap_any() {
+            Ok(Some(child)) if child.pid == pid => return Ok(Some(child.code)),
+            Ok(Some(_)) | Err(Errno::EINTR) => {}
+            Ok(None) => return Ok(None),
             Err(e) => return Err(failed("wait for the workload")(e)),
         }
     }

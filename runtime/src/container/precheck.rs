@@ -5,22 +5,8 @@ use std::os::fd::RawFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::birth::setup::Preserved;
-use gabion_core::hardened::Hardened;
-use gabion_core::namespace::{self, NsType};
+use crate::contract::setup::Preserved;
 use gabion_see::error::{Error, Result, Step};
-
-/// The root is built, attached and left in a mount namespace of the container's own. Without one (the control `namespaces`
-/// adds it, but may be loosened) all of that would be done to the host's mounts.
-pub(crate) fn own_mounts(hardened: &Hardened) -> Result<()> {
-    if namespace::made(hardened.spec()).any(|made| made == NsType::Mount) {
-        return Ok(());
-    }
-    Err(Error::Unsupported {
-        field: "linux.namespaces without a new mount namespace".to_owned(),
-        why: "the host's own mounts would be changed; list {\"type\": \"mount\"} without a path".to_owned(),
-    })
-}
 
 /// What is preserved, looked at: every number is open, and the caller's.
 ///
@@ -76,25 +62,6 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use gabion_core::control::namespaces::Namespaces;
-    use gabion_core::testing::Case;
-
-    #[test]
-    fn no_container_without_a_mount_namespace() {
-        let with = |list| Case::new().with("/linux/namespaces", list);
-        let loosened = |case: &Case| {
-            let (mut draft, decision) = case.decide(&Namespaces);
-            draft.spec = case.request().spec;
-            own_mounts(&case.hardened(draft, vec![decision]))
-        };
-        assert!(loosened(&with(serde_json::json!([{"type": "mount"}]))).is_ok());
-        for list in [
-            serde_json::json!([]),
-            serde_json::json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]),
-        ] {
-            assert_eq!(loosened(&with(list)).unwrap_err().code(), "bundle.unsupported");
-        }
-    }
 
     #[test]
     fn listen_fds_of_somebody_else_is_not_ours() {

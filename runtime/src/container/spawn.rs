@@ -4,18 +4,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::birth;
-use crate::birth::channel::{Channel, Message, Report};
-use crate::birth::setup::Setup;
 use crate::build::namespaces;
+use crate::contract::channel::Channel;
+use crate::contract::setup::{Arrival, Setup};
 use crate::faults;
 use gabion_core::namespace::NsType;
 use gabion_see::error::{Error, Result, Step};
-use gabion_sys::Cloned;
+use gabion_sys::{ChildOf, Cloned, NewNamespaces};
+
+mod middle;
 
 /// Which namespaces the clone makes, and which have to be joined before it.
 #[derive(Debug, Default)]
@@ -30,19 +32,20 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Flags for clone. The cgroup namespace is left out: it is rooted where the process is when it is made.
+    /// Those that clone makes. The cgroup namespace is left out: it is rooted where the process is when it is made.
     /// The time namespace is, too: its offsets are written before anyone is in it.
-    fn flags(&self) -> u64 {
-        self.new
-            .iter()
-            .filter(|t| !matches!(**t, NsType::Cgroup | NsType::Time))
-            .map(|t| u64::from(namespaces::flag(*t).bits().cast_unsigned()))
-            .fold(0, |bits, flag| bits | flag)
-    }
-
-    /// Whether the way there changes what is forked later: a pid or time namespace for children.
-    fn is_one_way(&self) -> bool {
-        self.pid.is_some() || self.new.contains(&NsType::Time)
+    fn made_by_clone(&self) -> NewNamespaces {
+        self.new.iter().fold(NewNamespaces::NONE, |set, typ| {
+            set | match typ {
+                NsType::Cgroup | NsType::Time => NewNamespaces::NONE,
+                NsType::Ipc => NewNamespaces::IPC,
+                NsType::Mount => NewNamespaces::MOUNT,
+                NsType::Network => NewNamespaces::NETWORK,
+                NsType::Pid => NewNamespaces::PID,
+                NsType::User => NewNamespaces::USER,
+                NsType::Uts => NewNamespaces::UTS,
+            }
+        })
     }
 }
 
@@ -62,9 +65,9 @@ pub(crate) enum Born {
 }
 
 /// Clones into the cgroup, where there is one to be born in.
-fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
+fn clone_into(new: NewNamespaces, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born)> {
     if let Some(cgroup) = cradle {
-        match gabion_sys::clone3(flags, Some(cgroup.as_fd())) {
+        match gabion_sys::clone3(new, ChildOf::Us, Some(cgroup.as_fd())) {
             // The container has made groups of its own, and nobody may be in the one above them; or it is at its limit of
             // processes, and who comes to look at it is let in beyond that, which a move is. Or a user's process would leave
             // what is not theirs, a login's cgroup, and their systemd is asked for that.
@@ -72,61 +75,61 @@ fn clone_into(flags: u64, cradle: Option<&OwnedFd>) -> nix::Result<(Cloned, Born
             cloned => return Ok((cloned?, Born::Inside)),
         }
     }
-    Ok((gabion_sys::clone3(flags, None)?, Born::Outside))
+    Ok((gabion_sys::clone3(new, ChildOf::Us, None)?, Born::Outside))
 }
 
 fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
     move |e| Error::step(Step::Clone, doing, e)
 }
 
-/// Clones; the child never returns from here. `ours` is the runtime's end of the channel, `cradle` the cgroup to be born in.
-pub(crate) fn spawn(entry: Entry, setup: Setup<'_>, ours: &Channel, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
+/// What `spawn` made.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
+    pub(crate) born: Born,
+    /// The runtime's end of the channel.
+    pub(crate) channel: Channel,
+}
+
+/// The runtime's end of the channel, as long as this process is the runtime. A child takes it out and drops it: while the child held it
+/// itself, it would never hear that the runtime has died, and wait for it for ever, privileged.
+type OurEnd = Option<Channel>;
+
+/// Clones; the child never returns from here. `cradle` is the cgroup to be born in; `settle` puts a process into the cgroup that could not
+/// be born there. `ours`, the runtime's end of the channel, is taken and given back.
+pub(crate) fn spawn(
+    entry: &Entry,
+    setup: Setup<'_>,
+    ours: Channel,
+    cradle: Option<OwnedFd>,
+    settle: &dyn Fn(Pid) -> Result<()>,
+) -> Result<Spawned> {
     faults::at(Step::Clone)?;
-    // What enters namespaces where others already live must not be readable for them, not even for an instant
-    // (CVE-2016-9962). An ordinary user's child does it itself: it still has files of /proc/self to write.
-    if (entry.user.is_some() || entry.pid.is_some()) && nix::unistd::geteuid().is_root() {
-        gabion_sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(failed("become unreadable for other processes"))?;
-    }
-    if entry.user.is_some() || (entry.is_one_way() && !returns()) {
-        let pid = spawn_through_intermediate(entry, setup, ours)?;
-        return Ok((pid, Born::Outside));
-    }
-    let home = match &entry.pid {
-        Some(pid_ns) => Some(enter_pid_ns(pid_ns)?),
-        None => None,
-    };
-    let clocks = new_clocks(&entry)?;
-    let cloned = clone_into(entry.flags(), cradle.as_ref());
+    let mut ours = Some(ours);
+    let (pid, born) =
+        if entry.user.is_some() || entry.pid.is_some() || (entry.new.contains(&NsType::Time) && !returns()) {
+            middle::spawn(entry, setup, &mut ours, cradle, settle)?
+        } else {
+            directly(entry, setup, &mut ours, cradle)?
+        };
+    let channel = ours.ok_or_else(|| Error::failed(Step::Clone, "the channel to the first process is gone"))?;
+    Ok(Spawned { pid, born, channel })
+}
+
+fn directly(entry: &Entry, setup: Setup<'_>, ours: &mut OurEnd, cradle: Option<OwnedFd>) -> Result<(Pid, Born)> {
+    let clocks = new_clocks(entry)?;
+    let cloned = clone_into(entry.made_by_clone(), cradle.as_ref());
     if let Ok((Cloned::Child, _)) = cloned {
-        alone(ours);
-        drop(cradle);
-        birth::run(&setup);
+        drop((ours.take(), cradle));
+        birth::run(&setup, Arrival::Outside);
     }
     if let Some(clocks) = clocks {
         setns(clocks.as_fd(), namespaces::flag(NsType::Time)).map_err(failed("return to our time namespace"))?;
     }
-    // Hooks and helpers that we fork later belong to the host's pid namespace again.
-    if let Some(home) = home {
-        setns(home.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("return to our pid namespace"))?;
-    }
     match cloned {
         Ok((Cloned::Parent(pid), born)) => Ok((pid, born)),
         Ok((Cloned::Child, _)) => Err(Error::failed(Step::Clone, "the child came back")),
-        // pid_namespaces(7).
-        Err(Errno::ENOMEM) if entry.pid.is_some() => Err(Error::step(
-            Step::Clone,
-            "clone into the pid namespace, whose own first process may have ended,",
-            Errno::ENOMEM,
-        )),
         Err(errno) => Err(failed("clone the first process")(errno)),
-    }
-}
-
-/// In the child: lets go of the runtime's end. While we held it ourselves we would never hear that the runtime has died, and
-/// wait for it for ever, privileged.
-fn alone(ours: &Channel) {
-    if let Err(error) = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) {
-        tracing::debug!(%error, "closing the runtime's end of the channel");
     }
 }
 
@@ -137,69 +140,12 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    let own = nix::fcntl::open("/proc/self/ns/time", flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open our time namespace"))?;
+    let own =
+        gabion_sys::open("/proc/self/ns/time", flags, Mode::empty()).map_err(failed("open our time namespace"))?;
     unshare(namespaces::flag(NsType::Time)).map_err(failed("make a time namespace"))?;
     if !entry.offsets.is_empty() {
         let path = "/proc/self/timens_offsets";
         std::fs::write(path, entry.offsets.concat()).map_err(Error::file("set the clocks in", path))?;
     }
     Ok(Some(own))
-}
-
-fn enter_pid_ns(pid_ns: &OwnedFd) -> Result<OwnedFd> {
-    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    let home = nix::fcntl::open("/proc/self/ns/pid", flags, Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed("open our pid namespace"))?;
-    setns(pid_ns.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace"))?;
-    Ok(home)
-}
-
-/// What cannot be undone is done by a child, which then clones the first process as our child (CLONE_PARENT) and ends.
-fn spawn_through_intermediate(entry: Entry, setup: Setup<'_>, ours: &Channel) -> Result<Pid> {
-    match gabion_sys::clone3(0, None).map_err(failed("clone the intermediate process"))? {
-        Cloned::Child => {
-            alone(ours);
-            intermediate(&entry, &setup)
-        }
-        Cloned::Parent(middle) => {
-            drop(setup);
-            let first = ours.receive()?;
-            nix::sys::wait::waitpid(middle, None).map_err(failed("wait for the intermediate process"))?;
-            match first {
-                Some((Message::Pid(pid), _)) => Ok(Pid::from_raw(pid)),
-                Some((Message::Failed(report), _)) => Err(report.into()),
-                _ => Err(Error::failed(
-                    Step::Clone,
-                    "the intermediate process ended without a word",
-                )),
-            }
-        }
-    }
-}
-
-fn intermediate(entry: &Entry, setup: &Setup<'_>) -> ! {
-    let flags = entry.flags() | u64::from(CloneFlags::CLONE_PARENT.bits().cast_unsigned());
-    let cloned = join_first(entry)
-        .and_then(|()| new_clocks(entry))
-        .and_then(|_| gabion_sys::clone3(flags, None).map_err(failed("clone the first process")));
-    let told = match cloned {
-        Ok(Cloned::Child) => birth::run(setup),
-        Ok(Cloned::Parent(pid)) => setup.channel.send(&Message::Pid(pid.as_raw())),
-        Err(error) => setup.channel.send(&Message::Failed(Report::from(&error))),
-    };
-    gabion_sys::exit_now(i32::from(told.is_err()))
-}
-
-fn join_first(entry: &Entry) -> Result<()> {
-    if let Some(user) = &entry.user {
-        namespaces::join(NsType::User, user)?;
-        namespaces::root_ids()?;
-    }
-    match &entry.pid {
-        Some(pid) => setns(pid.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace")),
-        None => Ok(()),
-    }
 }

@@ -1,15 +1,18 @@
 //! `start`: lets the created process go on to the workload, and hears whether it got there.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use libcontainer::container::ContainerStatus;
 
-use crate::birth::channel::Report;
-use crate::birth::hooks;
 use crate::container::options::Settings;
 use crate::container::{delete, kill};
+use crate::contract::channel::Report;
+use crate::contract::hooks;
 use crate::state::StateDir;
+use crate::wait;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::START_SOCKET;
@@ -38,7 +41,7 @@ pub(crate) fn start_in(dir: &StateDir, id: &ContainerId) -> Result<()> {
     if brief.poststart {
         dir.record()?;
     }
-    release(dir)?;
+    release(dir, brief.start_hooks.map(|hooks| hooks + wait::STEP))?;
     dir.started()?;
     if let (Some(plan), Some(init)) = (&brief.lsm, dir.init()?) {
         crate::container::label::took_effect(plan, init.pid)
@@ -57,11 +60,8 @@ fn poststart(dir: &StateDir) -> Result<()> {
         .and_then(|h| h.poststart().as_ref());
     let init = dir.init()?;
     let pid = init.map(|init| init.pid);
-    let ran = hooks::run(
-        list,
-        Some(&hooks::state_for(record, ContainerStatus::Running, pid)),
-        pid,
-    );
+    let state = hooks::state_for(record, ContainerStatus::Running, pid);
+    let ran = hooks::run(hooks::Kind::Poststart, list, Some(&state));
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.
     if let (Err(_), Some(init)) = (&ran, init) {
         end(init, "whose poststart hook failed");
@@ -69,14 +69,20 @@ fn poststart(dir: &StateDir) -> Result<()> {
     ran
 }
 
-/// Tells the first process to go on, and hears whether it reached execve.
-fn release(dir: &StateDir) -> Result<()> {
+/// Tells the first process to go on, and hears within so long whether it reached execve.
+fn release(dir: &StateDir, patience: Option<Duration>) -> Result<()> {
     let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
         .map_err(Error::file("reach", dir.path().join(START_SOCKET)))?;
+    wait::readable(stream.as_fd(), patience).map_err(|error| failed(dir, error))?;
     let mut said = Vec::new();
+    // What it says comes at once and with the end, or it has nothing to say. Not for ever: it may be stopped in between.
+    stream
+        .set_read_timeout(Some(wait::STEP))
+        .map_err(Error::file("bound the wait for", dir.path().join(START_SOCKET)))?;
     stream
         .read_to_end(&mut said)
-        .map_err(Error::file("hear from", dir.path().join(START_SOCKET)))?;
+        .map_err(Error::file("hear from", dir.path().join(START_SOCKET)))
+        .map_err(|error| failed(dir, error))?;
     if !said.is_empty() {
         let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
             path: dir.path().join(START_SOCKET),

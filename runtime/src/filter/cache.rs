@@ -228,11 +228,13 @@ fn store(cache: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     )?);
     let written = file.write_all(bytes).map_err(|fault| errno_of(&fault));
     let done = written.and_then(|()| renameat(dir, temporary.as_str(), dir, name));
-    if done.is_err() {
-        // The first fault is the one to tell; a remnant is swept by make_room.
-        unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir).or(done)?;
+    let Err(first) = done else { return Ok(()) };
+    match unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        // The fault before is the one to tell; a remnant is swept by make_room.
+        Err(errno) => tracing::debug!(%errno, temporary, "removing a seccomp program that could not be kept"),
     }
-    done
+    Err(first)
 }
 
 /// A full directory is emptied: what is in use comes back with its next container.

@@ -1,10 +1,13 @@
 //! Descriptors and extended attributes.
 
 use std::ffi::{CStr, c_int, c_long, c_uint};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg};
 use nix::sys::stat::Mode;
 use nix::{NixPath, Result};
 
@@ -28,7 +31,7 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: c_int, resolve: u64) -> 
     };
     let size = size_of::<OpenHow>();
     // SAFETY: how points to an open_how of the size given; path is a valid C string.
-    owned(unsafe {
+    let fd = unsafe {
         libc::syscall(
             libc::SYS_openat2,
             dir.as_raw_fd(),
@@ -36,7 +39,9 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: c_int, resolve: u64) -> 
             std::ptr::from_ref(&how),
             size,
         )
-    })
+    };
+    // SAFETY: openat2 returns a descriptor that it made.
+    unsafe { owned(fd) }
 }
 
 /// What a file is, by identity (statx(2)).
@@ -81,21 +86,72 @@ pub fn cloexec_from(first: c_uint) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
-/// Duplicates `fd` onto the number `to`, which loses what it was (dup2(2)).
-pub fn dup_onto(fd: BorrowedFd<'_>, to: RawFd) -> Result<()> {
-    nix::unistd::dup2(fd.as_raw_fd(), to).map(drop)
+/// Puts `fd` in the place of stdin, stdout and stderr (dup2(2)). To no other number: that would close a descriptor which somebody owns.
+/// Stdio has no owner in Rust; std lends it out for the life of the process, and it stays open throughout.
+pub fn become_stdio(fd: BorrowedFd<'_>) -> Result<()> {
+    (0..=2).try_for_each(|number| nix::unistd::dup2(fd.as_raw_fd(), number).map(drop))
 }
 
-/// A descriptor that a caller passed by number, borrowed for the life of the process (stdio, preserved descriptors).
-pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>> {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD)?;
-    // SAFETY: the descriptor is open (just checked) and no part of gabion closes numbers it does not own.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+/// Duplicates what is open at a number that the caller of gabion chose (stdio, preserved descriptors), close-on-exec. A copy, not a loan:
+/// nothing can promise that a bare number stays open.
+///
+/// # Errors
+/// EBADF where nothing is open there; else the call's own (fcntl(2), F_DUPFD_CLOEXEC).
+pub fn duplicate_number(number: RawFd) -> Result<OwnedFd> {
+    duplicate_from(number, 0)
 }
 
-/// Takes over a descriptor that came in a message (SCM_RIGHTS).
-pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
-    owned(c_long::from(fd))
+/// Duplicates `fd` to the lowest free number from `least` on, close-on-exec (fcntl(2), F_DUPFD_CLOEXEC).
+pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd> {
+    duplicate_from(fd.as_raw_fd(), least)
+}
+
+fn duplicate_from(number: RawFd, least: RawFd) -> Result<OwnedFd> {
+    let copy = fcntl(number, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: F_DUPFD_CLOEXEC returns a descriptor that it made.
+    unsafe { owned(c_long::from(copy)) }
+}
+
+/// Accepts a connection, close-on-exec (accept4(2)).
+pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: accept4 returns a descriptor that it made.
+    unsafe { owned(c_long::from(fd)) }
+}
+
+/// Receives a message into `buffer`: its length, and an owner for each descriptor that came with it (recvmsg(2), SCM_RIGHTS).
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    /// The kernel's SCM_MAX_FD: with room for all of them none is cut off.
+    const MOST: usize = 253;
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = loop {
+        match recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        let ControlMessageOwned::ScmRights(numbers) = control else {
+            continue;
+        };
+        for number in numbers {
+            // SAFETY: the kernel opened it for us when it delivered this message, which is read once.
+            fds.push(unsafe { owned(c_long::from(number)) }?);
+        }
+    }
+    Ok((message.bytes, fds))
+}
+
+/// Makes a directory's descriptor into a reader of its entries (fdopendir(3)).
+pub fn directory(fd: OwnedFd) -> Result<Dir> {
+    Dir::from_fd(fd.into_raw_fd())
 }
 
 /// Sets an extended attribute on an open file (fsetxattr(2)).
@@ -129,7 +185,7 @@ pub fn fgetxattr(fd: &impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize
 /// # Errors
 /// The call's own.
 pub fn open_path<P: NixPath + ?Sized>(path: &P, more: OFlag) -> Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC | more, Mode::empty()).and_then(adopt)
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC | more, Mode::empty())
 }
 
 /// open(2) with an owner for what it opens.
@@ -137,9 +193,9 @@ pub fn open_path<P: NixPath + ?Sized>(path: &P, more: OFlag) -> Result<OwnedFd> 
 /// # Errors
 /// The call's own.
 pub fn open<P: NixPath + ?Sized>(path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
-    let raw = nix::fcntl::open(path, flags, mode)?;
-    // SAFETY: open succeeded, so `raw` is open and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    let fd = nix::fcntl::open(path, flags, mode)?;
+    // SAFETY: open returns a descriptor that it made.
+    unsafe { owned(c_long::from(fd)) }
 }
 
 /// openat(2) with an owner for what it opens, which nix 0.29 does not give.
@@ -147,7 +203,7 @@ pub fn open<P: NixPath + ?Sized>(path: &P, flags: OFlag, mode: Mode) -> Result<O
 /// # Errors
 /// The call's own.
 pub fn openat<P: NixPath + ?Sized>(dir: BorrowedFd<'_>, path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
-    let raw = nix::fcntl::openat(Some(dir.as_raw_fd()), path, flags, mode)?;
-    // SAFETY: openat succeeded, so `raw` is open and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    let fd = nix::fcntl::openat(Some(dir.as_raw_fd()), path, flags, mode)?;
+    // SAFETY: openat returns a descriptor that it made.
+    unsafe { owned(c_long::from(fd)) }
 }

@@ -9,7 +9,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::{AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, MountAttr};
+use super::mount::RawMountAttr;
+use super::{AT_EMPTY_PATH, MOUNT_ATTR_RDONLY};
 
 const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const OPEN_TREE_CLONE: usize = 1;
@@ -121,13 +122,13 @@ fn clone_of(exe: usize) -> isize {
     if clone < 0 {
         return clone;
     }
-    let read_only = MountAttr {
+    let read_only = RawMountAttr {
         set: MOUNT_ATTR_RDONLY,
         clear: 0,
         propagation: 0,
         userns_fd: 0,
     };
-    let (attr, size) = (&raw const read_only as usize, size_of::<MountAttr>());
+    let (attr, size) = (&raw const read_only as usize, size_of::<RawMountAttr>());
     let set = call(
         libc::SYS_mount_setattr,
         clone.cast_unsigned(),

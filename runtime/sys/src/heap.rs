@@ -1,6 +1,9 @@
-//! The binary's allocator: dlmalloc behind a lock that nobody waits for.
+//! The binary's allocator: dlmalloc behind a spin lock.
 //!
-//! gabion has one thread. A mutex of libc's, taken and given back for each piece, is a fifteenth of what gabion's own code costs.
+//! The lock makes it sound for any number of threads, and the tests, which have several, use it so. gabion itself has one thread (`clone`
+//! looks, in debug builds), so nobody ever waits for the lock: it costs one exchange, where dlmalloc's own `global` feature takes a mutex
+//! of libc's for each piece, a fifteenth of what gabion's own code costs. In a program with many threads a spin lock would be the wrong one,
+//! and a fork there could copy it taken: do not use this elsewhere.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;

@@ -1,11 +1,14 @@
 //! The only unsafe code, here and in the files below: system calls that nix 0.29 and std do not have. One operation per block.
 //!
-//! Every function is a thin, safe wrapper: arguments are typed and owned, results are `nix::Result`.
+//! Every public function is a thin, safe wrapper, whatever it is called with: arguments are typed and owned, results are `nix::Result`.
+//! What could break memory, close somebody's descriptor or make a process that shares our memory cannot be asked for; what only we may
+//! call is an `unsafe fn` and private.
 #![expect(
     unsafe_code,
     reason = "this crate is the fence: no other one of gabion's has unsafe code"
 )]
 
+mod clone;
 mod file;
 mod filter;
 // Elsewhere `selfprotect::ensure` does all of it.
@@ -15,6 +18,7 @@ mod heap;
 mod mount;
 mod musl;
 mod process;
+mod signals;
 mod terminal;
 
 use std::ffi::{CStr, c_int, c_long, c_short, c_uint};
@@ -23,31 +27,37 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::Result;
 use nix::errno::Errno;
 
+pub use clone::{ChildOf, Cloned, NewNamespaces, clone3, fork, send_when_open};
 pub use file::{
-    Identity, adopt, borrow, cloexec_from, dup_onto, fgetxattr, flistxattr, fsetxattr, identity, open, open_path,
-    openat, openat2,
+    Identity, accept, become_stdio, cloexec_from, directory, duplicate_above, duplicate_number, fgetxattr, flistxattr,
+    fsetxattr, identity, open, open_path, openat, openat2, receive,
 };
 pub use filter::{
     Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,
 };
 pub use heap::Heap;
 pub use mount::*;
-pub use musl::seal_constants;
+pub use musl::{Sealed, seal_constants};
 pub use process::{
-    Cloned, NodeMask, SchedAttr, clone3, default_signal, default_signals, execveat, exit_now, ioprio_set,
-    new_session_keyring, pidfd_open, pidfd_send_signal, prctl, prctl_ambient_clear, random, sched_setattr,
-    session_keyring, session_keyring_label, set_mempolicy,
+    Capabilities, IoClass, NodeMask, ParentsEnd, Readable, Reaped, SchedAttr, at_parents_end, blank_words, execveat,
+    exit_now, ioprio_set, new_session_keyring, over_change_of_user, pidfd_open, pidfd_send_signal, prctl_ambient_clear,
+    random, reap_any, sched_setattr, session_keyring, session_keyring_label, set_mempolicy, set_readable,
 };
+pub use signals::{Came, Held, Signals, default_signal, default_signals, hold_all_signals, is_ignored};
 pub use terminal::{pty_peer, pty_unlock, set_controlling_terminal, set_window_size, window_size};
 
 const AT_RECURSIVE: c_uint = 0x8000;
 const AT_EMPTY_PATH: c_uint = 0x1000;
 const EMPTY: &CStr = c"";
 
-fn owned(fd: c_long) -> Result<OwnedFd> {
+/// Takes over what a call has returned: a descriptor, or -1 and errno.
+///
+/// # Safety
+/// A number that is not -1 is a descriptor that the call made, and nobody else owns it.
+unsafe fn owned(fd: c_long) -> Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just returned this descriptor to us; nothing else owns it.
+    // SAFETY: our caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

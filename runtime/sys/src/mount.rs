@@ -1,6 +1,6 @@
 //! Mounts by descriptor: the mount API of kernel 5.2 and later.
 
-use std::ffi::{CStr, c_char, c_uint};
+use std::ffi::{CStr, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::Result;
@@ -16,17 +16,24 @@ pub const MOUNT_ATTR_ATIME: u64 = 0x70;
 pub const MOUNT_ATTR_NOATIME: u64 = 0x10;
 pub const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
 pub const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
-pub const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 pub const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 
-/// `struct mount_attr` (mount_setattr(2)).
-#[repr(C)]
+/// What is to change of a mount (mount_setattr(2)). Ids are mapped by `map_ids`, which takes a descriptor and no number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountAttr {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
-    pub userns_fd: u64,
+}
+
+/// `struct mount_attr` (mount_setattr(2)), first published size.
+#[repr(C)]
+pub(super) struct RawMountAttr {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+    pub(super) propagation: u64,
+    pub(super) userns_fd: u64,
 }
 
 /// How far a mount operation reaches.
@@ -52,14 +59,37 @@ pub fn open_tree_clone(fd: BorrowedFd<'_>, reach: Reach) -> Result<OwnedFd> {
     const OPEN_TREE_CLOEXEC: c_uint = 0o2_000_000;
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | reach.flag();
     // SAFETY: fd is open for the call; the path is a valid, empty C string.
-    owned(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), EMPTY.as_ptr(), flags) })
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), EMPTY.as_ptr(), flags) };
+    // SAFETY: open_tree returns a descriptor that it made.
+    unsafe { owned(tree) }
 }
 
 /// Changes a mount's attributes (mount_setattr(2)).
 pub fn mount_setattr(fd: BorrowedFd<'_>, reach: Reach, attr: &MountAttr) -> Result<()> {
+    let raw = RawMountAttr {
+        set: attr.set,
+        clear: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: 0,
+    };
+    set_raw(fd, reach, &raw)
+}
+
+/// Maps the ids of a detached mount by a user namespace (mount_setattr(2), MOUNT_ATTR_IDMAP).
+pub fn map_ids(fd: BorrowedFd<'_>, reach: Reach, user_ns: BorrowedFd<'_>) -> Result<()> {
+    let raw = RawMountAttr {
+        set: MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        userns_fd: u64::from(user_ns.as_raw_fd().cast_unsigned()),
+    };
+    set_raw(fd, reach, &raw)
+}
+
+fn set_raw(fd: BorrowedFd<'_>, reach: Reach, attr: &RawMountAttr) -> Result<()> {
     let flags = AT_EMPTY_PATH | reach.flag();
-    let size = size_of::<MountAttr>();
-    // SAFETY: attr points to a mount_attr of the size given, alive for the call.
+    let size = size_of::<RawMountAttr>();
+    // SAFETY: attr points to a mount_attr of the size given, alive for the call and only read.
     done(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -85,32 +115,38 @@ pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
 pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
     const FSOPEN_CLOEXEC: c_uint = 1;
     // SAFETY: fstype is a valid C string.
-    owned(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) })
+    let fs = unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) };
+    // SAFETY: fsopen returns a descriptor that it made.
+    unsafe { owned(fs) }
 }
 
-fn fsconfig(fs: BorrowedFd<'_>, command: c_uint, key: *const c_char, value: *const c_char) -> Result<()> {
-    // SAFETY: the callers below pass null or valid C strings that outlive the call, as the command asks.
+fn fsconfig(fs: BorrowedFd<'_>, command: c_uint, key: Option<&CStr>, value: Option<&CStr>) -> Result<()> {
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    let (key, value) = (pointer(key), pointer(value));
+    // SAFETY: key and value are null or C strings that outlive the call, and only read.
     done(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key, value, 0) })
 }
 
 /// Sets `key=value` of a file system context (fsconfig(2)).
 pub fn fsconfig_string(fs: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<()> {
-    fsconfig(fs, 1, key.as_ptr(), value.as_ptr())
+    fsconfig(fs, 1, Some(key), Some(value))
 }
 
 /// Sets a flag of a file system context.
 pub fn fsconfig_flag(fs: BorrowedFd<'_>, key: &CStr) -> Result<()> {
-    fsconfig(fs, 0, key.as_ptr(), std::ptr::null())
+    fsconfig(fs, 0, Some(key), None)
 }
 
 /// Makes the superblock of a file system context.
 pub fn fsconfig_create(fs: BorrowedFd<'_>) -> Result<()> {
-    fsconfig(fs, 6, std::ptr::null(), std::ptr::null())
+    fsconfig(fs, 6, None, None)
 }
 
 /// A detached mount of a file system context (fsmount(2)), close-on-exec.
 pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     const FSMOUNT_CLOEXEC: c_uint = 1;
     // SAFETY: fs is open for the call.
-    owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
+    let mount = unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) };
+    // SAFETY: fsmount returns a descriptor that it made.
+    unsafe { owned(mount) }
 }

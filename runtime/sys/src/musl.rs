@@ -38,24 +38,34 @@ unsafe extern "C" {
     static HEADER: libc::Elf64_Ehdr;
 }
 
+/// What became of the program's relocated constants.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// They are read-only.
+    ReadOnly,
+    /// The program was linked without PT_GNU_RELRO (`-z norelro`): no part of it is set aside for them.
+    NoSuchPart,
+}
+
 /// Makes read-only what only the start of the program has to write: relocated constants, tables of functions (elf(5), PT_GNU_RELRO). The
 /// dynamic loader does, and glibc in a static program; for one that is linked with musl nobody does.
 ///
+/// A program without that part was linked so, by whoever built it: it works as any other, with one obstacle less for who can already write
+/// to its memory. To refuse every command would protect nobody, so the caller is told and may go on. Where the part is there and the
+/// kernel will not have it read-only, something works against us, and that is an error.
+///
 /// # Errors
-/// The program has no such part, or mprotect(2)'s.
-pub fn seal_constants() -> Result<()> {
+/// mprotect(2)'s; ENOEXEC where the program's own header contradicts itself.
+pub fn seal_constants() -> Result<Sealed> {
     // SAFETY: the kernel mapped it, nobody writes to it, and it stays.
     let header = unsafe { &HEADER };
     let at = std::ptr::from_ref(header);
     let parts: *const libc::Elf64_Phdr = at.wrapping_byte_add(size(header.e_phoff)?).cast();
     // SAFETY: as for the header, whose first segment holds these, too.
     let parts = unsafe { std::slice::from_raw_parts(parts, usize::from(header.e_phnum)) };
-    let whole = parts
-        .iter()
-        .find(|part| part.p_type == libc::PT_LOAD && part.p_offset == 0);
-    let sealed = parts.iter().find(|part| part.p_type == libc::PT_GNU_RELRO);
-    let (Some(whole), Some(sealed)) = (whole, sealed) else {
-        return Err(Errno::ENOEXEC);
+    let Some((whole, sealed)) = sealable(parts)? else {
+        return Ok(Sealed::NoSuchPart);
     };
     let page = nix::unistd::sysconf(SysconfVar::PAGE_SIZE)?.ok_or(Errno::ENOEXEC)?;
     let page = usize::try_from(page).map_err(|_| Errno::ENOEXEC)?;
@@ -66,7 +76,19 @@ pub fn seal_constants() -> Result<()> {
     let end = first.addr().wrapping_add(size(sealed.p_memsz)?) & !(page - 1);
     let (start, length) = (start.cast_mut().cast(), end.wrapping_sub(start.addr()));
     // SAFETY: what lies there is written by relocations alone, and those are done.
-    done(c_long::from(unsafe { libc::mprotect(start, length, libc::PROT_READ) }))
+    done(c_long::from(unsafe { libc::mprotect(start, length, libc::PROT_READ) }))?;
+    Ok(Sealed::ReadOnly)
+}
+
+/// The part that the header lies in, and the one to be sealed, if the program has one.
+fn sealable(parts: &[libc::Elf64_Phdr]) -> Result<Option<(&libc::Elf64_Phdr, &libc::Elf64_Phdr)>> {
+    let whole = parts
+        .iter()
+        .find(|part| part.p_type == libc::PT_LOAD && part.p_offset == 0);
+    match parts.iter().find(|part| part.p_type == libc::PT_GNU_RELRO) {
+        None => Ok(None),
+        Some(sealed) => Ok(Some((whole.ok_or(Errno::ENOEXEC)?, sealed))),
+    }
 }
 
 fn size(number: u64) -> Result<usize> {
@@ -80,10 +102,10 @@ mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::*;
-    use crate::{Cloned, clone3};
+    use crate::{Cloned, fork};
 
     fn end_of(child: fn() -> !) -> WaitStatus {
-        match clone3(0, None).unwrap() {
+        match fork().unwrap() {
             Cloned::Child => child(),
             Cloned::Parent(pid) => waitpid(pid, None).unwrap(),
         }
@@ -103,7 +125,7 @@ mod tests {
 
     #[test]
     fn relocated_constants_are_read_only() {
-        seal_constants().unwrap();
+        assert_eq!(seal_constants(), Ok(Sealed::ReadOnly));
         let at = std::hint::black_box(&TABLE).as_ptr().addr();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps
@@ -115,5 +137,24 @@ mod tests {
             })
             .unwrap();
         assert!(line.contains(" r--p "), "{line}");
+    }
+
+    /// A program that was linked without the part to seal is told of and runs; one that has it, and no part for its header, is none.
+    #[test]
+    fn a_program_without_the_part_is_no_error() {
+        let part = |p_type| libc::Elf64_Phdr {
+            p_type,
+            p_flags: 0,
+            p_offset: 0,
+            p_vaddr: 0,
+            p_paddr: 0,
+            p_filesz: 0,
+            p_memsz: 0,
+            p_align: 0,
+        };
+        let (load, relro) = (part(libc::PT_LOAD), part(libc::PT_GNU_RELRO));
+        assert!(sealable(&[load]).unwrap().is_none());
+        assert!(sealable(&[load, relro]).unwrap().is_some());
+        assert_eq!(sealable(&[relro]).err(), Some(Errno::ENOEXEC));
     }
 }

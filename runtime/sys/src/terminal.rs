@@ -11,9 +11,9 @@ use super::{done, owned};
 pub fn pty_peer(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the ioctl takes an integer.
-    owned(c_long::from(unsafe {
-        libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER, flags)
-    }))
+    let peer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    // SAFETY: TIOCGPTPEER returns a descriptor that it made.
+    unsafe { owned(c_long::from(peer)) }
 }
 
 /// Unlocks the peer of a pseudo-terminal master (TIOCSPTLCK).

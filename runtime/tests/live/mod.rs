@@ -70,6 +70,25 @@ impl Running {
         command.spawn().unwrap().wait_with_output().unwrap()
     }
 
+    /// Puts the bundle where containerd has it, with what its CRI plugin makes for the sandbox `s`. Gives what the policy says of it.
+    pub fn by_containerd(&self) -> String {
+        let tasks = self.dir.join("run/io.containerd.runtime.v2.task/k8s.io");
+        let plugin = self.dir.join("run/io.containerd.grpc.v1.cri");
+        for made in [
+            tasks.clone(),
+            plugin.join("sandboxes/s"),
+            plugin.join("containers").join(&self.id),
+        ] {
+            fs::create_dir_all(made).unwrap();
+        }
+        fs::rename(self.dir.join("bundle"), tasks.join(&self.id)).unwrap();
+        symlink(tasks.join(&self.id), self.dir.join("bundle")).unwrap();
+        format!(
+            "cri = \"containerd\"\n[mounts]\ncontainerd_state = \"{}\"\n",
+            self.path("run")
+        )
+    }
+
     pub fn path(&self, name: &str) -> String {
         self.dir.join(name).to_str().unwrap().to_owned()
     }

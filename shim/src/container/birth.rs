@@ -27,6 +27,7 @@ pub(super) struct Birth {
 }
 
 impl Container {
+    /// Prepares a process's stdio. It waits for clients and log drivers, so an exec's is prepared without the container's lock.
     pub(super) async fn birth(&self, stdio: &Stdio, pid_file: PathBuf) -> Result<(Birth, ChildStdio)> {
         let owner = Owner {
             id: &self.id,
@@ -34,14 +35,12 @@ impl Container {
         };
         let (copying, child) = Copying::prepare(stdio, &owner, self.exits()).await?;
         let console = if stdio.terminal { Some(Console::bind()?) } else { None };
-        Ok((
-            Birth {
-                copying,
-                console,
-                pid_file,
-            },
-            child,
-        ))
+        let birth = Birth {
+            copying,
+            console,
+            pid_file,
+        };
+        Ok((birth, child))
     }
 
     /// Makes the container with the runtime.
@@ -98,7 +97,7 @@ impl Container {
             .execs
             .borrow()
             .values()
-            .map(|(process, _)| Rc::clone(process))
+            .map(|exec| Rc::clone(&exec.process))
             .collect();
         for process in running.iter().filter(|process| process.pid().is_some()) {
             if within(DEATH, process.exited.wait()).await.is_none() {

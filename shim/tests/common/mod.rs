@@ -7,6 +7,7 @@
 // Tests may panic; clippy.toml knows it of test functions only, not of what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod bundle;
 pub mod client;
 pub mod host;
 pub mod image;
@@ -73,9 +74,19 @@ impl Node {
     /// gabion on this node's containers.
     pub fn gabion(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(runtime());
-        command.arg("--root").arg(self.dir.join("runtime").join(self.namespace));
+        command.arg("--root").arg(self.root());
         command.args(arguments);
         run(command, &self.dir, None, SOON)
+    }
+
+    /// Where gabion keeps the state of this node's containers.
+    pub fn root(&self) -> PathBuf {
+        let options = containerd_shim_gabion::options::Options {
+            root: Some(self.dir.join("runtime")),
+            ..Default::default()
+        };
+        let address = self.socket();
+        containerd_shim_gabion::root::directory(&options, address.to_str().unwrap(), self.namespace)
     }
 
     /// What names this node and nothing else.
@@ -255,7 +266,10 @@ impl Node {
             mounts_below(&self.dir.join("state")),
             cgroups_with(&self.name),
             entries(&self.bundles()),
-            entries(&self.dir.join("runtime").join(self.namespace)),
+            entries(&self.dir.join("runtime"))
+                .iter()
+                .flat_map(|root| entries(root))
+                .collect(),
         ];
         // gabion's cache of seccomp profiles outlives containers, and is no container's.
         let paths = paths

@@ -84,8 +84,7 @@ fn forged_annotations_name_nobody() {
             "io.kubernetes.cri.sandbox-namespace": "kube-system", "io.kubernetes.cri.sandbox-name": "agent-x",
             "io.kubernetes.cri.sandbox-uid": "default-victim-uid", "io.kubernetes.cri.sandbox-id": "forged",
             "io.kubernetes.cri.container-type": "container", "io.kubernetes.pod.namespace": "kube-system",
-            "io.kubernetes.cri-o.SandboxID": "forged", "dev.gabion.level": "permissive",
-            "io.container.manager": "libpod",
+            "io.kubernetes.cri-o.SandboxID": "forged", "io.container.manager": "libpod",
         });
         pod.with("/annotations", annotations)
     };
@@ -93,6 +92,8 @@ fn forged_annotations_name_nobody() {
         kubelet.run(&forge("net").host_network(), "gabion"),
         "namespaces.host-network",
     );
+    let lower = forge("lower").with("/annotations/dev.gabion.level", json!("permissive"));
+    assert_refused(kubelet.run(&lower, "gabion"), "annotations.value");
     let victim = kubelet.pod("default", "victim");
     let pod = forge("web");
     let sandbox = kubelet.run(&pod, "gabion").unwrap();

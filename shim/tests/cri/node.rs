@@ -215,7 +215,9 @@ fn a_pods_annotation_asks_for_holes() {
         let config = if handler == "gabion" {
             user("first")
         } else {
-            Config::sleeper("first").security("run_as_user", json!({ "value": "1000" }))
+            Config::sleeper("first")
+                .security("run_as_user", json!({ "value": "1000" }))
+                .security("run_as_group", json!({ "value": "1000" }))
         };
         let id = kubelet.container(&pod, &sandbox, &config).unwrap();
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", kubelet.pid(&id))).unwrap();
@@ -269,6 +271,7 @@ fn a_handlers_options_may_stand_in_containerds_own_configuration() {
     let sandbox = kubelet.run(&pod, "gabion-inline").unwrap();
     assert_refused(kubelet.container(&pod, &sandbox, &Config::sleeper("root")), "user.root");
     let user = Config::sleeper("user").security("run_as_user", json!({ "value": "1000" }));
+    let user = user.security("run_as_group", json!({ "value": "1000" }));
     let id = kubelet.container(&pod, &sandbox, &user).unwrap();
     assert!(
         kubelet.succeeds(&id, &["sh", "-c", "grep -q ' /srv tmpfs ' /proc/mounts"]),

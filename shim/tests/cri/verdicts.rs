@@ -196,7 +196,10 @@ fn restricted_pods() {
     let pod = kubelet.pod("default", "strict");
     let sandbox = kubelet.run(&pod, "gabion-restricted").unwrap();
     assert_refused(kubelet.container(&pod, &sandbox, &Config::sleeper("root")), "user.root");
-    let user = |name: &str| Config::sleeper(name).security("run_as_user", json!({ "value": "1000" }));
+    let user = |name: &str| {
+        let user = Config::sleeper(name).security("run_as_user", json!({ "value": "1000" }));
+        user.security("run_as_group", json!({ "value": "1000" }))
+    };
     let least = user("user").security("capabilities", json!({ "drop_capabilities": ["ALL"] }));
     let id = kubelet.container(&pod, &sandbox, &least).unwrap();
     assert_eq!(bounding(&kubelet, &id), 0);

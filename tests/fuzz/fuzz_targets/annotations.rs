@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use gabion_core::policy::parse;
 use gabion_core::policy::{Cri, Level, Policy};
+use gabion_core::testing::door_of;
+use golden::host::HostFile;
 use golden::invariants::{built_in, of_any_policy, of_level};
 use golden::{home, json, request};
 use libfuzzer_sys::fuzz_target;
@@ -17,6 +19,9 @@ reason = "fuzzed"
 match = { namespace = "kube-system", name = "kube-proxy-*" }
 level = "permissive"
 "#;
+
+/// Who calls: a bundle, and both CRIs.
+const DOORS: [Cri; 3] = [Cri::None, Cri::Containerd, Cri::CriO];
 
 fn policies() -> &'static [Policy] {
     static POLICIES: OnceLock<Vec<Policy>> = OnceLock::new();
@@ -42,10 +47,12 @@ fuzz_target!(|bytes: &[u8]| {
     let namespace = |key: &str| annotations.get(key).and_then(Value::as_str) == Some("kube-system");
     let mut config = base().clone();
     config["annotations"] = Value::Object(annotations.clone());
-    let request = request("c1", config).expect("annotations are texts");
-    for policy in policies() {
-        let effective = policy.effective(&request, "test");
-        let named = match policy.cri {
+    let mut request = request("c1", config).expect("annotations are texts");
+    for (policy, by) in policies().iter().flat_map(|policy| DOORS.map(|by| (policy, by))) {
+        request.channel = door_of(by).0;
+        let host = HostFile::default().build(&request);
+        let effective = policy.effective(&request, &host, "test");
+        let named = by == policy.cri && match policy.cri {
             Cri::None => false,
             Cri::Containerd => namespace("io.kubernetes.cri.sandbox-namespace"),
             Cri::CriO => namespace("io.kubernetes.pod.namespace"),
@@ -63,6 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     // The level that is asked for aside: what a hardened container always has.
-    let level = built_in(Level::Hardened).policy.effective(&request, "test").level;
+    let host = HostFile::default().build(&request);
+    let level = built_in(Level::Hardened).policy.effective(&request, &host, "test").level;
     of_level(&request, level);
 });

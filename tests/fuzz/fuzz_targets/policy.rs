@@ -7,6 +7,7 @@ use gabion_core::policy::parse;
 use gabion_core::policy::validate::{Gravity, validate};
 use gabion_core::policy::{Lock, Policy};
 use gabion_core::request::Request;
+use golden::host::HostFile;
 use golden::invariants::of_any_policy;
 use golden::{engine_configs, request};
 use libfuzzer_sys::fuzz_target;
@@ -46,6 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     assert_eq!(locked.weaker_than(&locked), None, "weaker than itself");
     for request in requests() {
-        of_any_policy(request, &policy.effective(request, "test"));
+        let host = HostFile::default().build(request);
+        of_any_policy(request, &policy.effective(request, &host, "test"));
     }
 });

@@ -50,6 +50,14 @@ pub(super) fn sleep(_: &str) -> Answer {
     sys::pause_forever()
 }
 
+/// Ends the first thread alone: the process looks like a zombie, and its other thread runs on.
+pub(super) fn leave_threads(_: &str) -> Answer {
+    std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_mins(10)));
+    println!("threads left");
+    std::io::stdout().flush().map_err(|e| from_io(&e, "flush"))?;
+    sys::call("exit", libc::SYS_exit, &[0]).map(|_| String::new())
+}
+
 /// Ends with the given code when SIGTERM comes; PID 1 would not see it otherwise.
 pub(super) fn wait_term(arg: &str) -> Answer {
     sys::wait_for_signal(libc::SIGTERM)?;

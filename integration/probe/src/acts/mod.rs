@@ -6,6 +6,7 @@ mod info;
 mod kernel;
 mod life;
 mod net;
+mod newcomers;
 mod privilege;
 mod time;
 
@@ -93,6 +94,8 @@ const ACTS: &[Act] = &[
     with("listen-unix", net::listen_unix),
     // Attacks on the runtime
     with("overwrite-exe", attack::overwrite_exe),
+    with("newcomers", newcomers::watch),
+    act("leave-threads", life::leave_threads),
     // Identity and what only root may do
     with("setuid", privilege::setuid),
     act("setgid-groups", privilege::setgid_groups),

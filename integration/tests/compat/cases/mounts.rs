@@ -79,6 +79,22 @@ fn flags() -> Vec<Case> {
         Case::new(OPTIONS, "tmpfs-sync", tmpfs(&["sync", "dirsync"]), SHOW),
         Case::new(
             OPTIONS,
+            "tmpfs-options-of-the-file-system",
+            tmpfs(&["sync", "dirsync", "silent", "iversion"]),
+            "awk '$5==\"/mnt\"{for(i=7;$i!=\"-\";i++); n=split($(i+3),o,\",\"); for(j=1;j<=n;j++) if(o[j]~/sync/) print o[j]}' /proc/self/mountinfo",
+        )
+        .shows("dirsync")
+        .runc(),
+        Case::new(
+            OPTIONS,
+            "many-in-one-string",
+            tmpfs(&["size=64k,mode=0750", "nosuid,noexec"]),
+            "stat -c %a /mnt; awk '$5==\"/mnt\"{print $6}' /proc/self/mountinfo",
+        )
+        .alone()
+        .shows("750\nrw,nosuid,noexec"),
+        Case::new(
+            OPTIONS,
             "tmpfs-no-options",
             add(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"})),
             SHOW,

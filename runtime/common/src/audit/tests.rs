@@ -389,7 +389,7 @@ fn keys(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
 
 /// The first two columns of docs/AUDIT.md's table: event (or `every`, `container`) and key.
 fn documented() -> BTreeSet<String> {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AUDIT.md")).unwrap();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/AUDIT.md")).unwrap();
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| `")?.split('|');
         let event = cells.next()?.trim().trim_end_matches('`').to_owned();

@@ -6,6 +6,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxPids, LinuxResources, Mount};
 
+use super::mounts::options::{Flag, Options};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
@@ -232,14 +233,12 @@ fn close(mount: &mut Mount, findings: &mut Findings) {
     if !matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
         return;
     }
-    let mut options = mount.options().clone().unwrap_or_default();
-    let last = options.iter().rev().find(|o| *o == "ro" || *o == "rw");
-    if last.is_some_and(|o| o == "ro") {
+    let mut options = Options::of(mount);
+    if options.is(Flag::Ro) {
         return;
     }
-    options.retain(|o| o != "rw" && o != "ro");
-    options.push("ro".to_owned());
+    options.set(Flag::Ro);
     let at = mount.destination().display().to_string();
     findings.tightened(at, "rw", "ro", "limits must not be lifted from inside");
-    mount.set_options(Some(options));
+    mount.set_options(Some(options.into_vec()));
 }

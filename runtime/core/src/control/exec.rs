@@ -13,6 +13,7 @@ use crate::fact::Fact;
 use crate::hardened::{Denial, Draft, ExecPlan, Hardened};
 use crate::observed::Observed;
 use crate::policy::ExecRule;
+use crate::valid;
 
 mod merge;
 pub use merge::lower;
@@ -67,6 +68,15 @@ impl std::fmt::Display for Widening {
     }
 }
 
+/// What is known of the runtime beside the container's plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Whether the runtime that made the container ran in a user namespace: all that an older gabion wrote down of its ids.
+    pub user_ns: OwnUserNs,
+    /// The OOM score of the runtime that calls, which a process inherits that names none.
+    pub oom_score_adj: i32,
+}
+
 /// A process that may run, and what was decided about it for the audit log.
 #[derive(Clone, Debug)]
 pub struct Vetted {
@@ -109,9 +119,9 @@ impl Control for Exec {
 ///
 /// # Errors
 /// A `Denial` with every refusal.
-pub fn intersect(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs) -> Result<Vetted, Denial> {
+pub fn intersect(asked: &ExecRequest, hardened: &Hardened, here: Here) -> Result<Vetted, Denial> {
     let mut findings = Findings::default();
-    let cut = merge::merge(asked, hardened, user_ns, &mut findings);
+    let cut = merge::merge(asked, hardened, here, &mut findings);
     let mut decision = findings.into_decision(ControlId::Exec, &ABOUT);
     let process = if hardened.enforces(ControlId::Exec) {
         cut
@@ -119,11 +129,8 @@ pub fn intersect(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs) -
         decision.mode = Mode::Observe;
         asked.process.clone()
     };
-    if decision.refusals().next().is_some() {
-        return Err(Denial {
-            level: hardened.level(),
-            decisions: vec![decision],
-        });
-    }
+    let invalid = valid::judge_process(&process, "");
+    let denial = Denial::new(hardened.level(), vec![decision.clone()], &invalid);
+    denial.unless_refused()?;
     Ok(Vetted { process, decision })
 }

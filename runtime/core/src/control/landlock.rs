@@ -172,7 +172,7 @@ fn places(plan: &mut LandlockPlan, draft: &Draft, cx: &Context<'_>) {
         mounts
             .iter()
             .enumerate()
-            .map(|(i, m)| (m, Options::new(m.options().as_ref()), target(i, m, draft)))
+            .map(|(i, m)| (m, Options::of(m), target(i, m, draft)))
             .filter(|(m, _, target)| is_data(m, target))
     };
     for (_, options, target) in data().filter(|(_, o, _)| !o.is(Flag::Ro)) {

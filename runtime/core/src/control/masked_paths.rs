@@ -131,7 +131,7 @@ fn union(
 /// What is written to /sys configures the host's devices.
 fn sys_readonly(draft: &mut Draft, findings: &mut Findings) {
     for mount in draft.spec.mounts_mut().iter_mut().flatten() {
-        let mut options = Options::new(mount.options().as_ref());
+        let mut options = Options::of(mount);
         if mount.typ().as_deref() != Some("sysfs") || options.is(Flag::Ro) {
             continue;
         }

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::{About, Context, Control, ControlId, namespaces};
+use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::Fact;
 use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{FileKind, SourcePath};
-use crate::namespace::NsType;
 use crate::observed::Observed;
 use crate::policy::Level;
-use crate::request::{idmap, normalize};
+use crate::request::mount_options::{Meaning, Propagation, is_bind};
+use crate::request::normalize;
 
 mod entrypoint;
 pub(super) mod facts;
+mod idmapped;
 pub(super) mod options;
 mod own;
 pub(super) mod paths;
@@ -122,19 +123,15 @@ fn target_of(spec: &Spec, index: usize, cx: &Context<'_>) -> PathBuf {
     }
 }
 
-/// A file or directory of the host, not a file system of its own (runc's rule and libcontainer's).
-pub(super) fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind")
-}
-
 /// Decides one mount.
 fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &mut Plan, findings: &mut Findings) {
     let place = format!("mounts.{}", mount.destination().display());
     if !target::check(index, mount, target, cx, findings) {
         return;
     }
-    let mut options = Options::new(mount.options().as_ref());
-    if let Some(bad) = options.any(&["remount", "shared", "rshared"]) {
+    let mut options = Options::of(mount);
+    let spreads = |m| matches!(m, Meaning::Remount | Meaning::Propagation(Propagation::Shared));
+    if let Some(bad) = options.any(spreads) {
         let what = format!(
             "the mount at {} asks for `{bad}`: it would change or spread mounts of others",
             target.display()
@@ -163,7 +160,7 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
             Judgement::Fine => {}
         }
         nodev = !is_device(index, cx);
-        if !ids(mount, &place, cx, findings) {
+        if !idmapped::check(index, mount, &place, cx, findings) {
             return;
         }
     } else if !mount.typ().as_deref().is_some_and(|t| FILESYSTEMS.contains(&t)) {
@@ -183,29 +180,6 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
     }
 }
 
-/// Judges a mapping of ids. In a user namespace it only gives back what the namespace took. Without one it lets a user of the
-/// container act on these files as another, root too, whom no other control looks at.
-fn ids(mount: &Mount, place: &str, cx: &Context<'_>, findings: &mut Findings) -> bool {
-    if !idmap::is_idmapped(mount) || namespaces::is_private(&cx.request.spec, cx, NsType::User) {
-        return true;
-    }
-    if cx.policy.level != Level::Restricted {
-        findings.warned(place, "its files have other owners inside, without a user namespace");
-        return true;
-    }
-    let what = format!(
-        "the mount at {} maps ids without a user namespace: users of the container could write files as root of the host",
-        mount.destination().display()
-    );
-    let remedy = cx.request.caller().word(
-        "set `hostUsers: false`",
-        "add `--userns=auto`, or remove `idmap` from the `--volume`",
-        "list a user namespace in `linux.namespaces`, or remove the mount's `uidMappings` and `gidMappings`",
-    );
-    findings.refused("idmap", place, what, remedy);
-    false
-}
-
 /// The flags that every mount gets.
 fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &Context<'_>, findings: &mut Findings) {
     options.set(Flag::Nosuid);
@@ -213,10 +187,7 @@ fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &C
         options.set(Flag::Nodev);
     }
     // A slave would take in what the host mounts later, with flags that nobody vetted.
-    if let Some(asked) = options.any(&["slave", "rslave"]).map(str::to_owned) {
-        options.remove(&["slave", "rslave"]);
-        options.push(if asked == "slave" { "private" } else { "rprivate" });
-    }
+    options.close_propagation();
     if options.is(Flag::Ro) {
         // Read-only has to reach submounts too: nobody else looks at them.
         options.set(Flag::Ro);

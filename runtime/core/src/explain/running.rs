@@ -107,6 +107,24 @@ pub(super) static RUNNING: &[Entry] = &[
         "there is nothing to loosen: correct the file, or the engine that wrote it",
     ),
     entry(
+        "annotations.unknown",
+        "An annotation that begins with dev.gabion. is none of gabion's, or names one container where there is no pod. It is refused at every level: whoever wrote it believes that it holds.",
+        "`gabion check BUNDLE` reads it in the same way; docs/POLICY.md has the table of annotations",
+        "write the annotation as it is called, or remove it",
+    ),
+    entry(
+        "annotations.value",
+        "An annotation of gabion's has a value that it cannot have, be it by a capital letter or a blank. It is refused at every level.",
+        "`gabion check BUNDLE` reads it in the same way; docs/POLICY.md has the table of annotations",
+        "write the value exactly as the message has it, or remove the annotation; to loosen, write an [[exception]] in the policy",
+    ),
+    entry(
+        "bundle.unsupported",
+        "config.json asks for what gabion does not do, what would reach the host, or fields that contradict each other: an option of a bind that nobody would hear, a sysctl of the whole host, mappings of ids without a user namespace. It is never left out in silence.",
+        "the message names the field; `gabion check BUNDLE` has them all",
+        "no level and no policy lets it pass: correct config.json, or what wrote it",
+    ),
+    entry(
         "policy.invalid",
         "The policy cannot be read, parsed or believed, or is weaker than a locked one. Nothing starts under a policy that is not understood.",
         "`gabion policy validate FILE` names every error with its place; `gabion policy show` what holds",

@@ -2,14 +2,21 @@
 //!
 //! The rule is conservative: each key must be as strict or stricter by itself. A file that is stricter in sum but looser in
 //! one key is refused, and the message names the key.
+//!
+//! What levels, controls and exceptions come to is compared as it holds for requests, not as it is written: for whichever exception
+//! (or none) governs a request under the one file, and whichever under the other, and whatever level the workload asks for. Where both
+//! files match the same pods in the same order the two are the same one; else any two may meet.
 
 use std::path::PathBuf;
 
-use super::{ExecRule, Lock, Need, Policy};
+use super::{Exception, ExecRule, Lock, Need, Policy};
 use crate::decision::Mode;
 use crate::id::ControlId;
 use crate::policy::Level;
 use crate::size::Size;
+
+/// What a workload's annotation may ask for; nothing, where it says nothing.
+const ASKED: [Option<Level>; 3] = [None, Some(Level::Hardened), Some(Level::Restricted)];
 
 impl Policy {
     /// How this policy is weaker than `base`. None: it is not.
@@ -18,26 +25,55 @@ impl Policy {
             .or_else(|| self.lists_longer(base))
             .or_else(|| self.bounds_wider(base))
             .map(|key| format!("`{key}`"))
-            .or_else(|| self.controls_weaker(base))
+            .or_else(|| self.holds_less(base))
     }
 
-    /// A control's mode before exceptions.
-    fn base_mode(&self, id: crate::id::ControlId) -> Mode {
-        self.controls
-            .get(&id)
-            .copied()
-            .unwrap_or(if self.level == Level::Permissive {
-                Mode::Observe
-            } else {
-                Mode::Enforce
+    /// Whether less holds under this policy than under `base`, for any request that there may be.
+    fn holds_less(&self, base: &Self) -> Option<String> {
+        self.meetings(base).into_iter().find_map(|(ours, theirs)| {
+            let weaker = ASKED
+                .into_iter()
+                .find_map(|asked| self.weaker_under(ours, base, theirs, asked))?;
+            Some(match ours.or(theirs) {
+                Some(exception) => format!("`exception` ({}): {weaker}", exception.reason),
+                None => weaker,
             })
+        })
     }
 
-    fn controls_weaker(&self, base: &Self) -> Option<String> {
-        ControlId::ALL
-            .into_iter()
-            .find(|id| base.base_mode(*id) == Mode::Enforce && self.base_mode(*id) == Mode::Observe)
-            .map(|id| format!("control {id} is only observed"))
+    /// Which exception of ours, or none, may govern a request together with which one of the base's.
+    fn meetings<'a>(&'a self, base: &'a Self) -> Vec<(Option<&'a Exception>, Option<&'a Exception>)> {
+        let (ours, theirs) = (&self.exceptions, &base.exceptions);
+        let matches = |list: &'a [Exception]| list.iter().map(|e| &e.matches);
+        if matches(ours).eq(matches(theirs)) {
+            let same = ours.iter().zip(theirs).map(|(a, b)| (Some(a), Some(b)));
+            return std::iter::once((None, None)).chain(same).collect();
+        }
+        let each = |list: &'a [Exception]| std::iter::once(None).chain(list.iter().map(Some));
+        each(ours).flat_map(|a| each(theirs).map(move |b| (a, b))).collect()
+    }
+
+    /// What is weaker where these two exceptions govern and the workload asks for this level.
+    fn weaker_under(
+        &self,
+        ours: Option<&Exception>,
+        base: &Self,
+        theirs: Option<&Exception>,
+        asked: Option<Level>,
+    ) -> Option<String> {
+        let (own_level, base_level) = (self.level_under(ours, asked), base.level_under(theirs, asked));
+        if own_level < base_level {
+            return Some(format!("level {own_level} is below {base_level}"));
+        }
+        let failing = |policy: &Self, level| policy.audit.on_failure(level);
+        if failing(self, own_level) < failing(base, base_level) {
+            return Some("`audit.on_failure` is \"warn\"".to_owned());
+        }
+        let weaker = ControlId::ALL.into_iter().find(|id| {
+            base.mode_under(theirs, base_level, *id) == Mode::Enforce
+                && self.mode_under(ours, own_level, *id) == Mode::Observe
+        });
+        weaker.map(|id| format!("control {id} is only observed"))
     }
 
     fn scalars_weaker(&self, base: &Self) -> Option<&'static str> {
@@ -84,9 +120,6 @@ impl Policy {
     fn lists_longer(&self, base: &Self) -> Option<&'static str> {
         let paths = |ours: &[PathBuf], theirs: &[PathBuf]| ours.iter().any(|p| !theirs.contains(p));
         let names = |ours: &[String], theirs: &[String]| ours.iter().any(|p| !theirs.contains(p));
-        // An exception that is left out may have been the more specific and stricter one: all or none.
-        let exceptions = !self.exceptions.is_empty() && self.exceptions != base.exceptions
-            || self.exceptions.is_empty() && base.exceptions.iter().any(|e| e.level > Some(self.level));
         [
             ("mounts.allow", paths(&self.mounts.allow, &base.mounts.allow)),
             (
@@ -100,7 +133,6 @@ impl Policy {
                 "capabilities.allow",
                 names(&self.capabilities.allow, &base.capabilities.allow),
             ),
-            ("exception", exceptions),
         ]
         .into_iter()
         .find_map(|(key, longer)| longer.then_some(key))
@@ -132,8 +164,118 @@ impl Policy {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use crate::policy::parse;
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::{Cri, parse};
+    use crate::testing::Case;
+
+    /// A policy of each shape that a few values of the keys make: level, one control, up to two exceptions.
+    fn universe() -> Vec<Policy> {
+        let exception = |namespace: &str| -> Vec<String> {
+            let mut made = Vec::new();
+            for level in ["", "level = \"permissive\"", "level = \"restricted\""] {
+                for loosen in ["", "loosen = [\"seccomp\"]"] {
+                    made.push(format!(
+                        "[[exception]]\nreason = \"r\"\nmatch = {{ namespace = \"{namespace}\" }}\n{level}\n{loosen}\n"
+                    ));
+                }
+            }
+            made
+        };
+        let (named, any) = (exception("a"), exception("*"));
+        let mut lists = vec![String::new()];
+        lists.extend(named.iter().chain(&any).cloned());
+        lists.extend(named.iter().flat_map(|a| any.iter().map(move |b| format!("{a}{b}"))));
+        let mut policies = Vec::new();
+        for level in ["permissive", "hardened"] {
+            for control in [
+                "",
+                "[controls]\nseccomp = \"observe\"",
+                "[controls]\nseccomp = \"enforce\"",
+            ] {
+                for list in &lists {
+                    let text = format!("level = \"{level}\"\nlock = true\ncri = \"containerd\"\n{control}\n{list}");
+                    policies.push(parse(&text).unwrap());
+                }
+            }
+        }
+        policies
+    }
+
+    /// Requests: of no pod, of one that exceptions name and of one that they do not, each asking for each level.
+    fn requests() -> Vec<Case> {
+        let mut requests = Vec::new();
+        for namespace in [None, Some("a"), Some("b")] {
+            for asked in ASKED {
+                let mut annotations = json!({});
+                if let Some(namespace) = namespace {
+                    annotations = json!({
+                        "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s",
+                        "io.kubernetes.cri.sandbox-namespace": namespace, "io.kubernetes.cri.sandbox-name": "n",
+                        "io.kubernetes.cri.sandbox-uid": "u"});
+                }
+                if let Some(level) = asked {
+                    annotations["dev.gabion.level"] = level.as_str().into();
+                }
+                requests.push(Case::new().with("/annotations", annotations).called_by(Cri::Containerd));
+            }
+        }
+        requests
+    }
+
+    #[test]
+    fn what_is_called_no_weaker_holds_as_much_for_every_request() {
+        let (policies, requests) = (universe(), requests());
+        let holds: Vec<Vec<(Level, Vec<Mode>)>> = policies
+            .iter()
+            .map(|policy| {
+                let of = |case: &Case| {
+                    let effective = policy.effective(&case.request(), &case.host, "d");
+                    let modes = [ControlId::Seccomp, ControlId::Mounts].map(|id| effective.mode(id));
+                    (effective.level, modes.to_vec())
+                };
+                requests.iter().map(of).collect()
+            })
+            .collect();
+        let less = |ours: &(Level, Vec<Mode>), theirs: &(Level, Vec<Mode>)| {
+            let observed = |(a, b): (&Mode, &Mode)| *a == Mode::Observe && *b == Mode::Enforce;
+            ours.0 < theirs.0 || ours.1.iter().zip(&theirs.1).any(observed)
+        };
+        let (mut accepted, mut others) = (0, 0);
+        for (i, ours) in policies.iter().enumerate() {
+            for (j, base) in policies.iter().enumerate() {
+                let weaker = holds[i].iter().zip(&holds[j]).any(|(a, b)| less(a, b));
+                if ours.weaker_than(base).is_none() {
+                    assert!(!weaker, "{ours:#?} is called no weaker than {base:#?}");
+                    accepted += 1;
+                } else if !weaker {
+                    others += 1;
+                }
+            }
+            assert_eq!(ours.weaker_than(ours), None, "{ours:#?}");
+        }
+        // Conservative, and yet of use: most of what is no weaker is seen to be none.
+        assert!(
+            accepted > policies.len() && accepted > others,
+            "{accepted} accepted, {others} more could be"
+        );
+    }
+
+    #[test]
+    fn what_an_annotation_asks_for_counts() {
+        // At level restricted the base starts nothing without its record; this one would.
+        let failing = weaker("[audit]\non_failure = \"warn\"", "");
+        assert!(failing.is_some_and(|how| how.contains("audit.on_failure")));
+        // And an explicit `observe` stays one where the base's level would rise.
+        let observed = weaker(
+            "level = \"permissive\"\n[controls]\nseccomp = \"observe\"",
+            "level = \"permissive\"",
+        );
+        assert!(observed.is_some_and(|how| how.contains("seccomp")));
+    }
 
     fn weaker(ours: &str, base: &str) -> Option<String> {
         let policy = |text: &str| parse(&format!("lock = true\n{text}")).unwrap_or_default();
@@ -154,6 +296,11 @@ mod tests {
             ("", "[devices]\nallow = [\"/dev/fuse\"]"),
             (
                 "",
+                "[[exception]]\nreason = \"r\"\nmatch = { namespace = \"a\" }\nlevel = \"permissive\"",
+            ),
+            // The same exceptions, and one that is stricter than it was.
+            (
+                "[[exception]]\nreason = \"s\"\nmatch = { namespace = \"a\" }\nlevel = \"hardened\"",
                 "[[exception]]\nreason = \"r\"\nmatch = { namespace = \"a\" }\nlevel = \"permissive\"",
             ),
         ] {
@@ -181,6 +328,12 @@ mod tests {
                 "",
                 "[[exception]]\nreason = \"r\"\nmatch = { namespace = \"a\" }\nlevel = \"restricted\"",
                 "exception",
+            ),
+            // The base holds a control on whatever its exception's level is; this one lets it go with the level.
+            (
+                "[[exception]]\nreason = \"r\"\nmatch = { namespace = \"a\" }\nlevel = \"permissive\"",
+                "[controls]\nseccomp = \"enforce\"\n[[exception]]\nreason = \"r\"\nmatch = { namespace = \"a\" }\nlevel = \"permissive\"",
+                "seccomp",
             ),
         ] {
             let how = weaker(ours, base);

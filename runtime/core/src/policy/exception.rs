@@ -3,10 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cri, Date, Effective, Level, Policy};
+use crate::decision::Mode;
+use crate::host::{CriFiles, Host, MadeByCri};
 use crate::id::ControlId;
-use crate::request::{Pod, PodType, Request};
+use crate::request::{CRI_NAMESPACE, Channel, Pod, PodType, Request};
 
-/// One exception. It never reaches a container whose sandbox the policy's `cri` does not vouch for.
+/// Where containerd's CRI plugin writes the sandbox's id.
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// The CRI whose annotations name the pod of one request truthfully: the policy trusts it, the call came through its door, and the host has
+/// what it makes. Nothing but [`Policy::vouched`] gives one that is not nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vouched(Cri);
+
+/// One exception. It never reaches a container that no CRI vouches for ([`Policy::vouched`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
@@ -40,8 +50,13 @@ fn any() -> String {
 
 /// Questions of a policy to a request.
 impl Request {
-    /// The pod, if the policy says that the CRI which names it can be trusted.
-    pub fn pod(&self, cri: Cri) -> Option<Pod<'_>> {
+    /// Gives the pod that the annotations name, where a CRI's word counts for this request.
+    pub fn pod(&self, cri: Vouched) -> Option<Pod<'_>> {
+        self.named_by(cri.0)
+    }
+
+    /// Gives the pod that the annotations name in the form of `cri`, whoever wrote them.
+    fn named_by(&self, cri: Cri) -> Option<Pod<'_>> {
         let (prefix, typ) = match cri {
             Cri::None => return None,
             Cri::Containerd => ("io.kubernetes.cri.sandbox-", "io.kubernetes.cri.container-type"),
@@ -56,7 +71,7 @@ impl Request {
         };
         let sandbox_id = match cri {
             Cri::CriO => self.annotation("io.kubernetes.cri-o.SandboxID"),
-            _ => get("id"),
+            _ => self.annotation(SANDBOX_ID),
         };
         Some(Pod {
             namespace: get("namespace")?,
@@ -65,6 +80,11 @@ impl Request {
             sandbox_id: sandbox_id?,
             typ,
         })
+    }
+
+    /// Gives the sandbox that containerd's annotations name, for the look at the host's files.
+    pub fn claimed_sandbox(&self) -> Option<&str> {
+        self.annotation(SANDBOX_ID)
     }
 
     /// The level that the workload's own annotation asks for.
@@ -78,7 +98,7 @@ impl Request {
 }
 
 impl Match {
-    fn covers(&self, request: &Request, cri: Cri) -> bool {
+    fn covers(&self, request: &Request, cri: Vouched) -> bool {
         let Some(pod) = request.pod(cri) else { return false };
         glob(&self.namespace, pod.namespace) && glob(&self.name, pod.name) && self.typ.is_none_or(|t| t == pod.typ)
     }
@@ -112,28 +132,71 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 impl Policy {
+    /// Tells whose word names this request's pod. Annotations alone are anybody's: podman's, `ctr`'s and a bundle's caller writes any.
+    pub fn vouched(&self, request: &Request, host: &Host) -> Vouched {
+        let by_root = host.euid == 0;
+        let made = self.cri != Cri::Containerd || made_by_plugin(request, host.cri);
+        let vouched = self.expects(&request.channel) && by_root && made;
+        Vouched(if vouched { self.cri } else { Cri::None })
+    }
+
+    /// Gives the level where this exception governs, or none, and the workload asks for `asked`.
+    pub(super) fn level_under(&self, exception: Option<&Exception>, asked: Option<Level>) -> Level {
+        let level = exception.and_then(|e| e.level).unwrap_or(self.level);
+        // An annotation is the workload's word: it may ask for more, never for less.
+        asked.map_or(level, |asked| level.max(asked))
+    }
+
+    /// Gives a control's mode where this exception governs, at the level that then holds.
+    pub(super) fn mode_under(&self, exception: Option<&Exception>, level: Level, control: ControlId) -> Mode {
+        let loosened = exception.map(|e| e.loosen.as_slice()).unwrap_or_default();
+        self.mode_at(level, loosened, control)
+    }
+
+    /// Tells whether a call comes through the door of the CRI that this policy trusts: then it is a pod's, if not a known one's.
+    pub fn expects(&self, channel: &Channel) -> bool {
+        match (self.cri, channel) {
+            (Cri::Containerd, Channel::Shim { namespace }) => namespace == CRI_NAMESPACE,
+            (Cri::CriO, Channel::CriO) => true,
+            _ => false,
+        }
+    }
+
     /// What holds for this request: the policy, its most specific matching exception, and annotations that tighten.
-    pub fn effective(&self, request: &Request, digest: &str) -> Effective {
+    pub fn effective(&self, request: &Request, host: &Host, digest: &str) -> Effective {
+        let vouched = self.vouched(request, host);
         // Backwards: of two that are as specific the first one in the file counts (`max_by_key` takes the last).
         let best = self
             .exceptions
             .iter()
             .rev()
-            .filter(|e| e.matches.covers(request, self.cri))
+            .filter(|e| e.matches.covers(request, vouched))
             .max_by_key(|e| e.matches.specificity());
-        let mut level = best.and_then(|e| e.level).unwrap_or(self.level);
-        // An annotation is the workload's word: it may ask for more, never for less.
-        if let Some(asked) = request.asked_level() {
-            level = level.max(asked);
-        }
+        let level = self.level_under(best, request.asked_level());
         Effective {
             level,
             policy: self.clone(),
             exceptions: best.iter().map(|e| e.reason.clone()).collect(),
             digest: digest.to_owned(),
+            cri: vouched,
             loosened: best.map(|e| e.loosen.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// Whether containerd's CRI plugin made the ids of this request itself: they name the sandbox whose annotations these are.
+fn made_by_plugin(request: &Request, files: CriFiles) -> bool {
+    let Some(pod) = request.named_by(Cri::Containerd) else {
+        return false;
+    };
+    let own = match pod.typ {
+        // A sandbox's own container has its id.
+        PodType::Sandbox => pod.sandbox_id == request.id.as_str(),
+        PodType::Container => files.container == MadeByCri::Yes,
+    };
+    // No other annotation has a word in it: `io.container.manager`, by which podman is known, could be the pod's own, and a pod that is taken for
+    // none may bind what podman's callers may.
+    own && files.bundle == MadeByCri::Yes && files.sandbox == MadeByCri::Yes
 }
 
 #[cfg(test)]
@@ -183,29 +246,26 @@ mod tests {
     fn pod(prefix: &str, typ: &str, namespace: &str, name: &str, kind: &str) -> Case {
         Case::new().with(
             "/annotations",
-            json!({typ: kind, format!("{prefix}id"): "s1", "io.kubernetes.cri-o.SandboxID": "s1",
+            json!({typ: kind, format!("{prefix}id"): "web1", "io.kubernetes.cri-o.SandboxID": "s1",
                    format!("{prefix}namespace"): namespace, format!("{prefix}name"): name, format!("{prefix}uid"): "u"}),
         )
     }
 
     fn containerd(namespace: &str, name: &str, kind: &str) -> Case {
-        pod(
-            "io.kubernetes.cri.sandbox-",
-            "io.kubernetes.cri.container-type",
-            namespace,
-            name,
-            kind,
-        )
+        let (prefix, typ) = ("io.kubernetes.cri.sandbox-", "io.kubernetes.cri.container-type");
+        let pod = pod(prefix, typ, namespace, name, kind);
+        pod.called_by(Cri::Containerd)
     }
 
     fn reasons(policy: &str, case: &Case) -> Vec<String> {
-        parse(policy).unwrap().effective(&case.request(), "d").exceptions
+        let policy = parse(policy).unwrap();
+        policy.effective(&case.request(), &case.host, "d").exceptions
     }
 
     #[test]
     fn the_most_specific_one_applies_and_of_equals_the_first() {
         let policy = parse(POLICY).unwrap();
-        let of = |case: &Case| policy.effective(&case.request(), "d");
+        let of = |case: &Case| policy.effective(&case.request(), &case.host, "d");
         let proxy = of(&containerd("kube-system", "kube-proxy-x", "container"));
         assert_eq!(
             (proxy.exceptions.as_slice(), proxy.level),
@@ -247,15 +307,93 @@ mod tests {
             "kube-system",
             "kube-proxy-x",
             "container",
-        );
+        )
+        .called_by(Cri::CriO);
         assert_eq!(
             reasons(&POLICY.replace("\"containerd\"", "\"cri-o\""), &crio),
             ["the proxy"]
         );
         assert_eq!(reasons(POLICY, &crio), Vec::<String>::new());
+        // Nor do its labels count where it was not by its name that gabion was called.
+        let mut by_podman = crio;
+        by_podman.channel = Channel::Direct;
+        let policy = POLICY.replace("\"containerd\"", "\"cri-o\"");
+        assert_eq!(reasons(&policy, &by_podman), Vec::<String>::new());
         assert_eq!(
             reasons(POLICY, &containerd("kube-system", "kube-proxy-x", "neither")),
             Vec::<String>::new()
         );
+    }
+    /// Every way in which one of the signs is missing.
+    fn unvouched() -> Vec<(&'static str, Case)> {
+        let ours = |kind| containerd("kube-system", "kube-proxy-x", kind);
+        let with = |change: &dyn Fn(&mut Case)| {
+            let mut case = ours("container");
+            change(&mut case);
+            case
+        };
+        let shim = |namespace: &str| Channel::Shim {
+            namespace: namespace.to_owned(),
+        };
+        vec![
+            ("podman, ctr, a bundle", with(&|c| c.channel = Channel::Direct)),
+            ("CRI-O's name", with(&|c| c.channel = Channel::CriO)),
+            ("another namespace of containerd's", with(&|c| c.channel = shim("moby"))),
+            ("no namespace", with(&|c| c.channel = shim(""))),
+            ("another bundle", with(&|c| c.host.cri.bundle = MadeByCri::No)),
+            ("a sandbox that is none", with(&|c| c.host.cri.sandbox = MadeByCri::No)),
+            (
+                "a container that is none",
+                with(&|c| c.host.cri.container = MadeByCri::No),
+            ),
+            ("a user", with(&|c| c.host.euid = 1000)),
+            (
+                "another pod's sandbox",
+                ours("sandbox").with("/annotations/io.kubernetes.cri.sandbox-id", json!("other")),
+            ),
+        ]
+    }
+
+    #[test]
+    fn annotations_alone_are_nobody_s_word() {
+        let policy = POLICY.replace(
+            "name = \"kube-proxy-*\", type = \"container\"",
+            "name = \"kube-proxy-*\"",
+        );
+        for kind in ["container", "sandbox"] {
+            let vouched = containerd("kube-system", "kube-proxy-x", kind);
+            assert_eq!(reasons(&policy, &vouched), ["the proxy"], "{kind}");
+        }
+        let marked = containerd("kube-system", "kube-proxy-x", "container");
+        let marked = marked.with("/annotations/io.container.manager", json!("libpod"));
+        assert_eq!(
+            reasons(&policy, &marked),
+            ["the proxy"],
+            "a pod cannot take itself for none"
+        );
+        for (who, case) in unvouched() {
+            assert_eq!(reasons(&policy, &case), Vec::<String>::new(), "{who}");
+            let policy = parse(&policy).unwrap();
+            let effective = policy.effective(&case.request(), &case.host, "d");
+            assert_eq!(
+                (effective.level, case.request().pod(effective.cri)),
+                (Level::Hardened, None),
+                "{who}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_program_s_name_is_cri_o_s_door() {
+        for (name, channel) in [
+            ("gabion-crio", Channel::CriO),
+            ("/usr/local/bin/gabion-crio", Channel::CriO),
+            ("/usr/local/bin/gabion", Channel::Direct),
+            ("gabion-crio2", Channel::Direct),
+            ("/gabion-crio/gabion", Channel::Direct),
+            ("", Channel::Direct),
+        ] {
+            assert_eq!(Channel::of_name(name.as_ref()), channel, "{name:?}");
+        }
     }
 }

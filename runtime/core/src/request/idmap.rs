@@ -2,6 +2,8 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 
+use super::mount_options::{MountOptions, Reach};
+
 /// Whose mapping is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdMap {
@@ -23,7 +25,7 @@ pub fn asked(mount: &Mount) -> Result<Option<IdMap>, HalfMapped> {
     let lines = |list: &Option<Vec<LinuxIdMapping>>| list.as_deref().map(lines).filter(|text| !text.is_empty());
     match (lines(mount.uid_mappings()), lines(mount.gid_mappings())) {
         (Some(uids), Some(gids)) => Ok(Some(IdMap::Own { uids, gids })),
-        (None, None) => Ok(has(mount, "idmap").or(has(mount, "ridmap")).map(|()| IdMap::Container)),
+        (None, None) => Ok(MountOptions::of(mount).idmap.map(|_| IdMap::Container)),
         _ => Err(HalfMapped),
     }
 }
@@ -35,7 +37,7 @@ pub fn is_idmapped(mount: &Mount) -> bool {
 
 /// Whether the mounts below it are mapped too: only where `ridmap` says so.
 pub fn is_recursive(mount: &Mount) -> bool {
-    has(mount, "ridmap").is_some()
+    MountOptions::of(mount).idmap == Some(Reach::Tree)
 }
 
 /// The container's own mapping, as `linux` writes it.
@@ -44,10 +46,6 @@ pub fn of_container(spec: &Spec) -> Option<IdMap> {
     let uids = lines(linux.uid_mappings().as_deref()?);
     let gids = lines(linux.gid_mappings().as_deref()?);
     (!uids.is_empty() && !gids.is_empty()).then_some(IdMap::Own { uids, gids })
-}
-
-fn has(mount: &Mount, option: &str) -> Option<()> {
-    mount.options().iter().flatten().any(|o| o == option).then_some(())
 }
 
 fn lines(mappings: &[LinuxIdMapping]) -> String {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::{ContainerId, Leave, Request};
+use super::{Channel, ContainerId, Leave, Request};
+use crate::ids;
+use crate::request::annotations;
 
 /// Brackets within brackets: a config.json has about ten. serde_json's own bound (128) does not hold for unknown fields.
 const MAX_DEPTH: u32 = 64;
@@ -20,7 +22,12 @@ pub struct BadInput {
     /// What messages call it.
     pub path: PathBuf,
     pub why: String,
+    /// Stable, for machines.
+    pub code: &'static str,
 }
+
+/// The code of what is no config.json, process.json or resources.
+pub const INVALID: &str = "bundle.invalid";
 
 impl fmt::Display for BadInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +42,7 @@ fn bad(path: &Path) -> impl Fn(String) -> BadInput {
     move |why| BadInput {
         path: path.clone(),
         why,
+        code: INVALID,
     }
 }
 
@@ -43,16 +51,23 @@ impl Request {
     /// messages call the file.
     ///
     /// # Errors
-    /// It is not JSON, not a config.json, or lacks what every container needs.
+    /// It is not JSON, not a config.json, lacks what every container needs, or has an annotation of gabion's that is none.
     pub fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self, BadInput> {
         let spec: Spec = from_json(text, path)?;
         check_spec(&spec).map_err(bad(path))?;
-        Ok(Self {
+        let request = Self {
             id,
             bundle,
             spec,
+            channel: Channel::Direct,
             leave: Leave::default(),
-        })
+        };
+        annotations::check(&request).map_err(|refused| BadInput {
+            path: path.to_owned(),
+            why: refused.why,
+            code: refused.code,
+        })?;
+        Ok(request)
     }
 }
 
@@ -134,6 +149,7 @@ fn check_spec(spec: &Spec) -> Result<(), String> {
         .as_ref()
         .ok_or("`process` is missing: what shall be run?")?;
     check_process(process, "process.")?;
+    check_ids(spec)?;
     match spec.root() {
         None => Err("`root` is missing: name the root file system in root.path".to_owned()),
         Some(root) if root.path().as_os_str().is_empty() => {
@@ -178,7 +194,52 @@ fn check_process(process: &Process, prefix: &str) -> Result<(), String> {
     if !cwd.is_absolute() {
         return Err(format!("{prefix}cwd {:?} is not an absolute path", cwd.display()));
     }
+    match ids::no_id_of(process.user()) {
+        Some(field) => Err(no_id(&format!("{prefix}{field}"))),
+        None => Ok(()),
+    }
+}
+
+/// Ids of mappings and devices. Where the kernel would take the number for «leave it as it is», root would stay root.
+fn check_ids(spec: &Spec) -> Result<(), String> {
+    let linux = spec.linux().as_ref();
+    let lists = [
+        ("linux.uidMappings", linux.and_then(|l| l.uid_mappings().as_deref())),
+        ("linux.gidMappings", linux.and_then(|l| l.gid_mappings().as_deref())),
+    ];
+    let lists = lists.map(|(name, list)| (name.to_owned(), list)).into_iter();
+    let mounts = spec.mounts().iter().flatten().enumerate();
+    let mounts = mounts.flat_map(|(i, m)| {
+        [
+            (format!("mounts[{i}].uidMappings"), m.uid_mappings().as_deref()),
+            (format!("mounts[{i}].gidMappings"), m.gid_mappings().as_deref()),
+        ]
+    });
+    for (name, list) in lists.chain(mounts) {
+        if let Some(at) = ids::no_id_in(list.unwrap_or_default()) {
+            return Err(no_id(&format!("{name}{at}")));
+        }
+    }
+    let devices = linux
+        .and_then(|l| l.devices().as_ref())
+        .into_iter()
+        .flatten()
+        .enumerate();
+    for (i, device) in devices {
+        for (name, id) in [("uid", device.uid()), ("gid", device.gid())] {
+            if id == Some(ids::NO_ID) {
+                return Err(no_id(&format!("linux.devices[{i}].{name}")));
+            }
+        }
+    }
     Ok(())
+}
+
+fn no_id(field: &str) -> String {
+    format!(
+        "{field} reaches {}, which is no id: the kernel takes it for «leave it as it is»",
+        ids::NO_ID
+    )
 }
 
 fn no_nul(what: impl Fn() -> String, bytes: &[u8]) -> Result<(), String> {
@@ -191,6 +252,58 @@ fn no_nul(what: impl Fn() -> String, bytes: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_that_is_no_id_is_refused_by_the_name_of_its_field() {
+        let text = |user: &str, linux: &str, mount: &str| {
+            format!(
+                r#"{{"ociVersion":"1.0.2","process":{{"user":{user},"args":["sh"],"cwd":"/"}},"root":{{"path":"r"}},
+                    "linux":{linux},"mounts":[{{"destination":"/d"{mount}}}]}}"#
+            )
+        };
+        let parsed = |text: &str| {
+            let id = "c".parse().map_err(|_| "id")?;
+            Request::parse(id, "/b".into(), text.as_bytes(), Path::new("t"))
+                .map_err(|bad| Box::leak(bad.why.into_boxed_str()) as &str)
+        };
+        let good = r#"{"uid":4294967294,"gid":0}"#;
+        assert!(parsed(&text(good, "{}", "")).is_ok());
+        let map = r#"[{"containerID":4294967295,"hostID":0,"size":1}]"#;
+        for (text, field) in [
+            (text(r#"{"uid":4294967295,"gid":0}"#, "{}", ""), "process.user.uid"),
+            (text(r#"{"uid":0,"gid":4294967295}"#, "{}", ""), "process.user.gid"),
+            (
+                text(r#"{"uid":0,"gid":0,"additionalGids":[4294967295]}"#, "{}", ""),
+                "process.user.additionalGids[0]",
+            ),
+            (
+                text(good, &format!(r#"{{"uidMappings":{map}}}"#), ""),
+                "linux.uidMappings[0].containerID",
+            ),
+            (
+                text(good, &format!(r#"{{"gidMappings":{map}}}"#), ""),
+                "linux.gidMappings[0].containerID",
+            ),
+            (
+                text(good, "{}", &format!(r#","gidMappings":{map}"#)),
+                "mounts[0].gidMappings[0].containerID",
+            ),
+            (
+                text(
+                    good,
+                    r#"{"devices":[{"path":"/dev/x","type":"c","major":1,"minor":3,"uid":4294967295}]}"#,
+                    "",
+                ),
+                "linux.devices[0].uid",
+            ),
+        ] {
+            let why = parsed(&text).err().unwrap_or_default();
+            assert!(why.starts_with(field), "{field}: {why}");
+        }
+        let process = |uid: u32| format!(r#"{{"user":{{"uid":{uid},"gid":0}},"args":["sh"],"cwd":"/"}}"#);
+        assert!(parse_process(process(7).as_bytes(), Path::new("p")).is_ok());
+        assert!(parse_process(process(ids::NO_ID).as_bytes(), Path::new("p")).is_err());
+    }
 
     #[test]
     fn brackets_count_outside_of_strings_only() {

@@ -63,13 +63,13 @@ fn walk(directory: &Path, members: &mut BTreeMap<i32, Place>) {
 }
 
 /// The limits, as the kernel shows them.
-pub(super) fn files(proc: &Proc, record: &Record, init: i32) -> Result<BTreeMap<String, String>> {
-    gabion_see::cgroup::limits::read(proc, init, &record.cgroup)
+pub(super) fn files(proc: &Proc, record: &Record, who: &str) -> Result<BTreeMap<String, String>> {
+    gabion_see::cgroup::limits::read(proc, who, &record.cgroup)
 }
 
 /// /proc/PID/cgroup (cgroups(7)): `hierarchy:controllers:path`.
-fn lines(proc: &Proc, pid: i32) -> Vec<(String, PathBuf)> {
-    let text = proc.read(&format!("{pid}/cgroup")).unwrap_or_default();
+fn lines(proc: &Proc, who: &str) -> Vec<(String, PathBuf)> {
+    let text = proc.read(&format!("{who}/cgroup")).unwrap_or_default();
     let parse = |line: &str| {
         let mut fields = line.splitn(3, ':');
         let controllers = fields.nth(1)?.to_owned();
@@ -84,8 +84,8 @@ fn counts(controllers: &str, delegation: &Delegation) -> bool {
     controllers.is_empty() || controllers.split(',').any(limits)
 }
 
-/// Whether the first process still is in the container's cgroup. Somewhere else no limit holds it.
-pub(super) fn place(proc: &Proc, record: &Record, init: i32) -> Option<Fact> {
+/// Whether the first process, by a thread of it that lives, still is in the container's cgroup. Somewhere else no limit holds it.
+pub(super) fn place(proc: &Proc, record: &Record, (init, who): (i32, &str)) -> Option<Fact> {
     if !record.hardened.enforces(ControlId::Cgroup) {
         return None;
     }
@@ -96,7 +96,7 @@ pub(super) fn place(proc: &Proc, record: &Record, init: i32) -> Option<Fact> {
     }
     let wanted = gabion_core::request::normalize(&record.cgroup.place());
     let expected = format!("process {init} in {}", wanted.display());
-    let lines = lines(proc, init);
+    let lines = lines(proc, who);
     let limiting = |controllers: &str| counts(controllers, &record.cgroup.delegation);
     let v1 = lines
         .iter()

@@ -1,11 +1,11 @@
-//! Any other process of the container: it has what the first one has, or less.
+//! Any other process of the container, and any other thread: it has what the first one has, or less.
 
 use nix::errno::Errno;
 
 use super::cgroup::Place;
-use super::{Findings, root};
+use super::{Findings, numbers, root, visible};
 use gabion_core::caller::OwnUserNs;
-use gabion_core::control::CONTROLS;
+use gabion_core::control::{CONTROLS, user};
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
@@ -31,23 +31,49 @@ pub(super) const fn is_of_process(control: ControlId) -> bool {
     )
 }
 
-/// Looks at one. A process that has ended meanwhile is no part of the container.
+/// A thread: seccomp, capabilities, no_new_privs, label, namespaces and root are each thread's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) pid: i32,
+    pub(super) tid: i32,
+}
+
+impl Task {
+    /// Its directory in procfs.
+    fn directory(self) -> String {
+        format!("{}/task/{}", self.pid, self.tid)
+    }
+}
+
+/// The threads of a process, its first one among them, whether it lives or not. None where the process is gone.
+pub(super) fn tasks(pid: i32) -> Vec<Task> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let tids = listed.into_iter().flatten().filter_map(number);
+    tids.map(|tid| Task { pid, tid }).collect()
+}
+
+/// Looks at one. A thread that has ended meanwhile is no part of the container; others of its process may live on.
 pub(super) fn other(
     proc: &Proc,
     record: &Record,
-    (init, first): (i32, &Observed),
-    (pid, place): (i32, Place),
+    (init, first): (&str, &Observed),
+    (task, place): (Task, Place),
     findings: &mut Findings,
 ) -> Result<()> {
-    let who = pid.to_string();
+    let who = task.directory();
     let seen = match gabion_see::readback::of(proc, &who) {
         Ok(mut seen) => {
             seen.label_on_exec = None;
+            seen.ids = numbers(record).unwrap_or_default();
             seen
         }
-        Err(Error::Step { errno, .. }) if ended(proc, &who, errno) => return Ok(()),
+        Err(Error::Step { .. }) if ended(proc, &who) => return Ok(()),
         Err(Error::Step { errno, .. }) => {
-            findings.partial(format!("process {pid} cannot be read: {errno:?}"));
+            findings.partial(format!(
+                "thread {} of process {} cannot be read: {errno:?}",
+                task.tid, task.pid
+            ));
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -59,32 +85,32 @@ pub(super) fn other(
             continue;
         }
         for fact in control.facts(hardened, &seen) {
-            findings.push(fact, Some(pid));
+            findings.push(fact, Some(task));
         }
     }
     if hardened.enforces(ControlId::Namespaces) {
         for fact in namespaces(init, first, &seen) {
-            findings.push(fact, Some(pid));
+            findings.push(fact, Some(task));
         }
     }
     if hardened.enforces(ControlId::Rootfs) {
-        findings.push(own_root(proc, init, &who), Some(pid));
+        findings.push(own_root(proc, init, &who), Some(task));
     }
     if hardened.enforces(ControlId::Cgroup) {
-        findings.push(in_cgroup(place), Some(pid));
+        findings.push(in_cgroup(place), Some(task));
     }
-    if hardened.enforces(ControlId::User)
-        && let Some(fact) = user(record, &seen)
-    {
-        findings.push(fact, Some(pid));
+    if hardened.enforces(ControlId::User) {
+        for fact in user(record, &seen) {
+            findings.push(visible(fact, record), Some(task));
+        }
     }
     Ok(())
 }
 
-/// A zombie has lost what is looked at here, and waits for its parent only.
-fn ended(proc: &Proc, who: &str, errno: Errno) -> bool {
+/// Whether it is gone, or waits as a zombie, which has lost what is looked at here.
+fn ended(proc: &Proc, who: &str) -> bool {
     match proc.read(&format!("{who}/stat")) {
-        Err(_) => errno == Errno::ENOENT || errno == Errno::ESRCH,
+        Err(errno) => matches!(errno, Errno::ENOENT | Errno::ESRCH),
         Ok(stat) => stat
             .rsplit_once(')')
             .is_some_and(|(_, rest)| matches!(rest.trim_start().as_bytes().first(), Some(b'Z' | b'X'))),
@@ -92,7 +118,8 @@ fn ended(proc: &Proc, who: &str, errno: Errno) -> bool {
 }
 
 /// In every namespace of the first process.
-fn namespaces(init: i32, first: &Observed, seen: &Observed) -> Vec<Fact> {
+fn namespaces(init: &str, first: &Observed, seen: &Observed) -> Vec<Fact> {
+    let init = init.split('/').next().unwrap_or(init);
     let one = |typ: NsType| {
         let theirs = first.namespaces.get(&typ)?;
         let name = typ.proc_name();
@@ -110,9 +137,9 @@ fn namespaces(init: i32, first: &Observed, seen: &Observed) -> Vec<Fact> {
 }
 
 /// A root on a mount that is not the container's is a way out of it. One deeper inside (chroot) is not.
-fn own_root(proc: &Proc, init: i32, who: &str) -> Fact {
+fn own_root(proc: &Proc, init: &str, who: &str) -> Fact {
     let expected = "root on a mount of the container";
-    let mounts = root::mount_ids(proc, &init.to_string());
+    let mounts = root::mount_ids(proc, init);
     match root::mount_id(proc, who) {
         Some(id) if mounts.contains(&id) => Fact::judged(ControlId::Rootfs, expected, expected, Holds::Yes),
         Some(id) if !mounts.is_empty() => {
@@ -138,20 +165,14 @@ fn in_cgroup(place: Place) -> Fact {
     }
 }
 
-/// exec may name another user, but at level restricted not the host's root.
-fn user(record: &Record, seen: &Observed) -> Option<Fact> {
-    if record.hardened.level() != Level::Restricted || record.user_ns != OwnUserNs::Initial {
-        return None;
+/// exec may name another user, but at level restricted none that is root on the host.
+fn user(record: &Record, seen: &Observed) -> Vec<Fact> {
+    if record.hardened.level() != Level::Restricted {
+        return Vec::new();
     }
-    let expected = "Uid not 0";
-    let ids = seen
-        .status("Uid")
-        .map(|text| text.split_whitespace().collect::<Vec<_>>());
-    Some(match ids {
-        None => Fact::unknown(ControlId::User, expected, "Uid not shown"),
-        Some(ids) => {
-            let holds = if ids.contains(&"0") { Holds::No } else { Holds::Yes };
-            Fact::judged(ControlId::User, expected, format!("Uid {}", ids.join(" ")), holds)
-        }
-    })
+    // What an older gabion made in a user namespace of its own it wrote down no maps of.
+    if record.hardened.plan().ids.is_none() && record.user_ns != OwnUserNs::Initial {
+        return Vec::new();
+    }
+    user::not_root(&user::of(&record.hardened), seen)
 }

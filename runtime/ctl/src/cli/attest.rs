@@ -88,6 +88,19 @@ fn table(report: &Report) -> String {
     )
 }
 
+fn of_whom(attested: &Attested) -> String {
+    let list = |numbers: &BTreeSet<i32>| {
+        let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        numbers.join(", ")
+    };
+    let processes = format!("process {}", list(&attested.pids));
+    if attested.threads.is_empty() {
+        processes
+    } else {
+        format!("{processes}, thread {}", list(&attested.threads))
+    }
+}
+
 fn row(attested: &Attested, all: &BTreeSet<i32>) -> Vec<String> {
     let fact = &attested.fact;
     // What is as expected need not be read twice.
@@ -96,9 +109,9 @@ fn row(attested: &Attested, all: &BTreeSet<i32>) -> Vec<String> {
     } else {
         output::clean(&fact.observed)
     };
-    if !attested.pids.is_empty() && attested.pids != *all && fact.holds != Holds::Yes {
-        let pids: Vec<String> = attested.pids.iter().map(ToString::to_string).collect();
-        observed = format!("{observed} (process {})", pids.join(", "));
+    let of_some = !attested.threads.is_empty() || (!attested.pids.is_empty() && attested.pids != *all);
+    if of_some && fact.holds != Holds::Yes {
+        observed = format!("{observed} ({})", of_whom(attested));
     }
     vec![
         fact.control.to_string(),

@@ -10,14 +10,15 @@ use gabion_common::cli::Settings;
 use gabion_common::cli::{Global, output};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
-use gabion_core::hardened::{Denial, Hardened};
-use gabion_core::host::CgroupDriver;
-use gabion_core::policy::Level;
-use gabion_core::request::{ContainerId, Request};
+use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
+use gabion_core::policy::{Level, Policy};
+use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
+use gabion_core::valid;
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
-use gabion_see::survey::survey;
+use gabion_see::seccomp;
+use gabion_see::survey::{door_of_bundle, survey};
 
 mod summary;
 mod table;
@@ -51,6 +52,16 @@ pub(super) struct Args {
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
+    /// Judge as if this CRI had called: for the config.json of a pod that is not on this node
+    #[arg(long, value_name = "CRI")]
+    called_by: Option<CalledBy>,
+}
+
+/// A CRI whose annotations are to be believed for once. Nothing runs by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CalledBy {
+    Containerd,
+    CriO,
 }
 
 /// What was decided.
@@ -87,10 +98,13 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let report = match judge(&read(input)?, &policy, &global.settings()) {
-            Ok(hardened) => Report::new(hardened.level(), true, hardened.decisions()),
-            Err(denial) => Report::new(denial.level, false, &denial.decisions),
-        };
+        let judged = judge(
+            &self.read(input, &policy.policy)?,
+            &policy,
+            &global.settings(),
+            self.called_by,
+        );
+        let report = Report::from(&judged);
         match self.format {
             Format::Json => output::print_json(&report)?,
             Format::Table => {
@@ -101,21 +115,39 @@ impl Args {
         Ok(if report.allowed { 0 } else { REFUSED })
     }
 
+    /// Reads what is to be judged, and says who would call with it: by `--called-by`, else by where the bundle lies.
+    fn read(&self, input: &Path, policy: &Policy) -> Result<Request> {
+        let mut request = read(input)?;
+        request.channel = match self.called_by {
+            Some(CalledBy::CriO) => Channel::CriO,
+            Some(CalledBy::Containerd) => Channel::Shim {
+                namespace: CRI_NAMESPACE.to_owned(),
+            },
+            None => door_of_bundle(&request, policy),
+        };
+        // A sandbox's own container has the sandbox's id, which a file does not tell.
+        if self.called_by == Some(CalledBy::Containerd)
+            && let Some(Ok(id)) = request.claimed_sandbox().map(str::parse)
+            && request.annotation("io.kubernetes.cri.container-type") == Some("sandbox")
+        {
+            request.id = id;
+        }
+        Ok(request)
+    }
+
     fn summarize(&self, global: &Global, policy: &Loaded) -> Result<u8> {
         let mut summary = Summary::new(policy.policy.level);
         for dir in &self.inputs {
             for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
-                let request = match read(&bundle) {
+                let request = match self.read(&bundle, &policy.policy) {
                     Ok(request) => request,
                     Err(error) => {
                         summary.unreadable.insert(bundle, error.to_string());
                         continue;
                     }
                 };
-                match judge(&request, policy, &settings_for(&request, global)) {
-                    Ok(hardened) => summary.add(&bundle, hardened.decisions()),
-                    Err(denial) => summary.add(&bundle, &denial.decisions),
-                }
+                let judged = judge(&request, policy, &settings_for(&request, global), self.called_by);
+                summary.add(&bundle, &judged.decisions, &judged.invalid);
             }
         }
         match self.format {
@@ -130,9 +162,54 @@ impl Args {
     }
 }
 
-fn judge(request: &Request, policy: &Loaded, settings: &Settings) -> std::result::Result<Hardened, Denial> {
-    let host = survey(request, policy, &settings.root, settings.cgroup_driver);
-    harden(request, &policy.policy.effective(request, &policy.digest), &host)
+/// What create would say to a request, whether or not it would go on.
+struct Judged {
+    level: Level,
+    decisions: Vec<Decision>,
+    /// What no level may have.
+    invalid: Vec<Change>,
+}
+
+/// Asks what create asks: `harden`, and whether the filters can be made.
+fn judge(request: &Request, policy: &Loaded, settings: &Settings, called_by: Option<CalledBy>) -> Judged {
+    let mut host = survey(request, policy, &settings.root, settings.cgroup_driver);
+    if called_by.is_some() {
+        // What there would be at the call.
+        host.euid = 0;
+        host.cri = CriFiles {
+            bundle: MadeByCri::Yes,
+            sandbox: MadeByCri::Yes,
+            container: MadeByCri::Yes,
+        };
+    }
+    match harden(request, &policy.policy.effective(request, &host, &policy.digest), &host) {
+        Ok(hardened) => Judged {
+            level: hardened.level(),
+            decisions: hardened.decisions().to_vec(),
+            invalid: seccomp::judge(&hardened)
+                .err()
+                .map(|error| of_filters(&error))
+                .into_iter()
+                .collect(),
+        },
+        Err(denial) => Judged {
+            level: denial.level,
+            decisions: denial.decisions,
+            invalid: denial.invalid,
+        },
+    }
+}
+
+fn of_filters(error: &Error) -> Change {
+    Change {
+        verdict: Verdict::Refused,
+        path: "linux.seccomp".to_owned(),
+        from: None,
+        to: None,
+        reason: error.to_string(),
+        code: Some(error.code()),
+        remedy: None,
+    }
 }
 
 /// Engines on one node may differ in their cgroup driver: the path's form tells (systemd's is slice:prefix:name).
@@ -145,30 +222,56 @@ fn settings_for(request: &Request, global: &Global) -> Settings {
     settings
 }
 
-impl Report {
-    fn new(level: Level, allowed: bool, decisions: &[Decision]) -> Self {
+impl Judged {
+    fn is_allowed(&self) -> bool {
+        self.invalid.is_empty() && self.decisions.iter().all(|d| d.refusals().next().is_none())
+    }
+}
+
+impl From<&Judged> for Report {
+    fn from(judged: &Judged) -> Self {
+        // First, since no policy and no level makes it run.
+        let invalid = Some(&judged.invalid).filter(|changes| !changes.is_empty());
+        let invalid =
+            invalid.map(|changes| Row::new(valid::NAME, Verdict::Refused, Mode::Enforce, changes.clone(), &[]));
         Self {
-            level,
-            allowed,
-            decisions: decisions.iter().map(Row::from).collect(),
+            level: judged.level,
+            allowed: judged.is_allowed(),
+            decisions: invalid
+                .into_iter()
+                .chain(judged.decisions.iter().map(Row::from))
+                .collect(),
+        }
+    }
+}
+
+impl Row {
+    fn new(control: &str, verdict: Verdict, mode: Mode, changes: Vec<Change>, refs: &[String]) -> Self {
+        let gravest = changes.iter().find(|c| c.verdict == verdict).cloned();
+        Self {
+            control: control.to_owned(),
+            verdict,
+            mode,
+            path: gravest.as_ref().map(|c| c.path.clone()),
+            from: gravest.as_ref().and_then(|c| c.from.clone()),
+            to: gravest.as_ref().and_then(|c| c.to.clone()),
+            reason: gravest.map(|c| c.reason),
+            refs: refs.to_vec(),
+            changes,
         }
     }
 }
 
 impl From<&Decision> for Row {
     fn from(decision: &Decision) -> Self {
-        let gravest = decision.gravest().cloned();
-        Self {
-            control: decision.control.to_string(),
-            verdict: decision.verdict,
-            mode: decision.mode,
-            path: gravest.as_ref().map(|c| c.path.clone()),
-            from: gravest.as_ref().and_then(|c| c.from.clone()),
-            to: gravest.as_ref().and_then(|c| c.to.clone()),
-            reason: gravest.map(|c| c.reason),
-            refs: decision.refs.clone(),
-            changes: decision.changes.clone(),
-        }
+        let Decision {
+            control,
+            verdict,
+            mode,
+            changes,
+            refs,
+        } = decision;
+        Self::new(control.as_str(), *verdict, *mode, changes.clone(), refs)
     }
 }
 

@@ -70,7 +70,7 @@ impl Subject {
             level: effective.level,
             policy: effective.digest.clone(),
             caller: request.caller(),
-            pod: request.pod(effective.policy.cri).map(|pod| Pod {
+            pod: request.pod(effective.cri).map(|pod| Pod {
                 namespace: short(pod.namespace),
                 name: short(pod.name),
                 typ: pod.typ,

@@ -42,13 +42,13 @@ const SHOWN: [(Controllers, &str, &[&str]); 4] = [
     (Controllers::Devices, "devices", &["devices.list"]),
 ];
 
-/// Reads the limits of the container that `pid` is the first process of; a file that is not there is left out. `record` says only which
+/// Reads the limits of the container that `who` is a living thread of the first process of, by its directory in procfs; a file that is not there is left out. `record` says only which
 /// hierarchies were given to the container, and how far up its own cgroup is where the process has moved into one below.
 ///
 /// # Errors
 /// /proc/PID/cgroup cannot be read.
-pub fn read(proc: &Proc, pid: i32, record: &CgroupRecord) -> Result<BTreeMap<String, String>> {
-    let listing = proc.read(&format!("{pid}/cgroup")).map_err(|e| failed(pid, e))?;
+pub fn read(proc: &Proc, who: &str, record: &CgroupRecord) -> Result<BTreeMap<String, String>> {
+    let listing = proc.read(&format!("{who}/cgroup")).map_err(|e| failed(who, e))?;
     let wanted = normalize(&record.place());
     // v2 has one tree for all controllers.
     let v1 = (!hierarchies::is_cgroup2_unified_mode()).then(hierarchies::V1::new);
@@ -70,8 +70,8 @@ pub fn read(proc: &Proc, pid: i32, record: &CgroupRecord) -> Result<BTreeMap<Str
     Ok(found)
 }
 
-fn failed(pid: i32, errno: Errno) -> Error {
-    Error::step(Step::Cgroup, format!("read /proc/{pid}/cgroup"), errno)
+fn failed(who: &str, errno: Errno) -> Error {
+    Error::step(Step::Cgroup, format!("read /proc/{who}/cgroup"), errno)
 }
 
 /// The container's own cgroup: where the process is, or as far above that as the container's begins. A process somewhere else is bound by

@@ -22,9 +22,24 @@ impl Init {
         }
     }
 
-    /// Whether it still lives. A zombie does not: its parent may never reap it.
+    /// Whether it still lives. A zombie does not: its parent may never reap it. But one whose first thread alone has ended looks like a
+    /// zombie, and its other threads run on.
     pub fn lives(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start == self.start && !matches!(s.state, b'Z' | b'X'))
+        stat(self.pid).is_some_and(|s| s.start == self.start && (!s.is_zombie() || s.threads > 1))
+    }
+
+    /// The directory in /proc of a thread of it that lives: its own, where the first one does. One that has ended has neither namespaces
+    /// nor mounts.
+    pub fn living_task(self) -> Option<String> {
+        let leader = stat(self.pid).filter(|s| s.start == self.start)?;
+        if !leader.is_zombie() {
+            return Some(self.pid.to_string());
+        }
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
+        let lives = |task: &String| stat(task).is_some_and(|s| !s.is_zombie());
+        tasks
+            .filter_map(|entry| Some(format!("{}/task/{}", self.pid, entry.ok()?.file_name().to_str()?)))
+            .find(lives)
     }
 
     /// Whether it certainly never came to execve: dead or alive, the kernel shows it as forked from us. One that is reaped
@@ -36,23 +51,32 @@ impl Init {
     }
 }
 
-/// What /proc/PID/stat says of a process (proc_pid_stat(5), fields 3, 9 and 22).
+/// What /proc/PID/stat says of a process (proc_pid_stat(5), fields 3, 9, 20 and 22).
 struct Stat {
     state: u8,
     flags: u64,
+    threads: u64,
     start: u64,
 }
 
-fn stat(pid: i32) -> Option<Stat> {
-    let text = crate::small::read(format!("/proc/{pid}/stat")).ok()?;
+impl Stat {
+    const fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+fn stat(who: impl std::fmt::Display) -> Option<Stat> {
+    let text = crate::small::read(format!("/proc/{who}/stat")).ok()?;
     // The command name is in parentheses and may hold anything: what counts comes after the last one.
     let rest = text.rsplit_once(')')?.1;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let flags = fields.nth(5)?.parse().ok()?;
+    let threads = fields.nth(10)?.parse().ok()?;
     Some(Stat {
         state,
         flags,
-        start: fields.nth(12)?.parse().ok()?,
+        threads,
+        start: fields.nth(1)?.parse().ok()?,
     })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,6 +35,19 @@ pub struct Record {
 /// The directory was judged before a byte of this was read ([`super::StateView::open`]).
 fn from_own_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hardened, D::Error> {
     Stored::deserialize(deserializer).map(Stored::from_own_state)
+}
+
+/// What tells a `state.json` of gabion's, of any version, from that of another runtime.
+#[derive(Debug, Deserialize)]
+pub(super) struct Form {
+    #[serde(rename = "version")]
+    _version: u32,
+    #[serde(rename = "id")]
+    _id: ContainerId,
+    #[serde(rename = "cgroup")]
+    _cgroup: CgroupRecord,
+    #[serde(rename = "hardened")]
+    _hardened: IgnoredAny,
 }
 
 impl Record {
@@ -78,6 +92,15 @@ pub struct Brief {
     /// Whether it has hooks of these kinds, which get to see the rest.
     pub poststart: bool,
     pub poststop: bool,
+    /// How long its startContainer hooks may take; None where one of them is given no bound.
+    pub start_hooks: Option<Duration>,
+}
+
+/// The bounds of hooks, summed up.
+fn bound(timeouts: impl Iterator<Item = Option<i64>>) -> Option<Duration> {
+    timeouts
+        .map(|seconds| Some(Duration::from_secs(u64::try_from(seconds?).unwrap_or(0))))
+        .sum()
 }
 
 impl From<&Record> for Brief {
@@ -89,6 +112,13 @@ impl From<&Record> for Brief {
             lsm: hardened.labels().cloned(),
             poststart: any(hooks.and_then(|h| h.poststart().as_ref())),
             poststop: any(hooks.and_then(|h| h.poststop().as_ref())),
+            start_hooks: bound(
+                hooks
+                    .and_then(|h| h.start_container().as_ref())
+                    .into_iter()
+                    .flatten()
+                    .map(oci_spec::runtime::Hook::timeout),
+            ),
         }
     }
 }
@@ -119,6 +149,14 @@ struct BriefHooks {
     poststart: Option<Vec<IgnoredAny>>,
     #[serde(default)]
     poststop: Option<Vec<IgnoredAny>>,
+    #[serde(default, rename = "startContainer")]
+    start_container: Option<Vec<BriefHook>>,
+}
+
+#[derive(Deserialize)]
+struct BriefHook {
+    #[serde(default)]
+    timeout: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +174,7 @@ impl From<BriefFile> for Brief {
             lsm: plan.enforced.contains(&ControlId::Lsm).then_some(plan.lsm),
             poststart: any(hooks.poststart),
             poststop: any(hooks.poststop),
+            start_hooks: bound(hooks.start_container.into_iter().flatten().map(|hook| hook.timeout)),
         }
     }
 }
@@ -165,6 +204,8 @@ impl Status {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::{Brief, BriefFile, Record};
@@ -197,6 +238,8 @@ mod tests {
             json!({}),
             json!({"poststart": hook}),
             json!({"poststop": hook, "poststart": []}),
+            json!({"startContainer": [{"path": "/bin/true", "timeout": 3}, {"path": "/bin/true", "timeout": 4}]}),
+            json!({"startContainer": [{"path": "/bin/true", "timeout": 3}, {"path": "/bin/true"}]}),
         ] {
             for (label, enforced) in [(None, true), (Some("a:b:c:s0"), true), (Some("a:b:c:s0"), false)] {
                 let record = record(hooks.clone(), label, enforced);
@@ -206,6 +249,14 @@ mod tests {
                 assert_eq!(Brief::from(file), brief, "{hooks} {label:?} {enforced}");
                 assert_eq!(brief.poststop, hooks["poststop"].is_array());
                 assert_eq!(brief.poststart, hooks["poststart"] == hook);
+                let start = hooks["startContainer"]
+                    .as_array()
+                    .map(|list| list[1]["timeout"].as_i64());
+                let bound = match start {
+                    None => Some(Duration::ZERO),
+                    Some(bounded) => bounded.map(|_| Duration::from_secs(7)),
+                };
+                assert_eq!(brief.start_hooks, bound);
                 let wanted = brief.lsm.and_then(|plan| plan.selinux);
                 assert_eq!(wanted.as_deref(), label.filter(|_| enforced));
             }

@@ -31,7 +31,11 @@ pub fn judge_root(root: &Path) -> Result<()> {
     open_root(root).map(drop).map_err(|fault| not_ours(root, fault))
 }
 
-pub(super) fn open_root(root: &Path) -> std::result::Result<File, Fault> {
+/// Opens the root, judged.
+///
+/// # Errors
+/// It cannot be opened; others own it or may write to it.
+pub fn open_root(root: &Path) -> std::result::Result<File, Fault> {
     let rules = Rules {
         links: Links::Follow,
         ..DIRECTORY
@@ -39,7 +43,8 @@ pub(super) fn open_root(root: &Path) -> std::result::Result<File, Fault> {
     vetted::open(root, &rules)
 }
 
-pub(super) fn not_ours(path: &Path, fault: Fault) -> Error {
+/// Makes the error for a directory that is not the caller's alone.
+pub fn not_ours(path: &Path, fault: Fault) -> Error {
     let why = match fault {
         Fault::Owner(_) | Fault::Mode(_) | Fault::Symlink => {
             format!("{fault}: gabion's state must be the caller's alone; remove it, or give another --root")

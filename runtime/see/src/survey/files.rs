@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, fstatfs};
-use oci_spec::runtime::{Hook, Mount};
+use oci_spec::runtime::Hook;
 
 use gabion_core::host::{FileKind, HookFile, Source, SourceFs, SourcePath};
 use gabion_core::reach::Spot;
 use gabion_core::request::Request;
+use gabion_core::request::mount_options::is_bind;
 
 /// Descriptors by what they were opened for.
 pub(super) type Opened<K> = BTreeMap<K, OwnedFd>;
@@ -25,12 +26,6 @@ pub(super) fn open_path(path: &Path) -> io::Result<File> {
 
 pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
-}
-
-/// Whether a mount of the spec is a bind mount (runc: by option, or by type).
-pub fn is_bind(mount: &Mount) -> bool {
-    let by_option = mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind");
-    by_option || mount.typ().as_deref() == Some("bind")
 }
 
 pub(super) fn sources(request: &Request) -> (BTreeMap<usize, SourcePath>, Opened<usize>) {

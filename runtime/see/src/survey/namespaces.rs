@@ -11,6 +11,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 
 use super::files::{Opened, errno, open_path};
 use gabion_core::host::NsPath;
+use gabion_core::ids::{IdMap, JoinedUsers, Maps};
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::request::Request;
 
@@ -65,6 +66,51 @@ pub(super) fn by_path(request: &Request) -> (BTreeMap<PathBuf, NsPath>, Opened<P
         facts.insert(path.clone(), fact);
     }
     (facts, fds)
+}
+
+/// The maps of user namespaces that are joined, each from a process that is in it: the kernel shows them nowhere else.
+pub(super) fn users(paths: &BTreeMap<PathBuf, NsPath>) -> BTreeMap<PathBuf, JoinedUsers> {
+    let found = paths.iter().filter_map(|(path, fact)| match fact {
+        NsPath::Namespace { typ: NsType::User, id } => Some((path.clone(), look_into(path, *id)?)),
+        _ => None,
+    });
+    found.collect()
+}
+
+fn look_into(path: &Path, id: NsId) -> Option<JoinedUsers> {
+    let named = path
+        .strip_prefix("/proc")
+        .ok()
+        .and_then(|rest| rest.iter().next()?.to_str());
+    let named = named.filter(|pid| is_pid(pid)).map(str::to_owned);
+    // A path that is a bind of the namespace, or one through a link, says nothing of who is in it.
+    let others = || {
+        let entries = std::fs::read_dir("/proc").ok().into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok().filter(|pid| is_pid(pid)))
+    };
+    named
+        .and_then(|pid| maps_of(&pid, id))
+        .or_else(|| others().find_map(|pid| maps_of(&pid, id)))
+}
+
+fn is_pid(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Asks again after reading: by then the pid may be another process's, or the process in another namespace. A map that was written once
+/// never changes.
+fn maps_of(pid: &str, id: NsId) -> Option<JoinedUsers> {
+    let is_it = || std::fs::metadata(format!("/proc/{pid}/ns/user")).is_ok_and(|meta| id_of(&meta) == id);
+    if !is_it() {
+        return None;
+    }
+    let map = |name: &str| IdMap::parse(&crate::small::read(format!("/proc/{pid}/{name}")).ok()?);
+    let (uids, gids) = (map("uid_map")?, map("gid_map")?);
+    let set_groups = crate::caller::set_groups(pid);
+    is_it().then_some(JoinedUsers {
+        maps: Maps { uids, gids },
+        set_groups,
+    })
 }
 
 /// Opens a namespace file for setns(2). First as O_PATH: opening some other file or device might do something.

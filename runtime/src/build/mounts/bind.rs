@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use libcontainer::rootfs::utils::MountOptionConfig;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
 use super::{attributes, place, root_propagation};
-use crate::birth::setup::{Create, PointKind, Setup, Tree};
 use crate::build::target::Point;
+use crate::contract::setup::{Create, PointKind, Setup, Tree};
+use gabion_core::request::mount_options::{self, MountOptions, Propagation};
 use gabion_see::error::{Error, Result, Step};
-use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr, Reach};
+use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 impl From<PointKind> for Point {
     fn from(kind: PointKind) -> Self {
@@ -30,9 +30,9 @@ pub(super) fn bind(
     root: &OwnedFd,
     index: usize,
     mount: &Mount,
-    options: &MountOptionConfig,
+    options: &MountOptions,
 ) -> Result<Option<OwnedFd>> {
-    let reach = reach(mount);
+    let reach = reach(options);
     let source = create
         .trees
         .get(&index)
@@ -47,40 +47,30 @@ pub(super) fn bind(
     let place = place(setup, root, index, mount, point.into())?;
     let failed = |e| Error::step(Step::Mounts, "set the attributes of a bind mount", e);
     let propagation = MountAttr {
-        propagation: propagation(setup, mount).bits(),
+        propagation: propagation(setup, options).bits(),
         ..MountAttr::default()
     };
     gabion_sys::mount_setattr(tree.as_fd(), Reach::Tree, &propagation).map_err(failed)?;
-    clear_attributes(&tree, mount)?;
-    let mut attributes = attributes::of(options.flags) | attributes::no_symlinks(mount);
+    clear_attributes(&tree, options.one.clear)?;
+    let mut attributes = attributes::of(options.one);
     let late = setup.hardened.plan().read_only_late.contains(&index) && attributes & MOUNT_ATTR_RDONLY != 0;
     if late {
         attributes &= !MOUNT_ATTR_RDONLY;
     }
     let set = MountAttr {
         set: attributes,
-        clear: attributes::atime_clear(options.flags),
+        clear: options.one.field_to_clear(),
         ..MountAttr::default()
     };
     gabion_sys::mount_setattr(tree.as_fd(), Reach::One, &set).map_err(failed)?;
-    attributes::set_recursive(&tree, options)?;
+    attributes::set_recursive(&tree, options.tree)?;
     gabion_sys::move_mount(tree.as_fd(), place.as_fd())
         .map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))?;
     Ok(late.then_some(tree))
 }
 
 /// What the spec says may be (`rw`, `exec`, `dev`, `suid`) is taken off the clone; what a user namespace locks stays on.
-fn clear_attributes(tree: &OwnedFd, mount: &Mount) -> Result<()> {
-    let options = mount.options().as_deref().unwrap_or_default();
-    let clear = [
-        ("rw", MOUNT_ATTR_RDONLY),
-        ("exec", MOUNT_ATTR_NOEXEC),
-        ("dev", MOUNT_ATTR_NODEV),
-        ("suid", MOUNT_ATTR_NOSUID),
-    ]
-    .into_iter()
-    .filter(|(name, _)| options.iter().any(|o| o == name))
-    .fold(0, |bits, (_, bit)| bits | bit);
+fn clear_attributes(tree: &OwnedFd, clear: u64) -> Result<()> {
     if clear == 0 {
         return Ok(());
     }
@@ -99,17 +89,17 @@ fn clear_attributes(tree: &OwnedFd, mount: &Mount) -> Result<()> {
 }
 
 /// How far a bind reaches.
-pub(crate) fn reach(mount: &Mount) -> Reach {
-    let recursive = mount.options().iter().flatten().any(|o| o == "rbind");
-    if recursive { Reach::Tree } else { Reach::One }
+pub(crate) fn reach(options: &MountOptions) -> Reach {
+    match options.reach() {
+        mount_options::Reach::One => Reach::One,
+        mount_options::Reach::Tree => Reach::Tree,
+    }
 }
 
 fn reopen(path: &Path, dev: u64, ino: u64, reach: Reach) -> Result<OwnedFd> {
     let failed = |e: Errno| Error::step(Step::Mounts, format!("open the source {}", path.display()), e);
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-        .and_then(gabion_sys::adopt)
-        .map_err(failed)?;
+    let fd = gabion_sys::open(path, flags, nix::sys::stat::Mode::empty()).map_err(failed)?;
     let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(failed)?;
     if (stat.st_dev, stat.st_ino) != (dev, ino) {
         let why = format!(
@@ -122,16 +112,13 @@ fn reopen(path: &Path, dev: u64, ino: u64, reach: Reach) -> Result<OwnedFd> {
 }
 
 /// A bind's own propagation option, else the root's: private at hardened, slave as runc has it.
-fn propagation(setup: &Setup<'_>, mount: &Mount) -> MsFlags {
-    let named = mount.options().iter().flatten().rev().find_map(|o| match o.as_str() {
-        "private" | "rprivate" => Some(MsFlags::MS_PRIVATE),
-        "slave" | "rslave" => Some(MsFlags::MS_SLAVE),
-        "shared" | "rshared" => Some(MsFlags::MS_SHARED),
-        "unbindable" | "runbindable" => Some(MsFlags::MS_UNBINDABLE),
-        _ => None,
-    });
-    named.unwrap_or(match root_propagation(setup) {
-        Some("private" | "rprivate") => MsFlags::MS_PRIVATE,
-        _ => MsFlags::MS_SLAVE,
-    })
+fn propagation(setup: &Setup<'_>, options: &MountOptions) -> MsFlags {
+    match options.propagation {
+        Some(Propagation::Private) => MsFlags::MS_PRIVATE,
+        Some(Propagation::Slave) => MsFlags::MS_SLAVE,
+        Some(Propagation::Shared) => MsFlags::MS_SHARED,
+        Some(Propagation::Unbindable) => MsFlags::MS_UNBINDABLE,
+        None if root_propagation(setup) == Some(Propagation::Private) => MsFlags::MS_PRIVATE,
+        None => MsFlags::MS_SLAVE,
+    }
 }

@@ -5,26 +5,24 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use crate::birth::setup::{Filters, NotifyTarget};
 use crate::container::options::Settings;
+use crate::contract::setup::{Filters, NotifyTarget};
 use crate::state::make_root;
 use crate::{faults, filter};
 use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_see::error::{Error, Result, Step};
-use gabion_see::seccomp::Program;
+use gabion_see::seccomp::{self, Program};
 use gabion_see::state::Record;
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
 pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     faults::at(Step::Seccomp)?;
-    let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    let plan = hardened.plan().seccomp;
-    let floor = match plan {
+    let floor = match hardened.plan().seccomp {
         SeccompPlan::AsAsked => None,
         SeccompPlan::Default => Some(Program::default_profile()),
         SeccompPlan::ProfileAndFloor => Some(Program::floor()),
     };
-    let Some(profile) = profile.filter(|_| plan != SeccompPlan::Default) else {
+    let Some(profile) = seccomp::in_use(hardened) else {
         return Ok(Filters {
             floor,
             ..Filters::default()
@@ -36,7 +34,7 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
         fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
     }
     make_root(&settings.root)?;
-    let compiled = filter::load_or_compile(&cache, profile).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))?;
+    let compiled = filter::load_or_compile(&cache, profile).map_err(|error| seccomp::refused(&error))?;
     Ok(Filters {
         floor,
         profile: Some(compiled),

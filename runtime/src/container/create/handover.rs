@@ -5,20 +5,20 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use libcontainer::rootfs::utils::is_bind;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
 
 use super::idmap::Mapper;
-use crate::birth::setup::{PointKind, Tree};
 use crate::build::mounts;
 use crate::container::spawn::Entry;
+use crate::contract::setup::{PointKind, Tree};
 use crate::faults::{self, Enforcement};
 use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
-use gabion_core::request::BadInput;
+use gabion_core::request::mount_options::{MountOptions, is_bind};
+use gabion_core::request::{BadInput, INVALID};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Record;
 use gabion_see::survey::Handles;
@@ -93,6 +93,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
                     "the source of the mount at {} does not exist",
                     mount.destination().display()
                 ),
+                code: INVALID,
             })
         })?;
         let stat = fstat(fd.as_raw_fd()).map_err(|e| Error::step(Step::Mounts, "look at a source", e))?;
@@ -101,7 +102,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
         } else {
             PointKind::File
         };
-        let tree = clone_tree(fd, mounts::reach(mount))?;
+        let tree = clone_tree(fd, mounts::reach(&MountOptions::of(mount)))?;
         mapper.apply(mount, tree.as_ref())?;
         let tree = match tree {
             Some(fd) => Tree::Detached { fd, point },

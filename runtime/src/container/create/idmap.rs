@@ -16,7 +16,7 @@ use gabion_core::namespace::NsType;
 use gabion_core::request::idmap::{self, IdMap};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::survey::Handles;
-use gabion_sys::{Cloned, MOUNT_ATTR_IDMAP, MountAttr, Reach};
+use gabion_sys::{ChildOf, Cloned, NewNamespaces, Reach};
 
 /// Maps mounts; a mapping that many of them share is made once.
 pub(super) struct Mapper<'a> {
@@ -46,17 +46,12 @@ impl<'a> Mapper<'a> {
             why: "only root may map the ids of a file system; a container of an ordinary user has none".to_owned(),
         })?;
         let namespace = self.namespace(&asked, &at())?;
-        let attr = MountAttr {
-            set: MOUNT_ATTR_IDMAP,
-            userns_fd: u64::from(std::os::fd::AsRawFd::as_raw_fd(namespace).cast_unsigned()),
-            ..MountAttr::default()
-        };
         let reach = if idmap::is_recursive(mount) {
             Reach::Tree
         } else {
             Reach::One
         };
-        gabion_sys::mount_setattr(tree.as_fd(), reach, &attr).map_err(|e| refused(e, &at()))
+        gabion_sys::map_ids(tree.as_fd(), reach, namespace.as_fd()).map_err(|e| refused(e, &at()))
     }
 
     fn namespace(&mut self, asked: &IdMap, at: &str) -> Result<&OwnedFd> {
@@ -114,7 +109,7 @@ fn carrier(map: &IdMap) -> Result<OwnedFd> {
     };
     let failed = |e: Errno| Error::step(Step::Mounts, "make a user namespace for a mapping of ids", e);
     let (ours, mut theirs) = UnixStream::pair().map_err(Error::file("make", "a pair of sockets"))?;
-    let pid = match gabion_sys::clone3(u64::from(libc::CLONE_NEWUSER.cast_unsigned()), None).map_err(failed)? {
+    let pid = match gabion_sys::clone3(NewNamespaces::USER, ChildOf::Us, None).map_err(failed)? {
         Cloned::Parent(pid) => pid,
         Cloned::Child => {
             // It lives until the runtime lets go of its end, or dies.

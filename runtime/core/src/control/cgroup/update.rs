@@ -11,8 +11,8 @@ use crate::decision::{Decision, Findings, Mode};
 use crate::hardened::{Amendment, CgroupBounds, Denial, Hardened};
 use crate::host::Host;
 use crate::id::ControlId;
-use crate::policy::{Effective, Policy};
-use crate::request::{ContainerId, Leave, Request};
+use crate::policy::{Effective, Policy, Vouched};
+use crate::request::{Channel, ContainerId, Leave, Request};
 
 /// New limits that may be set.
 #[derive(Clone, Debug)]
@@ -39,12 +39,7 @@ pub fn vet(id: &ContainerId, asked: &LinuxResources, hardened: &Hardened) -> Res
     if !enforced {
         decision.mode = Mode::Observe;
     }
-    if decision.refusals().next().is_some() {
-        return Err(Denial {
-            level: hardened.level(),
-            decisions: vec![decision],
-        });
-    }
+    Denial::new(hardened.level(), vec![decision.clone()], &[]).unless_refused()?;
     let stored = hardened
         .spec()
         .linux()
@@ -108,6 +103,7 @@ fn judge(
         id: id.clone(),
         bundle: "/".into(),
         spec: hardened.spec().clone(),
+        channel: Channel::Direct,
         leave: Leave::default(),
     };
     let policy = Effective {
@@ -118,6 +114,7 @@ fn judge(
         },
         exceptions: Vec::new(),
         digest: hardened.policy_digest().to_owned(),
+        cri: Vouched::default(),
         loosened: Vec::new(),
     };
     let host = Host {

@@ -1,23 +1,23 @@
 //! One part of a process after the other, cut to the stored one.
 
-use oci_spec::runtime::{
-    Capabilities, LinuxCapabilities, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder, Process,
-};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimit, PosixRlimitBuilder, Process};
 
-use super::{ExecRequest, Widening};
+use super::{ExecRequest, Here, Widening};
 use crate::caller::OwnUserNs;
 use crate::capability;
 use crate::control::capabilities;
 use crate::control::fds::bad_cwd;
 use crate::control::rlimits::rank::{Above, above};
+use crate::control::user::{self, Judged};
 use crate::decision::Findings;
 use crate::hardened::{ExecPlan, Hardened};
 use crate::id::ControlId;
+use crate::ids::ContainerIds;
 use crate::policy::Level;
 use crate::request::{Caller, caller_of};
 
 /// Gives the process that may run; what may not run at all is refused in `findings`.
-pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs, findings: &mut Findings) -> Process {
+pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findings: &mut Findings) -> Process {
     let mut process = asked.process.clone();
     if hardened.plan().exec == ExecPlan::Deny {
         findings.refused(
@@ -31,11 +31,11 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, user_ns: OwnUserNs
         refuse_widening(flag, hardened, findings);
     }
     well_formed(&process, findings);
-    user(&process, hardened, user_ns, findings);
+    user(&process, hardened, here, findings);
     if let Some(stored) = hardened.spec().process() {
         caps(&mut process, stored, hardened, findings);
         rlimits(&mut process, stored, hardened, findings);
-        rank(&mut process, stored, hardened, findings);
+        rank(&mut process, hardened, here, findings);
         new_privileges(&mut process, stored, hardened, findings);
         labels(&mut process, stored, hardened, findings);
     }
@@ -97,24 +97,35 @@ fn well_formed(process: &Process, findings: &mut Findings) {
     }
 }
 
-fn user(process: &Process, hardened: &Hardened, user_ns: OwnUserNs, findings: &mut Findings) {
-    let restricted = hardened.level() == Level::Restricted && hardened.enforces(ControlId::User);
-    let namespaces = hardened.spec().linux().as_ref().and_then(|l| l.namespaces().as_ref());
-    let mapped = user_ns == OwnUserNs::Nested
-        || namespaces.is_some_and(|list| list.iter().any(|n| n.typ() == LinuxNamespaceType::User));
-    if restricted && process.user().uid() == 0 && !mapped {
-        let word = match caller_of(hardened.spec()) {
-            Caller::Cri => "the image's or pod's own user is used: set `runAsUser` there",
-            Caller::Podman => "name a user: `podman exec --user 1000 …`",
-            Caller::Bundle => "name a user: `exec --user 1000`",
-        };
-        findings.refused(
-            "root",
-            "process.user.uid",
-            "uid 0 is asked for; at level restricted root runs only inside a user namespace",
-            word,
-        );
+/// Judges who the process is on the host, as create judges the first one.
+fn user(process: &Process, hardened: &Hardened, here: Here, findings: &mut Findings) {
+    if hardened.level() != Level::Restricted || !hardened.enforces(ControlId::User) {
+        return;
     }
+    let what = match user::judge(&ids(hardened, here), process.user(), hardened.spec()) {
+        Judged::Nobody => return,
+        Judged::Root { what, .. } | Judged::Unknown(what) => what,
+    };
+    let word = match caller_of(hardened.spec()) {
+        Caller::Cri => "the image's or pod's own user is used: set `runAsUser` and `runAsGroup` there",
+        Caller::Podman => "name a user and a group: `podman exec --user 1000:1000 …`",
+        Caller::Bundle => "name a user and a group: `exec --user 1000:1000`",
+    };
+    findings.refused(
+        "root",
+        "process.user",
+        format!("{what}; at level restricted nothing runs as that"),
+        word,
+    );
+}
+
+/// What the container's ids are. An older gabion wrote down no more than whether it ran in a user namespace itself.
+fn ids(hardened: &Hardened, here: Here) -> ContainerIds {
+    let mut ids = user::of(hardened);
+    if hardened.plan().ids.is_none() && here.user_ns == OwnUserNs::Nested {
+        ids.own.maps = None;
+    }
+    ids
 }
 
 fn caps(process: &mut Process, stored: &Process, hardened: &Hardened, findings: &mut Findings) {
@@ -177,7 +188,7 @@ fn rlimits(process: &mut Process, stored: &Process, hardened: &Hardened, finding
 }
 
 /// Not before the host's own processes, and not killed after the container's first.
-fn rank(process: &mut Process, stored: &Process, hardened: &Hardened, findings: &mut Findings) {
+fn rank(process: &mut Process, hardened: &Hardened, here: Here, findings: &mut Findings) {
     if !hardened.enforces(ControlId::Rlimits) {
         return;
     }
@@ -189,19 +200,27 @@ fn rank(process: &mut Process, stored: &Process, hardened: &Hardened, findings: 
             "leave it out",
         );
     }
-    // What nobody says would be inherited from the runtime, whose score may be the node's own.
-    let Some(own) = stored.oom_score_adj() else { return };
-    if process.oom_score_adj().is_none_or(|score| score < own) {
-        if let Some(asked) = process.oom_score_adj() {
-            findings.tightened(
-                "process.oomScoreAdj",
-                asked.to_string(),
-                own.to_string(),
-                "as for the container",
-            );
-        }
-        process.set_oom_score_adj(Some(own));
+    let named = hardened.spec().process().as_ref().and_then(Process::oom_score_adj);
+    // An older gabion did not write down what was inherited; below 0 nothing was, where this control was in force.
+    let own = named.or(hardened.plan().oom_score_adj).unwrap_or(0);
+    let asked = process.oom_score_adj();
+    // What nobody says is inherited from the runtime, whose score may be the node's own.
+    let keeps = match asked {
+        Some(score) => score >= own,
+        None => named.is_none() && here.oom_score_adj >= own,
+    };
+    if keeps {
+        return;
     }
+    if let Some(asked) = asked {
+        findings.tightened(
+            "process.oomScoreAdj",
+            asked.to_string(),
+            own.to_string(),
+            "as for the container",
+        );
+    }
+    process.set_oom_score_adj(Some(own));
 }
 
 pub fn lower(a: &PosixRlimit, soft: u64, hard: u64) -> PosixRlimit {

@@ -10,6 +10,16 @@ use crate::policy::Level;
 use crate::request::Request;
 use crate::testing::{Case, check_about, codes, process, refusal};
 
+const HERE: Here = Here {
+    user_ns: OwnUserNs::Initial,
+    oom_score_adj: 0,
+};
+
+const NESTED: Here = Here {
+    user_ns: OwnUserNs::Nested,
+    ..HERE
+};
+
 /// A container as these controls leave it: all that `intersect` looks at is enforced.
 fn container(case: &Case) -> Hardened {
     let request: Request = case.request();
@@ -20,7 +30,11 @@ fn container(case: &Case) -> Hardened {
     };
     let mut draft = Draft {
         spec: request.spec.clone(),
-        plan: Plan::default(),
+        plan: Plan {
+            ids: Some(crate::ids::ContainerIds::planned(&request.spec, &case.host)),
+            oom_score_adj: Some(case.host.oom_score_adj),
+            ..Plan::default()
+        },
     };
     for control in [
         &capabilities::Capabilities as &dyn Control,
@@ -60,11 +74,11 @@ fn patched(key: &str, value: Value) -> ExecRequest {
 }
 
 fn allowed(request: &ExecRequest, hardened: &Hardened) -> Vetted {
-    intersect(request, hardened, OwnUserNs::Initial).unwrap()
+    intersect(request, hardened, HERE).unwrap()
 }
 
 fn denied(request: &ExecRequest, hardened: &Hardened, code: &str) {
-    let denial = intersect(request, hardened, OwnUserNs::Initial).unwrap_err();
+    let denial = intersect(request, hardened, HERE).unwrap_err();
     refusal(&denial.decisions[0], code);
     assert!(denial.to_string().starts_with(&format!("refused [{code}]")));
 }
@@ -163,9 +177,7 @@ fn flags_that_widen_are_refused_by_name() {
         let mut request = asked(again());
         request.widening.push(flag.clone());
         denied(&request, &hardened, "exec.widen");
-        let text = intersect(&request, &hardened, OwnUserNs::Initial)
-            .unwrap_err()
-            .to_string();
+        let text = intersect(&request, &hardened, HERE).unwrap_err().to_string();
         assert!(text.contains(&flag.to_string()), "{text}");
     }
     let mut request = asked(again());
@@ -219,11 +231,81 @@ fn malformed_processes() {
 #[test]
 fn root_at_restricted() {
     let case = Case::new().level(Level::Restricted);
+    let one = |inside: u32, outside: u32| json!({"containerID": inside, "hostID": outside, "size": 1});
     denied(&asked(again()), &container(&case), "exec.root");
-    allowed(&patched("user", json!({"uid": 1000, "gid": 0})), &container(&case));
-    assert!(intersect(&asked(again()), &container(&case), OwnUserNs::Nested).is_ok());
-    let mapped = case.with("/linux/namespaces", json!([{"type": "user"}]));
-    allowed(&asked(again()), &container(&mapped));
+    allowed(&patched("user", json!({"uid": 1000, "gid": 1000})), &container(&case));
+    for user in [
+        json!({"uid": 1000, "gid": 0}),
+        json!({"uid": 1000, "gid": 1000, "additionalGids": [7, 0]}),
+    ] {
+        denied(&patched("user", user), &container(&case), "exec.root");
+    }
+    let mapped = |users: Value| {
+        let case = case.clone().with("/linux/namespaces", json!([{"type": "user"}]));
+        let case = case.with("/linux/uidMappings", users);
+        container(&case.with("/linux/gidMappings", json!([one(0, 100_000), one(1000, 101_000)])))
+    };
+    allowed(&asked(again()), &mapped(json!([one(0, 100_000)])));
+    // The number says nothing: here 1000 is the host's root, and 0 may become it.
+    let turned = mapped(json!([one(0, 100_000), one(1000, 0)]));
+    denied(
+        &patched("user", json!({"uid": 1000, "gid": 1000})),
+        &turned,
+        "exec.root",
+    );
+    denied(&asked(again()), &turned, "exec.root");
+    let joined = case.clone().with(
+        "/linux/namespaces",
+        json!([{"type": "user", "path": "/proc/7/ns/user"}]),
+    );
+    denied(
+        &patched("user", json!({"uid": 1000, "gid": 1000})),
+        &container(&joined),
+        "exec.root",
+    );
+}
+
+#[test]
+fn of_what_an_older_gabion_made_only_what_it_wrote_down_is_known() {
+    let case = Case::new().level(Level::Restricted);
+    let older = |case: &Case| {
+        let mut hardened = container(case);
+        hardened.parts_mut().1.ids = None;
+        hardened.parts_mut().1.oom_score_adj = None;
+        hardened
+    };
+    let ordinary = patched("user", json!({"uid": 1000, "gid": 1000}));
+    allowed(&ordinary, &older(&case));
+    denied(&asked(again()), &older(&case), "exec.root");
+    assert!(intersect(&ordinary, &older(&case), NESTED).is_err());
+    let score = |asked: Value| {
+        allowed(&patched("oomScoreAdj", asked), &older(&Case::new()))
+            .process
+            .oom_score_adj()
+    };
+    assert_eq!(score(json!(-1000)), Some(0));
+    assert_eq!(score(Value::Null), None);
+}
+
+#[test]
+fn a_score_that_was_inherited_counts_as_one_that_was_named() {
+    let mut case = Case::new();
+    case.host.oom_score_adj = 300;
+    let hardened = container(&case);
+    let score = |asked: Value, inherits: i32| {
+        let here = Here {
+            oom_score_adj: inherits,
+            ..HERE
+        };
+        let vetted = intersect(&patched("oomScoreAdj", asked), &hardened, here).unwrap();
+        (vetted.process.oom_score_adj(), vetted.decision.verdict)
+    };
+    assert_eq!(score(json!(-1000), 0).0, Some(300));
+    assert_eq!(score(json!(299), 400), (Some(300), score(json!(-1000), 0).1));
+    assert_eq!(score(json!(301), 0).0, Some(301));
+    // What nobody asks for is not cut in words, and still not lower.
+    assert_eq!(score(Value::Null, 0).0, Some(300));
+    assert_eq!(score(Value::Null, 300).0, None);
 }
 
 #[test]
@@ -231,7 +313,7 @@ fn every_refusal_at_once() {
     let hardened = container(&Case::new());
     let mut request = patched("args", json!([]));
     request.widening.push(Widening::Privileged);
-    let denial = intersect(&request, &hardened, OwnUserNs::Initial).unwrap_err();
+    let denial = intersect(&request, &hardened, HERE).unwrap_err();
     assert_eq!(codes(&denial.decisions[0]), ["exec.widen", "exec.no-args"]);
 }
 
@@ -263,11 +345,11 @@ fn no_rank_above_the_containers() {
         ("ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 0})),
         ("rlimits", json!([{"type": "RLIMIT_RTPRIO", "soft": 9, "hard": 9}])),
     ] {
-        let denial = intersect(&patched(key, value), &container, OwnUserNs::Initial).unwrap_err();
+        let denial = intersect(&patched(key, value), &container, HERE).unwrap_err();
         assert!(denial.to_string().contains("exec.widen"), "{key}: {denial}");
     }
     for (score, runs) in [(json!(-1000), 500), (Value::Null, 500), (json!(900), 900)] {
-        let vetted = intersect(&patched("oomScoreAdj", score), &container, OwnUserNs::Initial).unwrap();
+        let vetted = intersect(&patched("oomScoreAdj", score), &container, HERE).unwrap();
         assert_eq!(vetted.process.oom_score_adj(), Some(runs));
     }
 }

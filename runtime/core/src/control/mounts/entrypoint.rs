@@ -19,7 +19,7 @@ pub(super) fn check(draft: &Draft, cx: &Context<'_>, findings: &mut Findings) {
         .filter(|(target, _)| program.starts_with(target))
         .last();
     let place = match on {
-        Some((target, mount)) if Options::new(mount.options().as_ref()).is(Flag::Noexec) => Place::Mount(target),
+        Some((target, mount)) if Options::of(mount).is(Flag::Noexec) => Place::Mount(target),
         Some(_) => return,
         // Holes lie below the spec's mounts.
         None => match draft.plan.holes.iter().find(|h| program.starts_with(&h.target)) {

@@ -45,7 +45,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
 
 /// As mountinfo writes them.
 fn wanted(mount: &Mount) -> Vec<&'static str> {
-    let options = Options::new(mount.options().as_ref());
+    let options = Options::of(mount);
     Flag::ALL
         .into_iter()
         .filter(|f| options.is(*f))

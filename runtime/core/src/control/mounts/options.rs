@@ -1,10 +1,17 @@
-//! Mount options as the kernel takes them: in order, the last of two that contradict each other wins.
+//! The options of one mount while it is judged: the words stay as they were written, what they mean says the one table
+//! (`request/mount_options.rs`).
 
-/// The options of one mount.
+use oci_spec::runtime::Mount;
+
+use crate::request::mount_options::{
+    self, Attributes, Change, Meaning, MountOptions, Propagation, Reach, attr, meaning,
+};
+
+/// The options of one mount, each word by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Options(Vec<String>);
 
-/// A restriction, the option that takes it back, and the recursive forms (OCI runtime spec, Linux mount options).
+/// A restriction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::control) enum Flag {
     Ro,
@@ -25,50 +32,60 @@ impl Flag {
         }
     }
 
-    pub(in crate::control) const fn opposite(self) -> &'static str {
+    const fn attribute(self) -> u64 {
         match self {
-            Self::Ro => "rw",
-            Self::Nosuid => "suid",
-            Self::Nodev => "dev",
-            Self::Noexec => "exec",
+            Self::Ro => attr::RDONLY,
+            Self::Nosuid => attr::NOSUID,
+            Self::Nodev => attr::NODEV,
+            Self::Noexec => attr::NOEXEC,
         }
+    }
+
+    /// Whether a word takes the restriction back, here or in all that lies below.
+    fn is_lifted_by(self, word: &str) -> bool {
+        matches!(meaning(word), Some(Meaning::Attribute(_, Change::Clear(bit))) if bit == self.attribute())
     }
 }
 
 impl Options {
     pub(in crate::control) fn new(options: Option<&Vec<String>>) -> Self {
-        Self(options.cloned().unwrap_or_default())
+        let options = options.map_or(&[] as &[String], Vec::as_slice);
+        Self(mount_options::words(options).map(str::to_owned).collect())
+    }
+
+    /// The options of a mount as it is in the spec.
+    pub(in crate::control) fn of(mount: &Mount) -> Self {
+        Self::new(mount.options().as_ref())
     }
 
     pub(in crate::control) fn into_vec(self) -> Vec<String> {
         self.0
     }
 
-    pub(in crate::control) fn has(&self, option: &str) -> bool {
+    fn has(&self, option: &str) -> bool {
         self.0.iter().any(|o| o == option)
     }
 
-    /// The value of `name=value`.
-    pub(in crate::control) fn any(&self, names: &[&str]) -> Option<&str> {
-        self.0.iter().map(String::as_str).find(|o| names.contains(o))
+    fn read(&self) -> MountOptions {
+        MountOptions::read(&self.0)
     }
 
-    fn last_wins(&self, on: &str, off: &str) -> Option<bool> {
-        self.0.iter().rev().find_map(|o| {
-            if o == on {
-                Some(true)
-            } else if o == off {
-                Some(false)
-            } else {
-                None
-            }
-        })
+    /// The first word that means something like this.
+    pub(in crate::control) fn any(&self, wanted: fn(Meaning) -> bool) -> Option<&str> {
+        self.0
+            .iter()
+            .map(String::as_str)
+            .find(|o| meaning(o).is_some_and(wanted))
     }
 
     /// What the options say of a flag: on, off, or nothing. The recursive form is applied last, so it wins.
     fn says(&self, flag: Flag) -> Option<bool> {
-        self.last_wins(&recursive(flag.name()), &recursive(flag.opposite()))
-            .or_else(|| self.last_wins(flag.name(), flag.opposite()))
+        let all = self.read();
+        let said = |attributes: Attributes| {
+            let here = |bits: u64| bits & flag.attribute() != 0;
+            (here(attributes.set) || here(attributes.clear)).then(|| here(attributes.set))
+        };
+        said(all.tree).or_else(|| said(all.one))
     }
 
     /// Whether the flag holds.
@@ -83,29 +100,31 @@ impl Options {
 
     /// Sets the flag, also for submounts where they come along.
     pub(in crate::control) fn set(&mut self, flag: Flag) {
-        let (on, off) = (flag.name().to_owned(), flag.opposite());
-        self.0.retain(|o| o != off && *o != recursive(off));
+        let on = flag.name().to_owned();
+        self.0.retain(|o| !flag.is_lifted_by(o));
         if !self.has(&on) {
             self.0.push(on.clone());
         }
-        let deep = recursive(&on);
+        let deep = format!("r{on}");
         if self.is_recursive() && !self.has(&deep) {
             self.0.push(deep);
         }
     }
 
-    /// Takes out an option.
-    pub(in crate::control) fn remove(&mut self, options: &[&str]) {
-        self.0.retain(|o| !options.contains(&o.as_str()));
-    }
-
-    pub(in crate::control) fn push(&mut self, option: &str) {
-        self.0.push(option.to_owned());
+    /// Takes a slave out of the host's group of mounts, and says so where it did.
+    pub(in crate::control) fn close_propagation(&mut self) {
+        let is_slave = |o: &str| meaning(o) == Some(Meaning::Propagation(Propagation::Slave));
+        let Some(first) = self.0.iter().find(|o| is_slave(o)).cloned() else {
+            return;
+        };
+        self.0.retain(|o| !is_slave(o));
+        let closed = if first.starts_with('r') { "rprivate" } else { "private" };
+        self.0.push(closed.to_owned());
     }
 
     /// Submounts of the source come along.
     pub(in crate::control) fn is_recursive(&self) -> bool {
-        self.has("rbind")
+        self.read().reach() == Reach::Tree
     }
 
     /// The flags of which two sets differ, for people.
@@ -122,16 +141,32 @@ impl Options {
     }
 }
 
-fn recursive(option: &str) -> String {
-    format!("r{option}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn options(text: &str) -> Options {
         Options(text.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn a_string_of_several_is_judged_word_by_word() {
+        let list = vec!["rbind,noexec,exec".to_owned(), "size=1m,ro".to_owned()];
+        let o = Options::new(Some(&list));
+        assert!(o.is_recursive() && o.is(Flag::Ro) && o.asks_against(Flag::Noexec));
+    }
+
+    #[test]
+    fn a_slave_becomes_private() {
+        for (before, after) in [
+            ("bind,slave,ro", "bind,ro,private"),
+            ("rbind,rslave", "rbind,rprivate"),
+            ("bind,private", "bind,private"),
+        ] {
+            let mut o = options(before);
+            o.close_propagation();
+            assert_eq!(o, options(after));
+        }
     }
 
     #[test]

@@ -10,12 +10,13 @@ use std::path::{Component, Path};
 use oci_spec::runtime::Spec;
 
 use super::options::{Flag, Options};
-use super::{is_bind, target_of};
+use super::target_of;
 use crate::control::Context;
 use crate::host::{NsPath, SourcePath};
 use crate::namespace::{NsId, NsType};
 use crate::policy::Policy;
 use crate::request::Request;
+use crate::request::mount_options::is_bind;
 
 /// What a pod may have under its own directory of the kubelet.
 const KUBELET: [&str; 4] = ["volumes", "volume-subpaths", "etc-hosts", "containers"];
@@ -44,9 +45,9 @@ const USERDATA: [&str; 13] = [
 ];
 
 /// Whether a path belongs to the pod that the trusted CRI names.
-pub(super) fn of_pod(real: &Path, request: &Request, policy: &Policy) -> bool {
-    let settings = &policy.mounts;
-    let Some(pod) = request.pod(policy.cri) else {
+pub(super) fn of_pod(real: &Path, cx: &Context<'_>) -> bool {
+    let settings = &cx.policy.policy.mounts;
+    let Some(pod) = cx.request.pod(cx.policy.cri) else {
         return false;
     };
     if [pod.uid, pod.sandbox_id].iter().any(|id| !is_name(id)) {
@@ -56,7 +57,7 @@ pub(super) fn of_pod(real: &Path, request: &Request, policy: &Policy) -> bool {
     if KUBELET.iter().any(|part| real.starts_with(kubelet.join(part))) {
         return true;
     }
-    let container = request.id.as_str();
+    let container = cx.request.id.as_str();
     let containerd = [&settings.containerd_root, &settings.containerd_state]
         .into_iter()
         .any(|root| {
@@ -103,11 +104,13 @@ fn joined(cx: &Context<'_>, typ: NsType) -> Option<NsId> {
     }
 }
 
-/// Whether a path is a file that an engine made for this container or its pod, by its place. No other place of the host needs to be known
-/// to judge it.
+/// Whether a path is where an engine keeps what it makes for containers: nothing there is let in but what is this container's, so that no
+/// other place of the host needs to be known to judge it.
 pub(super) fn is_engines(real: &Path, request: &Request, policy: &Policy) -> bool {
+    let settings = &policy.mounts;
     let own = userdata(real).is_some_and(|(id, part)| id == request.id.as_str() && USERDATA.contains(&part));
-    own || of_pod(real, request, policy)
+    let plugins = [&settings.containerd_root, &settings.containerd_state].map(|root| root.join(PLUGIN));
+    own || real.starts_with(settings.kubelet_root.join("pods")) || plugins.iter().any(|p| real.starts_with(p))
 }
 
 /// Where podman and CRI-O keep the files of containers, and whose this one is.
@@ -131,10 +134,7 @@ pub(super) fn mounted_into(spec: &Spec, cx: &Context<'_>) -> BTreeSet<usize> {
     let late = mounts.iter().enumerate().filter(|(index, mount)| {
         let top = target_of(spec, *index, cx);
         let below = |other: usize| target_of(spec, other, cx) != top && target_of(spec, other, cx).starts_with(&top);
-        is_bind(mount)
-            && Options::new(mount.options().as_ref()).is(Flag::Ro)
-            && of_engine(*index)
-            && (index + 1..mounts.len()).any(below)
+        is_bind(mount) && Options::of(mount).is(Flag::Ro) && of_engine(*index) && (index + 1..mounts.len()).any(below)
     });
     late.map(|(index, _)| index).collect()
 }

@@ -12,6 +12,7 @@ use crate::control::{Context, devices, namespaces, reached};
 use crate::errno;
 use crate::host::{FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
+use crate::policy::Cri;
 use crate::reach::{Guard, Guarded, Spot};
 use crate::request::Caller;
 
@@ -53,8 +54,9 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     if let Some(socket) = runtime_socket(source, cx) {
         return socket;
     }
-    let as_named = if cx.request.pod(cx.policy.policy.cri).is_some() {
-        if own::of_pod(&source.real, cx.request, &cx.policy.policy) {
+    // A call of the CRI's whose pod nothing confirms is a pod's still: none of the host is its own.
+    let as_named = if cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel) {
+        if own::of_pod(&source.real, cx) {
             Judgement::Fine
         } else {
             return host_path(source, "is the host's, not this pod's", cx);
@@ -125,7 +127,7 @@ fn by_guard(
     if let Some(name) = guarded.spot.name_of(&guarded.path, spot, real)
         && name != real
     {
-        let pods = own::of_pod(&name, cx.request, &cx.policy.policy);
+        let pods = own::of_pod(&name, cx);
         if pods || own::is_volume(&name) || below_any(&name, &cx.policy.policy.mounts.allow) {
             return Judgement::Fine;
         }
@@ -294,11 +296,12 @@ fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
     let real = &source.real;
     let caller = cx.request.caller();
     // The kubelet's and containerd's files look like anybody's until the policy says whose annotations can be believed.
-    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.policy.cri).is_none();
-    let cri = if untrusted {
-        " (on a node: set `cri = \"containerd\"` there)"
-    } else {
-        ""
+    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.cri).is_none();
+    let cri = match cx.policy.policy.cri {
+        _ if !untrusted => "",
+        Cri::None => " (on a node: set `cri = \"containerd\"` there)",
+        Cri::Containerd => " (on a node: containerd_root and containerd_state there must be containerd's own)",
+        Cri::CriO => " (on a node: CRI-O must call gabion as gabion-crio)",
     };
     Judgement::Refused {
         code: "host-path",

@@ -4,10 +4,10 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::Mount;
 
-use super::is_bind;
 use crate::control::Context;
 use crate::decision::Findings;
 use crate::host::{FileKind, SourceFs, SourcePath};
+use crate::request::mount_options::is_bind;
 
 /// Files of /proc over which lxcfs and engines lay their own, and which decide nothing (runc's list).
 const OVER_PROC: [&str; 10] = [

@@ -67,7 +67,7 @@ pub(super) fn decide(process: &mut Process, cx: &Context<'_>, findings: &mut Fin
     }
     let place = "process.oomScoreAdj";
     // The kubelet gives scores by the pod's class; nobody else's word is known to be an operator's.
-    let pod = cx.request.pod(cx.policy.policy.cri).is_some();
+    let pod = cx.request.pod(cx.policy.cri).is_some();
     let lowest = if pod { LOWEST_OF_PODS } else { 0 };
     match process.oom_score_adj() {
         Some(score) if score < lowest => refuse(place, &format!("an OOM score of {score}"), cx, findings),
@@ -139,11 +139,11 @@ mod tests {
         let score = |score: i32, cri| {
             let mut case = Case::new().with("/process/oomScoreAdj", json!(score)).with(
                 "/annotations",
-                json!({"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "s",
+                json!({"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "web1",
                     "io.kubernetes.cri.sandbox-namespace": "n", "io.kubernetes.cri.sandbox-name": "p",
                     "io.kubernetes.cri.sandbox-uid": "u"}),
             );
-            case.policy.policy.cri = cri;
+            case = case.called_by(cri);
             codes(&case.decide(&Rlimits).1).is_empty()
         };
         assert!(score(-998, Cri::Containerd));

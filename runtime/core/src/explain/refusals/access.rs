@@ -47,9 +47,9 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "exec.root",
-        "At level restricted exec may not run as root.",
+        "At level restricted exec may not run as the host's root, by user, group or supplementary group, whatever number that has inside.",
         "the audit log's refusal",
-        "exec --user 1000",
+        "exec --user 1000:1000",
     ),
     entry(
         "exec.widen",
@@ -191,8 +191,20 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "user.root",
-        "At level restricted root of the host may not run, although without capabilities.",
-        "",
-        "runAsNonRoot: true and runAsUser, --user UID, process.user.uid; or a user namespace: hostUsers: false, --userns auto",
+        "At level restricted root of the host may not run, although without capabilities: neither as user nor as group, under whatever number a user namespace gives it.",
+        "/proc/PID/uid_map and gid_map of the user namespace",
+        "runAsNonRoot: true, runAsUser and runAsGroup, --user UID:GID, process.user; or a user namespace without host id 0: hostUsers: false, --userns auto",
+    ),
+    entry(
+        "user.groups",
+        "At level restricted the caller's supplementary groups would stay with the container: its user namespace lets nobody set groups.",
+        "id; /proc/PID/setgroups",
+        "map a range of /etc/subgid, or start gabion without supplementary groups",
+    ),
+    entry(
+        "user.unknown",
+        "At level restricted a user namespace is joined whose maps cannot be read: no process is in it, or nobody has written them.",
+        "/proc/PID/uid_map and gid_map of a process in it",
+        "name /proc/PID/ns/user of a process that runs in it, or make a new user namespace with mappings",
     ),
 ];

@@ -119,9 +119,9 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "mounts.idmap",
-        "At level restricted a mount maps ids (uidMappings) in a container without a user namespace: its ordinary users could write files as root of the host.",
+        "At level restricted a mount maps ids (uidMappings, idmap) so that a user of the container acts on its files as root of the host, or does so without a user namespace.",
         "",
-        "hostUsers: false, --userns=auto, or a user namespace in linux.namespaces; else leave the mapping out",
+        "hostUsers: false, --userns=auto, or a user namespace in linux.namespaces; leave id 0 of the files out of the mapping, or the mapping out",
     ),
     entry(
         "mounts.image",

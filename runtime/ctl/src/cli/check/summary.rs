@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use gabion_common::cli::output;
 use gabion_core::control::CONTROLS;
-use gabion_core::decision::{Decision, Verdict};
+use gabion_core::decision::{Change, Decision, Verdict};
 use gabion_core::policy::Level;
 
 /// How deep bundles are looked for: containerd keeps them below namespace and id, podman below id and `userdata`.
@@ -57,9 +57,9 @@ impl Summary {
         }
     }
 
-    pub(super) fn add(&mut self, bundle: &Path, decisions: &[Decision]) {
+    pub(super) fn add(&mut self, bundle: &Path, decisions: &[Decision], invalid: &[Change]) {
         self.bundles += 1;
-        let stops = decisions.iter().any(|d| d.refusals().next().is_some());
+        let stops = !invalid.is_empty() || decisions.iter().any(|d| d.refusals().next().is_some());
         *(if stops { &mut self.refused } else { &mut self.allowed }) += 1;
         for decision in decisions {
             let Some(counts) = self
@@ -76,12 +76,17 @@ impl Summary {
                 Verdict::Warned => &mut counts.warned,
                 Verdict::Refused => &mut counts.refused,
             }) += 1;
-            for code in decision.changes.iter().filter_map(|c| c.code.clone()) {
-                let bundles = self.codes.entry(code).or_default();
-                // A privileged container is refused twenty capabilities: it is one container.
-                if bundles.last().is_none_or(|last| last != bundle) {
-                    bundles.push(bundle.to_owned());
-                }
+            self.count(bundle, &decision.changes);
+        }
+        self.count(bundle, invalid);
+    }
+
+    fn count(&mut self, bundle: &Path, changes: &[Change]) {
+        for code in changes.iter().filter_map(|c| c.code.clone()) {
+            let bundles = self.codes.entry(code).or_default();
+            // A privileged container is refused twenty capabilities: it is one container.
+            if bundles.last().is_none_or(|last| last != bundle) {
+                bundles.push(bundle.to_owned());
             }
         }
     }

@@ -49,11 +49,37 @@ pub(crate) struct Setup<'a> {
     pub(crate) proc: Proc,
     /// Namespaces to join, in the order of `namespace::JOIN_ORDER`.
     pub(crate) joins: Vec<(NsType, OwnedFd)>,
-    pub(crate) console_socket: Option<OwnedFd>,
+    pub(crate) console: Option<Console>,
     /// Descriptors above stdio that outlive execve.
     pub(crate) preserved: Preserved,
     pub(crate) filters: Filters,
     pub(crate) annotations_state: Option<libcontainer::container::State>,
+}
+
+/// Where the terminal's master goes, and how the terminal is to be.
+#[derive(Debug)]
+pub(crate) struct Console {
+    pub(crate) socket: OwnedFd,
+    pub(crate) newline: Newline,
+}
+
+impl Console {
+    /// A socket of our caller's, who does with the terminal as they please.
+    pub(crate) fn of_callers(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            newline: Newline::Unchanged,
+        }
+    }
+}
+
+/// What a terminal makes of the workload's `\n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newline {
+    /// As the kernel makes terminals: `\r\n`.
+    Unchanged,
+    /// It stays what it is: our output may be a pipe or a file, and where it is a terminal, that one adds the `\r` (runc, the same).
+    Plain,
 }
 
 /// The seccomp programs to install, ready made.
@@ -101,6 +127,16 @@ impl NotifyTarget {
 pub(crate) enum Kind<'a> {
     Create(Create<'a>),
     Exec,
+}
+
+/// Where the process stands when its walk begins.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// In every namespace that it joins, unreadable and wordless: it came to be where others could see it.
+    Joined,
+    /// In the new namespaces alone, where nobody else is. It joins the others on its way.
+    Outside,
 }
 
 /// What only a new container needs.

@@ -2,15 +2,15 @@
 //!
 //! One SEQPACKET pair: a message is a tag byte and its content. The end of the stream is a message too: the other side died.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use serde::{Deserialize, Serialize};
 
+use crate::wait;
 use gabion_see::error::{Error, Result, Step};
 
 /// The longest message, bytes: an error's line.
@@ -27,6 +27,8 @@ pub(crate) enum Message {
     HooksRan,
     /// To the parent, from an intermediate process: the first process has this pid.
     Pid(i32),
+    /// To the parent, from an intermediate process: the cgroup that it is in takes no further process.
+    Full,
     /// To the parent: what had to be verified before `create` returns is.
     Ready,
     /// To the parent.
@@ -106,43 +108,32 @@ impl Channel {
     /// The next message, or None when the other side is gone.
     pub(crate) fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut buffer = vec![0_u8; MAX];
-        let mut space = nix::cmsg_space!([RawFd; 4]);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received = loop {
-            match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                // The other side died with a message of ours unread.
-                Err(Errno::ECONNRESET) => return Ok(None),
-                other => break other.map_err(failed("hear from the other side"))?,
-            }
+        let (length, fds) = match gabion_sys::receive(self.socket.as_fd(), &mut buffer) {
+            // The other side died with a message of ours unread.
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.map_err(failed("hear from the other side"))?,
         };
-        let length = received.bytes;
-        let mut fds = Vec::new();
-        for control in received.cmsgs().map_err(failed("read a control message"))? {
-            if let ControlMessageOwned::ScmRights(raw) = control {
-                for fd in raw {
-                    fds.push(gabion_sys::adopt(fd).map_err(failed("take a descriptor"))?);
-                }
-            }
-        }
         if length == 0 {
             return Ok(None);
         }
         decode(&buffer[..length]).map(|m| Some((m, fds)))
     }
 
+    /// The same in the runtime, whose caller waits for it: within so long (None: a hook has its own bound, or its owner wants none),
+    /// and not if the runtime is told to end.
+    pub(crate) fn hear(&self, patience: Option<Duration>) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        wait::readable(self.as_fd(), patience)?;
+        self.receive()
+    }
+
     /// The next message must be this one.
     pub(crate) fn expect(&self, wanted: &Message) -> Result<()> {
-        match self.receive()? {
-            Some((message, _)) if message == *wanted => Ok(()),
-            Some((Message::Failed(report), _)) => Err(report.into()),
-            Some((other, _)) => Err(Error::failed(
-                Step::Clone,
-                format!("expected {wanted:?}, got {other:?}"),
-            )),
-            None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
-        }
+        must_be(wanted, self.receive()?)
+    }
+
+    /// The same in the runtime.
+    pub(crate) fn expect_within(&self, wanted: &Message, patience: Option<Duration>) -> Result<()> {
+        must_be(wanted, self.hear(patience)?)
     }
 }
 
@@ -152,12 +143,25 @@ impl AsFd for Channel {
     }
 }
 
+fn must_be(wanted: &Message, got: Option<(Message, Vec<OwnedFd>)>) -> Result<()> {
+    match got {
+        Some((message, _)) if message == *wanted => Ok(()),
+        Some((Message::Failed(report), _)) => Err(report.into()),
+        Some((other, _)) => Err(Error::failed(
+            Step::Clone,
+            format!("expected {wanted:?}, got {other:?}"),
+        )),
+        None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
+    }
+}
+
 fn encode(message: &Message) -> Result<Vec<u8>> {
     let mut bytes = vec![match message {
         Message::Go => b'G',
         Message::RunHooks => b'H',
         Message::HooksRan => b'D',
         Message::Pid(_) => b'P',
+        Message::Full => b'F',
         Message::Ready => b'R',
         Message::Failed(_) => b'E',
     }];
@@ -178,6 +182,7 @@ fn decode(bytes: &[u8]) -> Result<Message> {
         b'H' => Ok(Message::RunHooks),
         b'D' => Ok(Message::HooksRan),
         b'R' => Ok(Message::Ready),
+        b'F' => Ok(Message::Full),
         b'P' => content
             .try_into()
             .map(|b| Message::Pid(i32::from_ne_bytes(b)))
@@ -204,6 +209,7 @@ mod tests {
             Message::RunHooks,
             Message::HooksRan,
             Message::Pid(7),
+            Message::Full,
             Message::Ready,
             Message::Failed(report),
         ] {

@@ -1,0 +1,250 @@
+//! What a spec must not contain at any level: fields that contradict each other, would reach the host, or are not supported.
+//!
+//! These are rules of no control: a policy loosens none of them, and no level only observes them. `harden` asks them of the spec that
+//! every control has been over, so that `check`, which asks `harden`, says what `create` would. runc refuses the same
+//! (libcontainer/configs/validate) or the kernel would. A field that gabion does not do is an error: it is never left out in silence.
+
+use std::collections::BTreeSet;
+
+use oci_spec::runtime::Spec;
+
+use crate::decision::{Change, Verdict};
+use crate::host::{Host, NsPath};
+use crate::id::ControlId;
+use crate::namespace::{self, NsType};
+use crate::printable::printable;
+
+mod linux;
+mod mounts;
+mod process;
+mod resources;
+
+/// What `check` calls these rules where it has a control's name for others.
+pub const NAME: &str = "bundle";
+
+/// Why a spec cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It asks for what gabion does not do, or what would reach the host.
+    Unsupported,
+    /// It is not what the runtime spec says it is.
+    Malformed,
+}
+
+impl Kind {
+    /// The stable code, for machines.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Unsupported => "bundle.unsupported",
+            Self::Malformed => "bundle.invalid",
+        }
+    }
+}
+
+/// One thing in a spec that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    pub kind: Kind,
+    /// Where in config.json.
+    pub field: String,
+    pub why: String,
+    /// The control whose refusal says the same with a remedy, or whose change it waits for.
+    pub told_by: Option<ControlId>,
+}
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, field, why, .. } = self;
+        match kind {
+            Kind::Unsupported => write!(f, "{field} is not supported [{}]: {why}", kind.code()),
+            Kind::Malformed => write!(f, "{field} cannot be used [{}]: {why}", kind.code()),
+        }
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl Invalid {
+    fn unsupported(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, field, why)
+    }
+
+    fn malformed(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, field, why)
+    }
+
+    /// Makes it fit for one line of a terminal: both texts may hold what a stranger wrote.
+    fn new(kind: Kind, field: impl Into<String>, why: impl Into<String>) -> Self {
+        let shown = |text: String| printable(&text).into_owned();
+        Self {
+            kind,
+            field: shown(field.into()),
+            why: shown(why.into()),
+            told_by: None,
+        }
+    }
+
+    fn told_by(mut self, control: ControlId) -> Self {
+        self.told_by = Some(control);
+        self
+    }
+
+    /// As a control's refusals are written down.
+    pub fn change(&self) -> Change {
+        Change {
+            verdict: Verdict::Refused,
+            path: self.field.clone(),
+            from: None,
+            to: None,
+            reason: self.why.clone(),
+            code: Some(self.kind.code().to_owned()),
+            remedy: Some("correct config.json, or what wrote it: no level and no policy lets it pass".to_owned()),
+        }
+    }
+}
+
+/// Gives all that cannot be of this spec, in its order.
+pub fn judge(spec: &Spec, host: &Host) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    let namespaces = Namespaces::of(spec, host, &mut found);
+    if !namespace::made(spec).any(|made| made == NsType::Mount) {
+        // The root is built, attached and left in a mount namespace of the container's own. The control `namespaces` adds it, but
+        // may be loosened.
+        found.push(Invalid::unsupported(
+            "linux.namespaces without a new mount namespace",
+            "the host's own mounts would be changed; list {\"type\": \"mount\"} without a path",
+        ));
+    }
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        if name.as_ref().is_some_and(|n| !n.is_empty()) && !namespaces.listed.contains(&NsType::Uts) {
+            let why = "it would be the host's: list a uts namespace in linux.namespaces";
+            found.push(Invalid::unsupported(field, why));
+        }
+    }
+    // What they lack the control `namespaces` would have added, had it not refused.
+    for bad in &mut found {
+        bad.told_by = Some(ControlId::Namespaces);
+    }
+    for mount in spec.mounts().iter().flatten() {
+        mounts::judge(mount, &namespaces, &mut found);
+    }
+    if let Some(process) = spec.process() {
+        found.extend(process::judge(process, "process."));
+    }
+    if let Some(linux) = spec.linux() {
+        linux::judge(linux, &namespaces, &mut found);
+    }
+    found
+}
+
+pub use process::judge as judge_process;
+
+/// Which kinds are listed, and which of these are really the runtime's own.
+#[derive(Debug, Default)]
+struct Namespaces {
+    listed: BTreeSet<NsType>,
+    hosts: BTreeSet<NsType>,
+    /// Made, not joined.
+    made: BTreeSet<NsType>,
+}
+
+impl Namespaces {
+    fn of(spec: &Spec, host: &Host, found: &mut Vec<Invalid>) -> Self {
+        let mut all = Self::default();
+        let list = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        for namespace in list.into_iter().flatten() {
+            let typ = NsType::from(namespace.typ());
+            if !all.listed.insert(typ) {
+                let why = format!("{} is listed twice", typ.spec_name());
+                found.push(Invalid::unsupported("linux.namespaces", why));
+            }
+            let path = namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty());
+            match path.map(|path| host.ns_paths.get(path)) {
+                None => {
+                    all.made.insert(typ);
+                }
+                // By identity: a path may lead anywhere.
+                Some(Some(NsPath::Namespace { id, .. }))
+                    if host.namespaces.get(&typ).is_some_and(|own| own.contains(id)) =>
+                {
+                    all.hosts.insert(typ);
+                }
+                Some(_) => {}
+            }
+        }
+        all
+    }
+
+    /// The container has one that is not the runtime's own.
+    fn own(&self, typ: NsType) -> bool {
+        self.listed.contains(&typ) && !self.hosts.contains(&typ)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::Case;
+    use serde_json::{Value, json};
+
+    /// The fields that cannot be of a spec that is as `runc spec` writes it but for this.
+    fn fields(pointer: &str, value: Value) -> Vec<String> {
+        let case = Case::new().with(pointer, value);
+        let found = judge(&case.request().spec, &case.host);
+        found.into_iter().map(|i| i.field).collect()
+    }
+
+    #[test]
+    fn what_runc_writes_is_good() {
+        let case = Case::new();
+        assert_eq!(judge(&case.request().spec, &case.host), []);
+    }
+
+    #[test]
+    fn no_container_without_a_mount_namespace() {
+        for list in [
+            json!([{"type": "uts"}]),
+            json!([{"type": "uts"}, {"type": "mount", "path": "/proc/self/ns/mnt"}]),
+        ] {
+            let found = fields("/linux/namespaces", list);
+            assert_eq!(found, ["linux.namespaces without a new mount namespace"]);
+        }
+    }
+
+    #[test]
+    fn namespaces_are_listed_once_and_names_need_theirs() {
+        let twice = json!([{"type": "mount"}, {"type": "uts"}, {"type": "uts"}]);
+        assert_eq!(fields("/linux/namespaces", twice), ["linux.namespaces"]);
+        assert_eq!(fields("/linux/namespaces", json!([{"type": "mount"}])), ["hostname"]);
+    }
+
+    #[test]
+    fn the_host_s_own_namespace_is_told_by_identity() {
+        let mut case = Case::new().with(
+            "/linux/namespaces",
+            json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/some/where"}]),
+        );
+        case = case.with("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+        let id = crate::namespace::NsId { dev: 4, ino: 7 };
+        let typ = NsType::Network;
+        case.host
+            .ns_paths
+            .insert("/some/where".into(), NsPath::Namespace { typ, id });
+        assert_eq!(judge(&case.request().spec, &case.host), []);
+        case.host.namespaces.entry(typ).or_default().insert(id);
+        let found = judge(&case.request().spec, &case.host);
+        assert_eq!(found[0].field, "linux.sysctl.net.ipv4.ip_forward");
+    }
+
+    #[test]
+    fn one_line_with_the_code() {
+        let bad = Invalid::unsupported("a\nb", "why");
+        assert!(!bad.to_string().contains('\n'));
+        assert!(bad.to_string().ends_with("is not supported [bundle.unsupported]: why"));
+        assert_eq!(
+            Invalid::malformed("a", "b").change().code.as_deref(),
+            Some("bundle.invalid")
+        );
+    }
+}
