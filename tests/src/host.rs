@@ -278,30 +278,6 @@ impl HostFile {
         }
     }
 
-    fn own_ids(&self) -> OwnIds {
-        if !self.rootless {
-            return OwnIds::default();
-        }
-        let podman = "0 1000 1\n1 100000 65536\n";
-        OwnIds {
-            maps: maps(self.own_map.as_deref().unwrap_or(podman)),
-            root_user: self.root_here,
-            root_group: self.root_here,
-        }
-    }
-
-    fn joined_users(&self) -> BTreeMap<PathBuf, JoinedUsers> {
-        let joined = |text| {
-            Some(JoinedUsers {
-                maps: maps(text)?,
-                set_groups: self.set_groups,
-            })
-        };
-        let all = self.users.iter();
-        all.filter_map(|(path, text)| Some((path.clone(), joined(text)?)))
-            .collect()
-    }
-
     fn root(&self, request: &Request) -> Spot {
         match &self.root_at {
             Some(at) => spot(at),
@@ -328,6 +304,30 @@ impl HostFile {
         self.neighbour
             .iter()
             .map(|(id, types)| (id.clone(), of(types)))
+            .collect()
+    }
+
+    fn own_ids(&self) -> OwnIds {
+        if !self.rootless {
+            return OwnIds::default();
+        }
+        let podman = "0 1000 1\n1 100000 65536\n";
+        OwnIds {
+            maps: maps(self.own_map.as_deref().unwrap_or(podman)),
+            root_user: self.root_here,
+            root_group: self.root_here,
+        }
+    }
+
+    fn joined_users(&self) -> BTreeMap<PathBuf, JoinedUsers> {
+        let joined = |text| {
+            Some(JoinedUsers {
+                maps: maps(text)?,
+                set_groups: self.set_groups,
+            })
+        };
+        let all = self.users.iter();
+        all.filter_map(|(path, text)| Some((path.clone(), joined(text)?)))
             .collect()
     }
 

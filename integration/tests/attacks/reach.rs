@@ -225,7 +225,7 @@ impl Twice {
             .config
             .bind(&source(0), "/data", &["rw"])
             .bind(&source(1), "/exec", &["ro"])
-            .user(uid);
+            .set("/process/user", json!({ "uid": uid, "gid": uid }));
         let script = format!(
             "printf '#!/bin/sh\\necho RAN-IT\\n' > {0} && busybox chmod 755 {0}; echo WROTE-$?; {1}",
             self.write, self.run

@@ -249,7 +249,6 @@ pub struct Host {
     pub rootfs: Option<PathBuf>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
-    pub cri: CriFiles,
     /// Where the root file system is.
     pub root: Spot,
     /// The layers of the root's overlay.
@@ -260,6 +259,7 @@ pub struct Host {
     pub guarded: Vec<Guarded>,
     /// The namespaces of other containers whose files are bound, by the id that their engine gives them.
     pub neighbours: BTreeMap<String, BTreeSet<(NsType, NsId)>>,
+    pub cri: CriFiles,
 }
 
 impl Host {

@@ -15,6 +15,7 @@ use crate::hardened::Hardened;
 use crate::id::ControlId;
 use crate::observed::{MountPoint, Observed};
 use crate::reach::OnFs;
+use crate::request::mount_options::is_bind;
 use crate::request::normalize;
 
 /// File systems whose files are the kernel's interfaces, not data. In a container there are only those that gabion mounted.
@@ -228,7 +229,7 @@ impl<'a> Model<'a> {
         along
             .filter(|(_, mount)| is_bind(mount) && (is_recursive(mount) || !self.hooked()))
             .map(|(m, mount)| {
-                let options = Options::new(mount.options().as_ref());
+                let options = Options::of(mount);
                 let wanted = Flag::ALL.into_iter().filter(|f| options.is(*f)).map(Flag::name);
                 let wanted: Vec<&str> = wanted.collect();
                 let held: Vec<&str> = wanted.iter().copied().filter(|f| m.has(f)).collect();
@@ -292,7 +293,7 @@ impl<'a> Model<'a> {
         let (Owner::Mount(index) | Owner::Within(index)) = owner else {
             return false;
         };
-        let options = |mount: &Mount| Options::new(mount.options().as_ref());
+        let options = |mount: &Mount| Options::of(mount);
         let both = |o: Options| !o.is(Flag::Ro) && !o.is(Flag::Noexec);
         let asked = self.mounts().get(index).map(options).is_some_and(both);
         asked || self.hardened.plan().twins_excepted.contains(&index)
@@ -320,12 +321,8 @@ impl<'a> Model<'a> {
     }
 }
 
-fn is_bind(mount: &Mount) -> bool {
-    crate::request::mount_options::is_bind(mount)
-}
-
 fn is_recursive(mount: &Mount) -> bool {
-    is_bind(mount) && Options::new(mount.options().as_ref()).is_recursive()
+    is_bind(mount) && Options::of(mount).is_recursive()
 }
 
 fn is_writable(mount: &MountPoint) -> bool {

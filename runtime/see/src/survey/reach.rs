@@ -18,6 +18,7 @@ use gabion_core::observed::MountPoint;
 use gabion_core::policy::Policy;
 use gabion_core::reach::{Along, Guard, Guarded, Object, Spot};
 use gabion_core::request::Request;
+use gabion_core::request::mount_options::{MountOptions, Reach};
 use gabion_sys::Identity;
 
 use super::files::Opened;
@@ -146,7 +147,7 @@ pub(super) fn collect(
 
 fn is_recursive(request: &Request, index: usize) -> bool {
     let mount = request.spec.mounts().as_ref().and_then(|m| m.get(index));
-    mount.is_some_and(|m| m.options().iter().flatten().any(|o| o == "rbind"))
+    mount.is_some_and(|m| MountOptions::of(m).reach() == Reach::Tree)
 }
 
 /// Fills in where a source is; true where what it is called may be an alias: it was reached by a mount of a part of a file system.

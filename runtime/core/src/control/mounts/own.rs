@@ -104,13 +104,13 @@ fn joined(cx: &Context<'_>, typ: NsType) -> Option<NsId> {
     }
 }
 
-/// Tells whether a path is where an engine keeps the files of this container, or of pods. To judge such a path no other place of the host
-/// needs to be known: what it is there says its name.
+/// Whether a path is where an engine keeps what it makes for containers: nothing there is let in but what is this container's, so that no
+/// other place of the host needs to be known to judge it.
 pub(super) fn is_engines(real: &Path, request: &Request, policy: &Policy) -> bool {
     let settings = &policy.mounts;
     let own = userdata(real).is_some_and(|(id, part)| id == request.id.as_str() && USERDATA.contains(&part));
-    let plugin = [&settings.containerd_root, &settings.containerd_state].map(|root| root.join(PLUGIN));
-    own || real.starts_with(settings.kubelet_root.join("pods")) || plugin.iter().any(|plugin| real.starts_with(plugin))
+    let plugins = [&settings.containerd_root, &settings.containerd_state].map(|root| root.join(PLUGIN));
+    own || real.starts_with(settings.kubelet_root.join("pods")) || plugins.iter().any(|p| real.starts_with(p))
 }
 
 /// Where podman and CRI-O keep the files of containers, and whose this one is.

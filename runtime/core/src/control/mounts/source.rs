@@ -55,8 +55,7 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
         return socket;
     }
     // A call of the CRI's whose pod nothing confirms is a pod's still: none of the host is its own.
-    let of_cri = cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel);
-    let as_named = if of_cri {
+    let as_named = if cx.request.pod(cx.policy.cri).is_some() || cx.policy.policy.expects(&cx.request.channel) {
         if own::of_pod(&source.real, cx) {
             Judgement::Fine
         } else {

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use super::options::{Flag, Options};
 use super::source::below_any;
-use super::{is_bind, target_of};
+use super::target_of;
 use crate::control::Context;
 use crate::decision::Findings;
 use crate::hardened::Draft;
 use crate::host::{FileKind, Source, SourcePath};
 use crate::policy::Level;
 use crate::reach::Spot;
+use crate::request::mount_options::is_bind;
 
 /// A bind of files that are data, not devices.
 struct Bind<'a> {
@@ -91,7 +92,7 @@ pub(super) fn check(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings
     for index in close {
         draft.plan.twins.insert(index);
         if let Some(mount) = draft.spec.mounts_mut().as_mut().and_then(|m| m.get_mut(index)) {
-            let mut options = Options::new(mount.options().as_ref());
+            let mut options = Options::of(mount);
             options.set(Flag::Noexec);
             mount.set_options(Some(options.into_vec()));
         }
@@ -113,7 +114,7 @@ fn binds<'a>(draft: &Draft, cx: &Context<'a>) -> Vec<Bind<'a>> {
                 written: mount.destination().clone(),
                 target: target_of(&draft.spec, index, cx),
                 source,
-                options: Options::new(mount.options().as_ref()),
+                options: Options::of(mount),
             })
         }
         _ => None,
