@@ -21,10 +21,6 @@ pub(crate) const BUILD: Duration = Duration::from_mins(2);
 /// How long one that was killed may take to end.
 const END: Duration = Duration::from_secs(5);
 
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Ready, doing, e)
-}
-
 /// Waits until there is something to read, or the other end is gone. TERM ends the wait, and where `hold_signals` keeps all signals so
 /// does INT: a runtime that waits for a process which others have stopped can be told to end, and clears up.
 ///
@@ -44,7 +40,7 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, patience: Option<Duration>) -> Result
         ];
         match poll(&mut fds, left) {
             Err(Errno::EINTR) => continue,
-            Err(e) => return Err(failed("wait for the container's process")(e)),
+            Err(e) => return Err(Step::Ready.failing("wait for the container's process")(e)),
             Ok(_) => {}
         }
         let [of_process, of_signals] = fds.map(|fd| fd.any().unwrap_or(true));
@@ -83,17 +79,20 @@ impl Ends {
         let mut set = SigSet::from(Signal::SIGTERM);
         let before = set
             .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-            .map_err(failed("hold signals"))?;
+            .map_err(Step::Ready.failing("hold signals"))?;
         if before.contains(Signal::SIGINT) {
             set.add(Signal::SIGINT);
         }
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&set, flags).map_err(failed("listen for signals"))?;
+        let signals = SignalFd::with_flags(&set, flags).map_err(Step::Ready.failing("listen for signals"))?;
         Ok(Self { signals, before })
     }
 
     fn taken(&self) -> Result<Option<Signal>> {
-        let info = self.signals.read_signal().map_err(failed("read a signal"))?;
+        let info = self
+            .signals
+            .read_signal()
+            .map_err(Step::Ready.failing("read a signal"))?;
         Ok(info.and_then(|info| Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()))
     }
 }
@@ -126,21 +125,21 @@ pub(crate) fn reap(child: Pid, patience: Duration) -> Result<()> {
     let pidfd = match gabion_sys::pidfd_open(child) {
         // Reaped already.
         Err(Errno::ESRCH) => return Ok(()),
-        other => other.map_err(failed("open a process of ours"))?,
+        other => other.map_err(Step::Ready.failing("open a process of ours"))?,
     };
     let deadline = Instant::now() + patience;
     loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
             Ok(_) | Err(Errno::ECHILD) => return Ok(()),
-            Err(e) => return Err(failed("wait for a process of ours")(e)),
+            Err(e) => return Err(Step::Ready.failing("wait for a process of ours")(e)),
         }
         if Instant::now() >= deadline {
             return Err(Error::failed(Step::Ready, format!("process {child} does not end")));
         }
         match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], rest(deadline)) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(failed("wait for a process of ours")(e)),
+            Err(e) => return Err(Step::Ready.failing("wait for a process of ours")(e)),
         }
     }
 }

@@ -45,10 +45,15 @@ pub enum Step {
     Ready,
     Start,
     Execve,
+    Kill,
+    Delete,
+    /// What the runtime and the container's first process say to each other.
+    Channel,
+    Procfs,
 }
 
 impl Step {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::StateDir,
         Self::Seccomp,
         Self::Cgroup,
@@ -75,6 +80,10 @@ impl Step {
         Self::Ready,
         Self::Start,
         Self::Execve,
+        Self::Kill,
+        Self::Delete,
+        Self::Channel,
+        Self::Procfs,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -105,6 +114,22 @@ impl Step {
             Self::Ready => "ready",
             Self::Start => "start",
             Self::Execve => "execve",
+            Self::Kill => "kill",
+            Self::Delete => "delete",
+            Self::Channel => "channel",
+            Self::Procfs => "procfs",
+        }
+    }
+}
+
+impl Step {
+    /// Gives what `map_err` takes: the error of a system call in this step. `doing` is what could not be done.
+    pub fn failing(self, doing: impl Into<String>) -> impl Fn(Errno) -> Error {
+        let doing = doing.into();
+        move |errno| Error::Step {
+            step: self,
+            doing: doing.clone(),
+            errno,
         }
     }
 }

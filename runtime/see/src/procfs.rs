@@ -21,11 +21,11 @@ pub struct Proc {
 impl Proc {
     pub fn open() -> Result<Self> {
         let dir = gabion_sys::open_path("/proc", nix::fcntl::OFlag::O_DIRECTORY)
-            .map_err(|e| Error::step(Step::Clone, "open /proc", e))?;
-        let kind = nix::sys::statfs::fstatfs(&dir).map_err(|e| Error::step(Step::Clone, "look at /proc", e))?;
+            .map_err(|e| Error::step(Step::Procfs, "open /proc", e))?;
+        let kind = nix::sys::statfs::fstatfs(&dir).map_err(|e| Error::step(Step::Procfs, "look at /proc", e))?;
         // Something mounted over it would show us what it likes.
         if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
-            return Err(Error::failed(Step::Clone, "the host's /proc is not a procfs"));
+            return Err(Error::failed(Step::Procfs, "the host's /proc is not a procfs"));
         }
         Ok(Self { dir })
     }

@@ -30,12 +30,14 @@ pub enum Owner {
     CallerRootOrUnmapped,
 }
 
-/// Whether a symbolic link at the end of the path is followed.
+/// Whether links are believed: a symbolic one at the end of the path, a hard one to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     Refuse,
     /// What it leads to is judged.
     Follow,
+    /// Refused, and so is a file that has a second name (a hard link): whoever holds that one holds the file.
+    OneName,
 }
 
 /// The rules that one kind of file is opened by.
@@ -62,6 +64,8 @@ pub enum Fault {
     NotAFile,
     NotADirectory,
     Symlink,
+    /// The file has other names.
+    Names,
     Owner(u32),
     /// The mode of a file that others may change or read.
     Mode(u32),
@@ -77,6 +81,7 @@ impl fmt::Display for Fault {
             Self::NotAFile => f.write_str("not a regular file"),
             Self::NotADirectory => f.write_str("not a directory"),
             Self::Symlink => f.write_str("a symbolic link"),
+            Self::Names => f.write_str("it has a second name (a hard link)"),
             Self::Owner(uid) => write!(f, "it belongs to uid {uid}"),
             Self::Mode(mode) if mode & 0o022 != 0 => write!(f, "others can write to it (mode {mode:04o})"),
             Self::Mode(mode) => write!(f, "others can read it (mode {mode:04o})"),
@@ -120,7 +125,7 @@ pub fn open_at(dir: BorrowedFd<'_>, name: &str, rules: &Rules) -> Result<File, F
 /// It cannot be opened, or is not what `rules` say.
 pub fn open_with(dir: Option<BorrowedFd<'_>>, path: &Path, flags: OFlag, rules: &Rules) -> Result<File, Fault> {
     let mut flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    if rules.links == Links::Refuse {
+    if rules.links != Links::Follow {
         flags |= OFlag::O_NOFOLLOW;
     }
     if rules.kind == Kind::Directory {
@@ -128,7 +133,7 @@ pub fn open_with(dir: Option<BorrowedFd<'_>>, path: &Path, flags: OFlag, rules: 
     }
     let opened = open_raw(dir, path, flags).map_err(|errno| match errno {
         Errno::ENOENT => Fault::Missing,
-        Errno::ELOOP if rules.links == Links::Refuse => Fault::Symlink,
+        Errno::ELOOP if rules.links != Links::Follow => Fault::Symlink,
         Errno::ENOTDIR if rules.kind == Kind::Directory => Fault::NotADirectory,
         // A socket, or a FIFO that is opened for writing without a reader.
         Errno::ENXIO => Fault::NotAFile,
@@ -172,6 +177,9 @@ pub fn judge(file: &File, rules: &Rules) -> Result<(), Fault> {
     }
     if meta.mode() & rules.forbidden != 0 {
         return Err(Fault::Mode(meta.mode() & 0o7777));
+    }
+    if rules.links == Links::OneName && rules.kind == Kind::File && meta.nlink() != 1 {
+        return Err(Fault::Names);
     }
     if rules.kind == Kind::File && meta.len() > rules.largest {
         return Err(Fault::Larger(rules.largest));
@@ -262,6 +270,13 @@ mod tests {
             ..RULES
         };
         assert!(open(&at.0.join("link"), &follow).is_ok());
+        let one_name = Rules {
+            links: Links::OneName,
+            ..RULES
+        };
+        assert!(open(&good, &one_name).is_ok());
+        fs::hard_link(&good, at.0.join("second")).unwrap();
+        assert_eq!(fault(&good, &one_name), Fault::Names);
         let directory = Rules {
             kind: Kind::Directory,
             ..RULES

@@ -10,35 +10,32 @@ use crate::build::fsmount;
 use crate::build::target;
 use crate::contract::setup::{Create, Setup};
 use gabion_core::namespace::NsType;
-use gabion_see::error::{Error, Result, Step};
+use gabion_see::error::{Result, Step};
 use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MountAttr, Reach};
 
 const ATTRIBUTES: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 const HOST: &str = "/sys/fs/cgroup";
-
-fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
-    move |e| Error::step(Step::Mounts, doing, e)
-}
 
 /// Mounts the container's view of its cgroups and gives the top of it.
 pub(crate) fn attach(setup: &Setup<'_>, create: &Create<'_>, place: &OwnedFd) -> Result<OwnedFd> {
     let listing = setup
         .proc
         .read("self/cgroup")
-        .map_err(failed("read /proc/self/cgroup"))?;
+        .map_err(Step::Mounts.failing("read /proc/self/cgroup"))?;
     let hierarchies: Vec<Hierarchy<'_>> = listing.lines().filter_map(Hierarchy::parse).collect();
     // In a cgroup namespace, new or joined, paths are its own and mean nothing on the host.
     let own_view = setup.enters_new(NsType::Cgroup) || setup.joins.iter().any(|(t, _)| *t == NsType::Cgroup);
     if hierarchies.iter().all(|h| h.controllers.is_empty()) {
         let path = hierarchies.first().map_or("/", |h| h.path);
         let made = if own_view { unified()? } else { host_view("", path)? };
-        gabion_sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach cgroup2"))?;
+        gabion_sys::move_mount(made.as_fd(), place.as_fd()).map_err(Step::Mounts.failing("attach cgroup2"))?;
         return Ok(made);
     }
     let mut options = vec!["mode=755".to_owned()];
     options.extend(fsmount::context(create.mount_label.as_deref()));
-    let top = fsmount::create("tmpfs", "cgroup", &options, ATTRIBUTES).map_err(failed("make a tmpfs for cgroups"))?;
-    gabion_sys::move_mount(top.as_fd(), place.as_fd()).map_err(failed("attach the tmpfs for cgroups"))?;
+    let top = fsmount::create("tmpfs", "cgroup", &options, ATTRIBUTES)
+        .map_err(Step::Mounts.failing("make a tmpfs for cgroups"))?;
+    gabion_sys::move_mount(top.as_fd(), place.as_fd()).map_err(Step::Mounts.failing("attach the tmpfs for cgroups"))?;
     // Mounted somewhere, if only in another namespace, and not here: the host does not see it, nor does the container.
     let is_here = |h: &&Hierarchy<'_>| {
         let top = Path::new(HOST).join(h.name());
@@ -52,22 +49,23 @@ pub(crate) fn attach(setup: &Setup<'_>, create: &Create<'_>, place: &OwnedFd) ->
 }
 
 fn unified() -> Result<OwnedFd> {
-    fsmount::create("cgroup2", "cgroup", &[], ATTRIBUTES).map_err(failed("make cgroup2"))
+    fsmount::create("cgroup2", "cgroup", &[], ATTRIBUTES).map_err(Step::Mounts.failing("make cgroup2"))
 }
 
 /// Without a cgroup namespace: a bind of the container's own directory.
 fn host_view(name: &str, path: &str) -> Result<OwnedFd> {
     let full = Path::new(HOST).join(name).join(path.trim_start_matches('/'));
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let fd = gabion_sys::open(&full, flags, Mode::empty()).map_err(failed("open our cgroup"))?;
-    let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::One).map_err(failed("clone our cgroup's mount"))?;
+    let fd = gabion_sys::open(&full, flags, Mode::empty()).map_err(Step::Mounts.failing("open our cgroup"))?;
+    let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::One)
+        .map_err(Step::Mounts.failing("clone our cgroup's mount"))?;
     let attr = MountAttr {
         set: ATTRIBUTES,
         propagation: MsFlags::MS_PRIVATE.bits(),
         ..MountAttr::default()
     };
     gabion_sys::mount_setattr(tree.as_fd(), Reach::One, &attr)
-        .map_err(failed("set the attributes of our cgroup's mount"))?;
+        .map_err(Step::Mounts.failing("set the attributes of our cgroup's mount"))?;
     Ok(tree)
 }
 
@@ -99,18 +97,19 @@ impl<'a> Hierarchy<'a> {
             name,
             Mode::from_bits_retain(0o755),
         )
-        .map_err(failed("make a cgroup directory"))?;
-        let place = target::resolve(top, Path::new(name)).map_err(failed("open a cgroup directory"))?;
+        .map_err(Step::Mounts.failing("make a cgroup directory"))?;
+        let place = target::resolve(top, Path::new(name)).map_err(Step::Mounts.failing("open a cgroup directory"))?;
         let made = if own_view {
             self.own()?
         } else {
             host_view(name, self.path)?
         };
-        gabion_sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach a cgroup hierarchy"))?;
+        gabion_sys::move_mount(made.as_fd(), place.as_fd())
+            .map_err(Step::Mounts.failing("attach a cgroup hierarchy"))?;
         if name.contains(',') {
             for alias in name.split(',') {
                 nix::unistd::symlinkat(name, Some(std::os::fd::AsRawFd::as_raw_fd(&top)), alias)
-                    .map_err(failed("link a co-mounted cgroup"))?;
+                    .map_err(Step::Mounts.failing("link a co-mounted cgroup"))?;
             }
         }
         Ok(())
@@ -122,6 +121,7 @@ impl<'a> Hierarchy<'a> {
         } else {
             self.controllers.split(',').map(str::to_owned).collect()
         };
-        fsmount::create("cgroup", "cgroup", &options, ATTRIBUTES).map_err(failed("make a cgroup hierarchy"))
+        fsmount::create("cgroup", "cgroup", &options, ATTRIBUTES)
+            .map_err(Step::Mounts.failing("make a cgroup hierarchy"))
     }
 }

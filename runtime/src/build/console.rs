@@ -4,7 +4,6 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
@@ -24,10 +23,6 @@ pub(crate) enum Bind {
     Nothing,
 }
 
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Console, doing, e)
-}
-
 /// Makes the terminal and puts it on stdio, if the process wants one.
 pub(crate) fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
     let Some(Console { socket, newline }) = &setup.console else {
@@ -36,13 +31,15 @@ pub(crate) fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
     faults::at(Step::Console)?;
     // Inside the container, after the pivot: /dev/pts/ptmx, never the image's own idea of /dev/ptmx.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let master = gabion_sys::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(failed("open /dev/pts/ptmx"))?;
+    let master =
+        gabion_sys::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(Step::Console.failing("open /dev/pts/ptmx"))?;
     is_terminal_master(&master)?;
-    gabion_sys::pty_unlock(master.as_fd()).map_err(failed("unlock the terminal"))?;
+    gabion_sys::pty_unlock(master.as_fd()).map_err(Step::Console.failing("unlock the terminal"))?;
     // Not by its name: an image cannot put another file there (CVE-2025-52565).
-    let peer = gabion_sys::pty_peer(master.as_fd()).map_err(failed("open the terminal"))?;
+    let peer = gabion_sys::pty_peer(master.as_fd()).map_err(Step::Console.failing("open the terminal"))?;
     if let Some((rows, columns)) = size(setup) {
-        gabion_sys::set_window_size(peer.as_fd(), rows, columns).map_err(failed("set the terminal's size"))?;
+        gabion_sys::set_window_size(peer.as_fd(), rows, columns)
+            .map_err(Step::Console.failing("set the terminal's size"))?;
     }
     if *newline == Newline::Plain {
         plain_newline(&peer)?;
@@ -52,15 +49,16 @@ pub(crate) fn attach(setup: &Setup<'_>, bind: Bind) -> Result<()> {
         bind_console(&peer)?;
     }
     send(socket, &master)?;
-    gabion_sys::set_controlling_terminal(peer.as_fd()).map_err(failed("make it the controlling terminal"))?;
-    gabion_sys::become_stdio(peer.as_fd()).map_err(failed("put the terminal on stdio"))
+    gabion_sys::set_controlling_terminal(peer.as_fd())
+        .map_err(Step::Console.failing("make it the controlling terminal"))?;
+    gabion_sys::become_stdio(peer.as_fd()).map_err(Step::Console.failing("put the terminal on stdio"))
 }
 
 /// Before the workload can write anything.
 fn plain_newline(peer: &OwnedFd) -> Result<()> {
-    let mut settings = termios::tcgetattr(peer).map_err(failed("read the terminal's settings"))?;
+    let mut settings = termios::tcgetattr(peer).map_err(Step::Console.failing("read the terminal's settings"))?;
     settings.output_flags.remove(OutputFlags::ONLCR);
-    termios::tcsetattr(peer, SetArg::TCSANOW, &settings).map_err(failed("set the terminal's newline"))
+    termios::tcsetattr(peer, SetArg::TCSANOW, &settings).map_err(Step::Console.failing("set the terminal's newline"))
 }
 
 /// The size that the spec asks for, else that of the caller's terminal, which still is our stdin: the workload must not see
@@ -77,8 +75,8 @@ fn size(setup: &Setup<'_>) -> Option<(u16, u16)> {
 /// /dev/pts/ptmx is the multiplexer of a devpts, by number and file system: without that mount the image may have anything
 /// there.
 fn is_terminal_master(master: &OwnedFd) -> Result<()> {
-    let stat = nix::sys::stat::fstat(master.as_raw_fd()).map_err(failed("look at /dev/pts/ptmx"))?;
-    let fs = nix::sys::statfs::fstatfs(master).map_err(failed("look at /dev/pts"))?;
+    let stat = nix::sys::stat::fstat(master.as_raw_fd()).map_err(Step::Console.failing("look at /dev/pts/ptmx"))?;
+    let fs = nix::sys::statfs::fstatfs(master).map_err(Step::Console.failing("look at /dev/pts"))?;
     let is_ptmx = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(5, 2);
     if is_ptmx && fs.filesystem_type() == nix::sys::statfs::DEVPTS_SUPER_MAGIC {
         return Ok(());
@@ -92,14 +90,17 @@ fn is_terminal_master(master: &OwnedFd) -> Result<()> {
 /// The terminal belongs to the user that will run (group stays devpts's).
 fn own(setup: &Setup<'_>, peer: &OwnedFd) -> Result<()> {
     let uid = nix::unistd::Uid::from_raw(setup.process.user().uid());
-    nix::unistd::fchown(peer.as_raw_fd(), Some(uid), None).map_err(failed("give the terminal to the user"))
+    nix::unistd::fchown(peer.as_raw_fd(), Some(uid), None)
+        .map_err(Step::Console.failing("give the terminal to the user"))
 }
 
 fn bind_console(peer: &OwnedFd) -> Result<()> {
-    let root = gabion_sys::open_path("/", OFlag::empty()).map_err(failed("open /"))?;
+    let root = gabion_sys::open_path("/", OFlag::empty()).map_err(Step::Console.failing("open /"))?;
     let place = target::open(Step::Console, root.as_fd(), Path::new("/dev/console"), Point::File)?;
-    let tree = gabion_sys::open_tree_clone(peer.as_fd(), Reach::One).map_err(failed("clone the terminal's mount"))?;
-    gabion_sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind the terminal to /dev/console"))
+    let tree = gabion_sys::open_tree_clone(peer.as_fd(), Reach::One)
+        .map_err(Step::Console.failing("clone the terminal's mount"))?;
+    gabion_sys::move_mount(tree.as_fd(), place.as_fd())
+        .map_err(Step::Console.failing("bind the terminal to /dev/console"))
 }
 
 /// One message: the terminal's name, and its master (SCM_RIGHTS).
@@ -109,5 +110,5 @@ fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
     let rights = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(socket.as_raw_fd(), &[name], &rights, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
-        .map_err(failed("send the terminal to the console socket"))
+        .map_err(Step::Console.failing("send the terminal to the console socket"))
 }

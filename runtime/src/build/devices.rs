@@ -62,13 +62,9 @@ pub(crate) fn make(setup: &Setup<'_>, root: &OwnedFd) -> Result<()> {
     link(root)
 }
 
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Devices, doing, e)
-}
-
 fn in_root(doing: &'static str) -> impl Fn(pathrs::error::Error) -> Error {
     move |e| match e.kind() {
-        pathrs::error::ErrorKind::OsError(Some(raw)) => failed(doing)(Errno::from_raw(raw)),
+        pathrs::error::ErrorKind::OsError(Some(raw)) => Step::Devices.failing(doing)(Errno::from_raw(raw)),
         _ => Error::failed(Step::Devices, format!("cannot {doing}: {e}")),
     }
 }
@@ -99,11 +95,12 @@ impl Nodes<'_> {
         match nix::sys::stat::mknodat(Some(parent.as_raw_fd()), name, typ, mode, number) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Ok(()),
-            Err(e) => return Err(failed("make")(e)),
+            Err(e) => return Err(Step::Devices.failing("make")(e)),
         }
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let made = gabion_sys::openat(parent.as_fd(), name, flags, Mode::empty()).map_err(failed("open"))?;
-        let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(failed("look at"))?;
+        let made =
+            gabion_sys::openat(parent.as_fd(), name, flags, Mode::empty()).map_err(Step::Devices.failing("open"))?;
+        let stat = nix::sys::stat::fstat(made.as_raw_fd()).map_err(Step::Devices.failing("look at"))?;
         if stat.st_mode & libc::S_IFMT != typ.bits() || (typ != SFlag::S_IFIFO && stat.st_rdev != number) {
             let why = format!("{} is not the node that was made", path.display());
             return Err(Error::failed(Step::Devices, why));
@@ -112,7 +109,7 @@ impl Nodes<'_> {
         let owner = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
         let given = owner != (None, None);
         if given {
-            nix::unistd::chown(name.as_str(), owner.0, owner.1).map_err(failed("give away"))?;
+            nix::unistd::chown(name.as_str(), owner.0, owner.1).map_err(Step::Devices.failing("give away"))?;
         }
         // chown(2) may take bits of the mode, so it goes first. A default ACL of the directory may have taken some, too.
         if given || stat.st_mode & 0o7777 != mode.bits() {
@@ -134,7 +131,7 @@ impl Nodes<'_> {
     fn open(&self, path: &Path) -> Result<OwnedFd> {
         match target::resolve(self.root.as_fd(), path) {
             Err(Errno::ENOENT) => {}
-            other => return other.map_err(failed("open the directory of")),
+            other => return other.map_err(Step::Devices.failing("open the directory of")),
         }
         // mkdir_all makes itself a procfs first; most directories are there: /dev itself.
         RootRef::from_fd(self.root.as_fd())
@@ -151,8 +148,9 @@ fn number(n: i64) -> Result<libc::c_uint> {
 /// The host's node, bound: its number must be the one that was asked for.
 fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let host = gabion_sys::open(device.path(), flags, Mode::empty()).map_err(failed("open the host's"))?;
-    let stat = nix::sys::stat::fstat(host.as_raw_fd()).map_err(failed("look at the host's"))?;
+    let host =
+        gabion_sys::open(device.path(), flags, Mode::empty()).map_err(Step::Devices.failing("open the host's"))?;
+    let stat = nix::sys::stat::fstat(host.as_raw_fd()).map_err(Step::Devices.failing("look at the host's"))?;
     let wanted = libc::makedev(number(device.major())?, number(device.minor())?);
     let is_fifo = device.typ() == LinuxDeviceType::P;
     if !is_fifo && stat.st_rdev != wanted {
@@ -162,9 +160,10 @@ fn bind_node(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
         );
         return Err(Error::failed(Step::Devices, why));
     }
-    let tree = gabion_sys::open_tree_clone(host.as_fd(), Reach::One).map_err(failed("clone the mount of"))?;
+    let tree =
+        gabion_sys::open_tree_clone(host.as_fd(), Reach::One).map_err(Step::Devices.failing("clone the mount of"))?;
     let place = target::open(Step::Devices, root.as_fd(), device.path(), Point::File)?;
-    gabion_sys::move_mount(tree.as_fd(), place.as_fd()).map_err(failed("bind"))
+    gabion_sys::move_mount(tree.as_fd(), place.as_fd()).map_err(Step::Devices.failing("bind"))
 }
 
 /// Tries what the cgroup must deny, the one evidence on v2, whose rules no file shows: a node of a number that no rule has.
@@ -205,7 +204,7 @@ fn nested(setup: &Setup<'_>) -> Result<bool> {
 }
 
 fn link(root: &OwnedFd) -> Result<()> {
-    let failed = failed("link what belongs into");
+    let failed = Step::Devices.failing("link what belongs into");
     let dev = target::resolve(root.as_fd(), Path::new("/dev")).map_err(&failed)?;
     let mut links = LINKS.to_vec();
     if target::resolve(root.as_fd(), Path::new("/dev/pts")).is_ok() {

@@ -13,11 +13,6 @@ use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
 
-fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
-    let doing = doing.into();
-    move |e| Error::step(Step::Ids, doing, e)
-}
-
 /// A session keyring of its own: keys of the caller's session are not for the container (keyctl(2)). Anonymous: by a name that
 /// all containers share, one could find another's.
 pub(crate) fn keyring(setup: &Setup<'_>) -> Result<()> {
@@ -89,7 +84,7 @@ pub(crate) fn stdio_owner(setup: &Setup<'_>) -> Result<()> {
         match nix::unistd::fchown(fd, Some(Uid::from_raw(uid)), None) {
             // Another user namespace's, or a file system without owners: the descriptor itself still works.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
-            Err(e) => return Err(failed("give stdio to the user")(e)),
+            Err(e) => return Err(Step::Ids.failing("give stdio to the user")(e)),
         }
     }
     Ok(())
@@ -126,7 +121,10 @@ pub(crate) fn enter_cwd(setup: &Setup<'_>) -> Result<Entered> {
     match nix::unistd::chdir(cwd) {
         Ok(()) => Ok(Entered::Yes),
         Err(Errno::EACCES | Errno::EPERM) => Ok(Entered::NotYet),
-        Err(e) => Err(failed(format!("enter the working directory {}", cwd.display()))(e)),
+        Err(e) => Err(Step::Ids
+            .failing(format!("enter the working directory {}", cwd.display()))(
+            e
+        )),
     }
 }
 
@@ -135,7 +133,7 @@ pub(crate) fn enter_cwd_again(setup: &Setup<'_>, entered: Entered) -> Result<()>
         Entered::Yes => Ok(()),
         Entered::NotYet => {
             let cwd = setup.process.cwd();
-            nix::unistd::chdir(cwd).map_err(failed(format!("enter the working directory {}", cwd.display())))
+            nix::unistd::chdir(cwd).map_err(Step::Ids.failing(format!("enter the working directory {}", cwd.display())))
         }
     }
 }
@@ -145,7 +143,7 @@ pub(crate) fn enter_cwd_again(setup: &Setup<'_>, entered: Entered) -> Result<()>
 pub(crate) fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
     let cwd = nix::unistd::getcwd().map_err(|e| match e {
         Errno::ENOENT => Error::failed(Step::Ids, "the working directory lies outside the container"),
-        e => failed("look at the working directory")(e),
+        e => Step::Ids.failing("look at the working directory")(e),
     })?;
     if !cwd.is_absolute() {
         return Err(Error::failed(
@@ -159,10 +157,10 @@ pub(crate) fn verify_cwd(setup: &Setup<'_>) -> Result<()> {
         nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     )
-    .map_err(failed("open the working directory"))?;
+    .map_err(Step::Ids.failing("open the working directory"))?;
     let there = format!("self/fd/{}", raw.as_raw_fd());
     let target = nix::fcntl::readlinkat(Some(std::os::fd::AsFd::as_fd(&setup.proc).as_raw_fd()), there.as_str())
-        .map_err(failed("look at the working directory"))?;
+        .map_err(Step::Ids.failing("look at the working directory"))?;
     if Path::new(&target) != cwd {
         return Err(Error::failed(
             Step::Ids,
@@ -178,7 +176,8 @@ pub(crate) fn close_inherited(setup: &Setup<'_>) -> Result<()> {
     if !crate::faults::not_skipped_by_a_test(ControlId::Fds) {
         return Ok(());
     }
-    gabion_sys::cloexec_from(setup.preserved.count.saturating_add(3)).map_err(failed("mark descriptors close-on-exec"))
+    gabion_sys::cloexec_from(setup.preserved.count.saturating_add(3))
+        .map_err(Step::Ids.failing("mark descriptors close-on-exec"))
 }
 
 /// Groups, then group, then user, keeping the capabilities until they are set by name.
@@ -200,11 +199,12 @@ pub(crate) fn become_user(setup: &Setup<'_>) -> Result<()> {
         .collect();
     set_groups(setup, &groups)?;
     gabion_sys::over_change_of_user(gabion_sys::Capabilities::Kept)
-        .map_err(failed("keep capabilities over the change of user"))?;
+        .map_err(Step::Ids.failing("keep capabilities over the change of user"))?;
     let (gid, uid) = (Gid::from_raw(user.gid()), Uid::from_raw(user.uid()));
-    nix::unistd::setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
-    nix::unistd::setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))?;
-    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Dropped).map_err(failed("keep capabilities no longer"))
+    nix::unistd::setresgid(gid, gid, gid).map_err(Step::Ids.failing(format!("become group {gid}")))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(Step::Ids.failing(format!("become user {uid}")))?;
+    gabion_sys::over_change_of_user(gabion_sys::Capabilities::Dropped)
+        .map_err(Step::Ids.failing("keep capabilities no longer"))
 }
 
 fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {
@@ -213,9 +213,9 @@ fn set_groups(setup: &Setup<'_>, groups: &[Gid]) -> Result<()> {
         // A user namespace made by an ordinary user (user_namespaces(7), setgroups): there is nothing to drop by this call.
         Err(Errno::EPERM) if groups.is_empty() => match setup.proc.read("self/setgroups") {
             Ok(state) if state.trim() == "deny" => Ok(()),
-            _ => Err(failed("drop supplementary groups")(Errno::EPERM)),
+            _ => Err(Step::Ids.failing("drop supplementary groups")(Errno::EPERM)),
         },
-        Err(e) => Err(failed("set supplementary groups")(e)),
+        Err(e) => Err(Step::Ids.failing("set supplementary groups")(e)),
     }
 }
 

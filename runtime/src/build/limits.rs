@@ -1,6 +1,5 @@
 //! What the kernel is asked to count or rank for the process: rlimits, scheduler, I/O priority, OOM score, sysctls.
 
-use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use oci_spec::runtime::{
     IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Scheduler,
@@ -15,11 +14,6 @@ use gabion_sys::{IoClass, SchedAttr};
 /// linux/personality.h
 const PER_LINUX32: i32 = 0x8;
 
-fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Error {
-    let doing = doing.into();
-    move |e| Error::step(Step::Rlimits, doing, e)
-}
-
 /// Sets the OOM score, which children inherit. By itself: whoever goes where others live has this written before it becomes unreadable,
 /// since its own file in /proc is root's from then on (proc(5)), and an ordinary user could not write it.
 pub(crate) fn score(setup: &Setup<'_>) -> Result<()> {
@@ -29,7 +23,7 @@ pub(crate) fn score(setup: &Setup<'_>) -> Result<()> {
     setup
         .proc
         .write("self/oom_score_adj", &score.to_string())
-        .map_err(failed(format!("set oom_score_adj {score}")))
+        .map_err(Step::Rlimits.failing(format!("set oom_score_adj {score}")))
 }
 
 /// All else that is set before credentials change.
@@ -39,7 +33,7 @@ pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     if crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
         for limit in process.rlimits().iter().flatten() {
             let doing = format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard());
-            setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(failed(doing))?;
+            setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(Step::Rlimits.failing(doing))?;
         }
     }
     if let Some(priority) = process.io_priority() {
@@ -52,7 +46,7 @@ pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
             .ok()
             .filter(|level| *level < 8)
             .ok_or_else(|| Error::failed(Step::Rlimits, "an I/O priority is a number from 0 to 7"))?;
-        gabion_sys::ioprio_set(class, level).map_err(failed("set the I/O priority"))?;
+        gabion_sys::ioprio_set(class, level).map_err(Step::Rlimits.failing("set the I/O priority"))?;
     }
     if let Some(scheduler) = process.scheduler() {
         schedule(scheduler)?;
@@ -82,7 +76,7 @@ fn personality(setup: &Setup<'_>) -> Result<()> {
     };
     nix::sys::personality::set(persona)
         .map(drop)
-        .map_err(failed("set the personality"))
+        .map_err(Step::Rlimits.failing("set the personality"))
 }
 
 fn schedule(scheduler: &Scheduler) -> Result<()> {
@@ -115,7 +109,7 @@ fn schedule(scheduler: &Scheduler) -> Result<()> {
         deadline: scheduler.deadline().unwrap_or(0),
         period: scheduler.period().unwrap_or(0),
     };
-    gabion_sys::sched_setattr(&attr).map_err(failed("set the scheduler"))
+    gabion_sys::sched_setattr(&attr).map_err(Step::Rlimits.failing("set the scheduler"))
 }
 
 /// Sysctls of the container's namespaces. The host's procfs serves: these files belong to the namespaces of the writer.

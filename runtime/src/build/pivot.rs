@@ -12,31 +12,27 @@ use crate::faults;
 use gabion_core::id::ControlId;
 use gabion_core::request::Leave;
 use gabion_core::request::mount_options::Propagation;
-use gabion_see::error::{Error, Result, Step};
+use gabion_see::error::{Result, Step};
 use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
-
-fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
-    move |e| Error::step(Step::Pivot, doing, e)
-}
 
 /// Makes `root` our root and drops the old one.
 pub(crate) fn leave(root: &OwnedFd, how: Leave) -> Result<()> {
     faults::at(Step::Pivot)?;
     // Through the descriptor: the path may have been swapped since.
-    nix::unistd::fchdir(root.as_raw_fd()).map_err(failed("enter the root file system"))?;
+    nix::unistd::fchdir(root.as_raw_fd()).map_err(Step::Pivot.failing("enter the root file system"))?;
     match how {
         Leave::PivotRoot => {
             // Old root stacked on the new one at the same place, then let go: no directory for it is needed in the image.
-            nix::unistd::pivot_root(".", ".").map_err(failed("make it the root"))?;
-            nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(failed("let go of the host's root"))?;
+            nix::unistd::pivot_root(".", ".").map_err(Step::Pivot.failing("make it the root"))?;
+            nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(Step::Pivot.failing("let go of the host's root"))?;
         }
         Leave::MoveRoot => {
             nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-                .map_err(failed("move the root file system to /"))?;
-            nix::unistd::chroot(".").map_err(failed("change root"))?;
+                .map_err(Step::Pivot.failing("move the root file system to /"))?;
+            nix::unistd::chroot(".").map_err(Step::Pivot.failing("change root"))?;
         }
     }
-    nix::unistd::chdir("/").map_err(failed("enter /"))
+    nix::unistd::chdir("/").map_err(Step::Pivot.failing("enter /"))
 }
 
 /// Read-only root and propagation, once nothing has to be made in it any more.
@@ -53,7 +49,8 @@ pub(crate) fn finish_root(setup: &Setup<'_>) -> Result<()> {
             set: MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         };
-        gabion_sys::mount_setattr(root.as_fd(), Reach::One, &attr).map_err(failed("make the root read-only"))?;
+        gabion_sys::mount_setattr(root.as_fd(), Reach::One, &attr)
+            .map_err(Step::Pivot.failing("make the root read-only"))?;
     }
     let propagation = match mounts::root_propagation(setup) {
         Some(Propagation::Shared) => MsFlags::MS_SHARED,
@@ -62,10 +59,10 @@ pub(crate) fn finish_root(setup: &Setup<'_>) -> Result<()> {
         Some(Propagation::Private) | None => return Ok(()),
     };
     nix::mount::mount(None::<&str>, "/", None::<&str>, propagation, None::<&str>)
-        .map_err(failed("set the root's propagation"))
+        .map_err(Step::Pivot.failing("set the root's propagation"))
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    gabion_sys::open(path, flags, Mode::empty()).map_err(failed("open /"))
+    gabion_sys::open(path, flags, Mode::empty()).map_err(Step::Pivot.failing("open /"))
 }

@@ -7,7 +7,6 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -18,10 +17,6 @@ use gabion_see::seccomp::Compiled;
 
 /// How long the helper waits for the filter.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Seccomp, doing, e)
-}
 
 /// The process that sends the descriptor.
 #[derive(Debug)]
@@ -34,18 +29,18 @@ impl Helper {
     /// Forks it. Before any filter: the floor answers clone3(2) with ENOSYS.
     pub(crate) fn fork(setup: &Setup<'_>, target: &NotifyTarget) -> Result<Self> {
         let pid = nix::fcntl::readlinkat(Some(setup.proc.as_fd().as_raw_fd()), "self");
-        let pid = pid.map_err(failed("learn our pid"))?;
+        let pid = pid.map_err(Step::Seccomp.failing("learn our pid"))?;
         let state = target.state_of(&pid.to_string_lossy())?;
         let number = next_descriptor(setup)?;
         let pid = gabion_sys::send_when_open(number, target.socket.as_fd(), &state, PATIENCE)
-            .map_err(failed("fork a helper for the notify descriptor"))?;
+            .map_err(Step::Seccomp.failing("fork a helper for the notify descriptor"))?;
         Ok(Self { pid, number })
     }
 
     /// Installs the profile; its listener is sent when this returns.
     pub(crate) fn install(self, profile: &Compiled) -> Result<()> {
-        let listener =
-            filter::install(&profile.program, profile.flags).map_err(failed("install the seccomp filter"))?;
+        let listener = filter::install(&profile.program, profile.flags)
+            .map_err(Step::Seccomp.failing("install the seccomp filter"))?;
         let Some(listener) = listener.filter(|fd| fd.as_raw_fd() == self.number) else {
             return Err(Error::failed(
                 Step::Seccomp,

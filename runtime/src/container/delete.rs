@@ -157,7 +157,10 @@ fn end(dir: &StateDir, init: Init) -> Result<()> {
             }
         }
         if Instant::now() > deadline {
-            return Err(Error::failed(Step::Start, format!("process {} does not die", init.pid)));
+            return Err(Error::failed(
+                Step::Delete,
+                format!("process {} does not die", init.pid),
+            ));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));

@@ -19,10 +19,6 @@ use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Status;
 
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Cgroup, doing, e)
-}
-
 /// One event of type `stats`.
 ///
 /// # Errors
@@ -80,7 +76,7 @@ fn running(settings: &Settings, id: &ContainerId) -> Result<(StateDir, OwnedFd)>
         (_, Some(init)) => match gabion_sys::pidfd_open(Pid::from_raw(init.pid)) {
             Ok(fd) if init.lives() => Ok((dir, fd)),
             Ok(_) | Err(Errno::ESRCH) => Err(not_running()),
-            Err(e) => Err(failed("open the process")(e)),
+            Err(e) => Err(Step::Cgroup.failing("open the process")(e)),
         },
     }
 }
@@ -92,7 +88,7 @@ fn wait(pidfd: BorrowedFd<'_>, notice: Option<BorrowedFd<'_>>, time: Duration) -
     let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
     match poll(&mut fds, time) {
         Ok(_) | Err(Errno::EINTR) => {}
-        Err(e) => return Err(failed("wait for events")(e)),
+        Err(e) => return Err(Step::Cgroup.failing("wait for events")(e)),
     }
     Ok(fds.first().is_some_and(|fd| fd.any().unwrap_or(false)))
 }
@@ -122,8 +118,8 @@ impl Oom {
     }
 
     fn register(control: &Path) -> Result<Self> {
-        let notice =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(failed("make an eventfd"))?;
+        let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(Step::Cgroup.failing("make an eventfd"))?;
         let file = File::open(control).map_err(Error::file("open", control))?;
         let register = control.with_file_name("cgroup.event_control");
         let text = format!("{} {}", notice.as_fd().as_raw_fd(), file.as_raw_fd());
@@ -147,7 +143,7 @@ impl Oom {
                 Ok(_) if files.path("memory.oom_control").is_none() => Ok(0),
                 Ok(_) => Ok(1),
                 Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-                Err(e) => Err(failed("read the eventfd")(e)),
+                Err(e) => Err(Step::Cgroup.failing("read the eventfd")(e)),
             },
             Self::V2 { events, seen } => {
                 let now = kills(events)?.max(*seen);

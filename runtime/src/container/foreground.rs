@@ -24,10 +24,6 @@ mod proxy;
 
 use proxy::{Flow, Proxy, Ready};
 
-fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |e| Error::step(Step::Console, doing, e)
-}
-
 /// `run`: create, start, and unless detached wait and delete. Gives the workload's exit code.
 ///
 /// # Errors
@@ -88,7 +84,7 @@ impl Terminal {
         let wanted = process.terminal().unwrap_or(false);
         if wanted && socket.is_none() && detach == Detach::Foreground {
             let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(failed("make a socket pair"))?;
+                .map_err(Step::Console.failing("make a socket pair"))?;
             return Ok(Self::Ours { ours, theirs });
         }
         Ok(console_socket(socket, process)?.map_or(Self::None, Self::Socket))
@@ -119,7 +115,8 @@ impl Terminal {
 }
 
 fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
-    let (_, fds) = gabion_sys::receive(socket.as_fd(), &mut [0_u8; 256]).map_err(failed("receive the terminal"))?;
+    let (_, fds) =
+        gabion_sys::receive(socket.as_fd(), &mut [0_u8; 256]).map_err(Step::Console.failing("receive the terminal"))?;
     let terminal = fds.into_iter().next();
     terminal.ok_or_else(|| Error::failed(Step::Console, "no terminal came"))
 }
@@ -127,18 +124,18 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
 /// From before the workload runs: what comes then is kept for it until `wait` passes it on. The first process of a container
 /// unblocks its own.
 pub(crate) fn hold_signals() -> Result<()> {
-    gabion_sys::hold_all_signals().map_err(failed("block signals"))
+    gabion_sys::hold_all_signals().map_err(Step::Console.failing("block signals"))
 }
 
 /// Waits for the process, passing on signals and terminal; its exit code, 128+n for a signal.
 pub(crate) fn wait(pid: Pid, terminal: Terminal) -> Result<u8> {
     hold_signals()?;
-    let incoming = Signals::all().map_err(failed("listen for signals"))?;
+    let incoming = Signals::all().map_err(Step::Console.failing("listen for signals"))?;
     // By descriptor, which takes every number and never means another process. One that has ended already has nothing to be told.
     let process = match gabion_sys::pidfd_open(pid) {
         Ok(process) => Some(process),
         Err(Errno::ESRCH) => None,
-        Err(e) => return Err(failed("open the workload's process")(e)),
+        Err(e) => return Err(Step::Console.failing("open the workload's process")(e)),
     };
     let mut proxy = terminal.master()?;
     // It may have ended before we listened.
@@ -165,7 +162,7 @@ const SILENCE: u8 = 50;
 /// asks us to end ends that.
 fn drain(mut proxy: Proxy, incoming: &Signals) -> Result<()> {
     loop {
-        while let Some(came) = incoming.next().map_err(failed("read a signal"))? {
+        while let Some(came) = incoming.next().map_err(Step::Console.failing("read a signal"))? {
             if matches!(came.number, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) {
                 return Ok(());
             }
@@ -177,7 +174,7 @@ fn drain(mut proxy: Proxy, incoming: &Signals) -> Result<()> {
         };
         let ready = proxy
             .poll_output(incoming, patience)
-            .map_err(failed("empty the terminal"))?;
+            .map_err(Step::Console.failing("empty the terminal"))?;
         if !ready.any() || proxy.carry(ready) == Flow::Ended {
             return Ok(());
         }
@@ -186,7 +183,7 @@ fn drain(mut proxy: Proxy, incoming: &Signals) -> Result<()> {
 
 /// Which of signals, terminal and our stdio is there.
 fn wait_for_any(signals: &Signals, proxy: Option<&Proxy>) -> Result<Ready> {
-    let failed = failed("wait for the workload");
+    let failed = Step::Console.failing("wait for the workload");
     if let Some(proxy) = proxy {
         return proxy.poll_all(signals).map_err(failed);
     }
@@ -198,7 +195,7 @@ fn wait_for_any(signals: &Signals, proxy: Option<&Proxy>) -> Result<Ready> {
 }
 
 fn take_signals(incoming: &Signals, pid: Pid, process: Option<&OwnedFd>, proxy: Option<&Proxy>) -> Result<Option<u8>> {
-    while let Some(came) = incoming.next().map_err(failed("read a signal"))? {
+    while let Some(came) = incoming.next().map_err(Step::Console.failing("read a signal"))? {
         match (came.number, proxy) {
             (libc::SIGCHLD, _) => {
                 if let Some(code) = ended(pid)? {
@@ -211,7 +208,7 @@ fn take_signals(incoming: &Signals, pid: Pid, process: Option<&OwnedFd>, proxy: 
                 let Some(process) = process else { continue };
                 match gabion_sys::pidfd_send_signal(process.as_fd(), number) {
                     Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(e) => return Err(failed("pass a signal on")(e)),
+                    Err(e) => return Err(Step::Console.failing("pass a signal on")(e)),
                 }
             }
         }
@@ -236,7 +233,7 @@ fn ended(pid: Pid) -> Result<Option<u8>> {
             Ok(Some(child)) if child.pid == pid => return Ok(Some(child.code)),
             Ok(Some(_)) | Err(Errno::EINTR) => {}
             Ok(None) => return Ok(None),
-            Err(e) => return Err(failed("wait for the workload")(e)),
+            Err(e) => return Err(Step::Console.failing("wait for the workload")(e)),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn kill(settings: &Settings, id: &ContainerId, number: i32, scope: Ki
 fn in_pid_namespace(record: &Record, init: Init, number: i32) -> Result<()> {
     let (proc, own) = pid_namespace::open(record, init)?;
     signal::signal_those(|| pid_namespace::within(&proc, own), number)
-        .map_err(|e| Error::step(Step::Start, format!("send signal {number} to all"), e))
+        .map_err(|e| Error::step(Step::Kill, format!("send signal {number} to all"), e))
 }
 
 /// Signals through a pidfd, so that a recycled pid is never hit.
@@ -58,14 +58,14 @@ pub(crate) fn one(init: Init, signal: i32) -> Result<()> {
     };
     let pidfd = match gabion_sys::pidfd_open(Pid::from_raw(init.pid)) {
         Err(Errno::ESRCH) => return Err(gone()),
-        other => other.map_err(|e| Error::step(Step::Start, "open the process", e))?,
+        other => other.map_err(|e| Error::step(Step::Kill, "open the process", e))?,
     };
     if !init.lives() {
         return Err(gone());
     }
     match gabion_sys::pidfd_send_signal(pidfd.as_fd(), signal) {
         Err(Errno::ESRCH) => Err(gone()),
-        other => other.map_err(|e| Error::step(Step::Start, format!("send signal {signal}"), e)),
+        other => other.map_err(|e| Error::step(Step::Kill, format!("send signal {signal}"), e)),
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     // On v1 each hierarchy shows the same processes: one that died is not signalled twice.
     for directory in cgroup.directories()? {
         signal::signal_tree(&directory, signal)
-            .map_err(|e| Error::step(Step::Start, format!("send signal {signal} to all"), e))?;
+            .map_err(|e| Error::step(Step::Kill, format!("send signal {signal} to all"), e))?;
         if signal != libc::SIGKILL && directory.exists() {
             break;
         }

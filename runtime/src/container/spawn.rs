@@ -78,10 +78,6 @@ fn clone_into(new: NewNamespaces, cradle: Option<&OwnedFd>) -> nix::Result<(Clon
     Ok((gabion_sys::clone3(new, ChildOf::Us, None)?, Born::Outside))
 }
 
-fn failed(doing: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
-    move |e| Error::step(Step::Clone, doing, e)
-}
-
 /// What `spawn` made.
 #[derive(Debug)]
 pub(crate) struct Spawned {
@@ -124,12 +120,13 @@ fn directly(entry: &Entry, setup: Setup<'_>, ours: &mut OurEnd, cradle: Option<O
         birth::run(&setup, Arrival::Outside);
     }
     if let Some(clocks) = clocks {
-        setns(clocks.as_fd(), namespaces::flag(NsType::Time)).map_err(failed("return to our time namespace"))?;
+        setns(clocks.as_fd(), namespaces::flag(NsType::Time))
+            .map_err(Step::Clone.failing("return to our time namespace"))?;
     }
     match cloned {
         Ok((Cloned::Parent(pid), born)) => Ok((pid, born)),
         Ok((Cloned::Child, _)) => Err(Error::failed(Step::Clone, "the child came back")),
-        Err(errno) => Err(failed("clone the first process")(errno)),
+        Err(errno) => Err(Step::Clone.failing("clone the first process")(errno)),
     }
 }
 
@@ -140,9 +137,9 @@ fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    let own =
-        gabion_sys::open("/proc/self/ns/time", flags, Mode::empty()).map_err(failed("open our time namespace"))?;
-    unshare(namespaces::flag(NsType::Time)).map_err(failed("make a time namespace"))?;
+    let own = gabion_sys::open("/proc/self/ns/time", flags, Mode::empty())
+        .map_err(Step::Clone.failing("open our time namespace"))?;
+    unshare(namespaces::flag(NsType::Time)).map_err(Step::Clone.failing("make a time namespace"))?;
     if !entry.offsets.is_empty() {
         let path = "/proc/self/timens_offsets";
         std::fs::write(path, entry.offsets.concat()).map_err(Error::file("set the clocks in", path))?;

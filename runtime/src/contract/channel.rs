@@ -71,15 +71,11 @@ pub(crate) struct Channel {
     socket: OwnedFd,
 }
 
-fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
-    move |errno| Error::step(Step::Clone, doing, errno)
-}
-
 impl Channel {
     /// Both ends, close-on-exec.
     pub(crate) fn pair() -> Result<(Self, Self)> {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(failed("make a socket pair"))?;
+            .map_err(Step::Channel.failing("make a socket pair"))?;
         Ok((Self { socket: a }, Self { socket: b }))
     }
 
@@ -101,7 +97,7 @@ impl Channel {
             MsgFlags::MSG_NOSIGNAL,
             None,
         )
-        .map_err(failed("send to the other side"))?;
+        .map_err(Step::Channel.failing("send to the other side"))?;
         Ok(())
     }
 
@@ -111,7 +107,7 @@ impl Channel {
         let (length, fds) = match gabion_sys::receive(self.socket.as_fd(), &mut buffer) {
             // The other side died with a message of ours unread.
             Err(Errno::ECONNRESET) => return Ok(None),
-            other => other.map_err(failed("hear from the other side"))?,
+            other => other.map_err(Step::Channel.failing("hear from the other side"))?,
         };
         if length == 0 {
             return Ok(None);
@@ -148,10 +144,10 @@ fn must_be(wanted: &Message, got: Option<(Message, Vec<OwnedFd>)>) -> Result<()>
         Some((message, _)) if message == *wanted => Ok(()),
         Some((Message::Failed(report), _)) => Err(report.into()),
         Some((other, _)) => Err(Error::failed(
-            Step::Clone,
+            Step::Channel,
             format!("expected {wanted:?}, got {other:?}"),
         )),
-        None => Err(Error::failed(Step::Clone, "the other side ended without a word")),
+        None => Err(Error::failed(Step::Channel, "the other side ended without a word")),
     }
 }
 
@@ -168,14 +164,14 @@ fn encode(message: &Message) -> Result<Vec<u8>> {
     match message {
         Message::Pid(pid) => bytes.extend_from_slice(&pid.to_ne_bytes()),
         Message::Failed(report) => serde_json::to_writer(&mut bytes, report)
-            .map_err(|e| Error::failed(Step::Clone, format!("cannot encode a report: {e}")))?,
+            .map_err(|e| Error::failed(Step::Channel, format!("cannot encode a report: {e}")))?,
         _ => {}
     }
     Ok(bytes)
 }
 
 fn decode(bytes: &[u8]) -> Result<Message> {
-    let bad = || Error::failed(Step::Clone, "a message that is none of ours");
+    let bad = || Error::failed(Step::Channel, "a message that is none of ours");
     let (tag, content) = bytes.split_first().ok_or_else(bad)?;
     match tag {
         b'G' => Ok(Message::Go),

@@ -4,28 +4,40 @@
 //! content carries its own hash and key and is checked as a program. A directory that others can reach is an error, since somebody
 //! prepared it; a file that does not pass is compiled anew and replaced, never used.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
+use gabion_common::whole;
+use gabion_see::vetted::{self, Fault, Kind, Links, Owner, Rules};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
-use nix::unistd::{UnlinkatFlags, geteuid, mkdir, unlinkat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use gabion_see::seccomp::{CacheFault, Compiled, Flags, Program, SeccompError, bpf, compile, validate};
-use gabion_sys::openat;
 
 /// Of a file's form and of what `compile` makes of a profile: to be raised when either changes.
 const VERSION: &[u8; 8] = b"gabscmp2";
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
+/// The cache is nobody's but its owner's: what is read there becomes a container's filter.
+const DIRECTORY: Rules = Rules {
+    kind: Kind::Directory,
+    owner: Owner::Caller,
+    forbidden: OTHERS,
+    largest: 0,
+    links: Links::Refuse,
+};
+const FILES: Rules = Rules {
+    kind: Kind::File,
+    largest: MAX_FILE as u64,
+    links: Links::OneName,
+    ..DIRECTORY
+};
 const HASH: usize = 32;
 /// Program, skipped names and head; larger is not ours.
 const MAX_FILE: usize = 2 * bpf::MAX_INSNS * bpf::INSN_SIZE;
@@ -68,40 +80,26 @@ fn open_dir(path: &Path) -> Result<OwnedFd, SeccompError> {
             errno,
         }
     };
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits())
-            .open(path)
-            .map_err(|fault| errno_of(&fault))
-    };
+    let open = || vetted::open(path, &DIRECTORY);
     let opened = match open() {
-        // Another gabion may make it first: whoever did, the checks below judge it.
-        Err(Errno::ENOENT) => match mkdir(path, Mode::S_IRWXU) {
+        // Another gabion may make it first: whoever did, it is judged.
+        Err(Fault::Missing) => match mkdir(path, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => open(),
             Err(errno) => return Err(io("make")(errno)),
         },
         other => other,
     };
-    let dir = match opened {
-        Ok(dir) => dir,
-        Err(Errno::ENOTDIR) if path.is_symlink() => return Err(unsafe_cache(CacheFault::Symlink)),
-        Err(Errno::ENOTDIR) => return Err(unsafe_cache(CacheFault::NotADirectory)),
-        Err(errno) => return Err(io("open")(errno)),
-    };
-    let stat = fstat(dir.as_raw_fd()).map_err(io("stat"))?;
-    if stat.st_uid != geteuid().as_raw() {
-        return Err(unsafe_cache(CacheFault::Owner(stat.st_uid)));
-    }
-    if stat.st_mode & OTHERS != 0 {
-        return Err(unsafe_cache(CacheFault::Mode(stat.st_mode & 0o7777)));
-    }
-    Ok(dir.into())
-}
-
-fn errno_of(fault: &std::io::Error) -> Errno {
-    Errno::from_raw(fault.raw_os_error().unwrap_or(nix::libc::EIO))
+    opened.map(OwnedFd::from).map_err(|fault| match fault {
+        Fault::NotADirectory if path.is_symlink() => unsafe_cache(CacheFault::Symlink),
+        Fault::Symlink => unsafe_cache(CacheFault::Symlink),
+        Fault::Owner(uid) => unsafe_cache(CacheFault::Owner(uid)),
+        Fault::Mode(mode) => unsafe_cache(CacheFault::Mode(mode)),
+        Fault::Missing => io("open")(Errno::ENOENT),
+        Fault::Open(errno) => io("open")(errno),
+        Fault::NotADirectory | Fault::NotAFile | Fault::Names | Fault::Larger(_) => {
+            unsafe_cache(CacheFault::NotADirectory)
+        }
+    })
 }
 
 /// All of a profile that the program depends on: not where its listener is.
@@ -148,23 +146,9 @@ fn file_name(key: &Key) -> String {
     name
 }
 
-/// The file's bytes, if the file is the owner's alone. Any doubt is `None`: it is compiled anew.
+/// Reads a file that is the owner's alone. Any doubt is `None`: it is compiled anew.
 fn read(cache: &OwnedFd, name: &str) -> Option<Vec<u8>> {
-    // NONBLOCK: a FIFO put there must not hold a container up.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let mut file = File::from(openat(cache.as_fd(), name, flags, Mode::empty()).ok()?);
-    let stat = fstat(file.as_raw_fd()).ok()?;
-    let size = usize::try_from(stat.st_size)
-        .ok()
-        .filter(|size| *size <= MAX_FILE && is_private(&stat))?;
-    let mut bytes = vec![0; size];
-    file.read_exact(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn is_private(stat: &FileStat) -> bool {
-    let regular = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG;
-    regular && stat.st_uid == geteuid().as_raw() && stat.st_mode & OTHERS == 0 && stat.st_nlink == 1
+    vetted::read_at(cache, name, &FILES).ok()
 }
 
 /// version (8), hash of all that follows (32), key (32), flags (4), listener (4), length of the program (4), program, names.
@@ -209,32 +193,10 @@ fn decode(bytes: &[u8], key: &Key) -> Option<Compiled> {
     })
 }
 
-/// Whole or not at all: written beside, then renamed over whatever was there.
+/// Keeps a program, whole or not at all.
 fn store(cache: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     make_room(cache)?;
-    let dir = Some(cache.as_raw_fd());
-    let temporary = format!("tmp.{}.{name}", std::process::id());
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    // A crash of an earlier process with this id may have left one.
-    match unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno),
-    }
-    let mut file = File::from(openat(
-        cache.as_fd(),
-        temporary.as_str(),
-        flags,
-        Mode::S_IRUSR | Mode::S_IWUSR,
-    )?);
-    let written = file.write_all(bytes).map_err(|fault| errno_of(&fault));
-    let done = written.and_then(|()| renameat(dir, temporary.as_str(), dir, name));
-    let Err(first) = done else { return Ok(()) };
-    match unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        // The fault before is the one to tell; a remnant is swept by make_room.
-        Err(errno) => tracing::debug!(%errno, temporary, "removing a seccomp program that could not be kept"),
-    }
-    Err(first)
+    whole::write_at(cache.as_fd(), Path::new(name), Mode::S_IRUSR | Mode::S_IWUSR, bytes)
 }
 
 /// A full directory is emptied: what is in use comes back with its next container.

@@ -1,8 +1,10 @@
 //! The binary's first instructions, before libc has set itself up.
 //!
 //! create, run and exec run again from a read-only clone of our binary's mount (`selfprotect`). Done from `main`, libc and std would be set up
-//! twice: relocations, which copy thirty pages, and with glibc some forty `cpuid`, each of which a virtual machine traps. So it is done here, and what cannot be
+//! twice: relocations copy thirty pages. So it is done here, and what cannot be
 //! done here is left to `selfprotect::ensure`, which looks at what holds in any case.
+//!
+//! What that is worth: with the entry point set to libc's own, create takes 1.10 times the CPU and run 1.07 (n = 40, in turn, musl).
 //!
 //! Nothing may be called from here that libc or a relocation must have prepared: system calls are made by instruction, memory is
 //! read byte by byte.

@@ -20,11 +20,6 @@ const UNIVERSE: u8 = 0;
 /// IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST
 const KEPT: [u16; 3] = [1, 2, 4];
 
-fn failed(doing: impl std::fmt::Display) -> impl FnOnce(Errno) -> Error {
-    let doing = doing.to_string();
-    move |e| Error::step(Step::Namespaces, doing, e)
-}
-
 /// Moves every device that the spec names into the namespace of the first process, or the one that it joins.
 pub(super) fn hand_over(record: &Record, pid: Pid, joins: Option<&OwnedFd>) -> Result<()> {
     let linux = record.hardened.spec().linux().as_ref();
@@ -35,7 +30,7 @@ pub(super) fn hand_over(record: &Record, pid: Pid, joins: Option<&OwnedFd>) -> R
         Some(fd) => fd.try_clone().map_err(Error::file("keep", "the network namespace"))?,
         None => open_net(&format!("/proc/{pid}/ns/net"))?,
     };
-    let here = Netlink::new().map_err(failed("talk to the network"))?;
+    let here = Netlink::new().map_err(Step::Namespaces.failing("talk to the network"))?;
     let there = inside(&namespace)?;
     for (name, device) in devices {
         let new_name = device.name().as_deref().filter(|n| !n.is_empty()).unwrap_or(name);
@@ -53,34 +48,37 @@ fn open_net(path: &str) -> Result<OwnedFd> {
 /// A socket of that namespace; we ourselves come back.
 fn inside(namespace: &OwnedFd) -> Result<Netlink> {
     let home = open_net("/proc/self/ns/net")?;
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("enter the container's network"))?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
+        .map_err(Step::Namespaces.failing("enter the container's network"))?;
     let socket = Netlink::new();
-    setns(home.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("return to our network namespace"))?;
-    socket.map_err(failed("talk to the container's network"))
+    setns(home.as_fd(), CloneFlags::CLONE_NEWNET)
+        .map_err(Step::Namespaces.failing("return to our network namespace"))?;
+    socket.map_err(Step::Namespaces.failing("talk to the container's network"))
 }
 
 fn one(here: &Netlink, there: &Netlink, namespace: &OwnedFd, name: &str, new_name: &str) -> Result<()> {
-    let index = index(here, name).map_err(failed(format!("find the network device {name}")))?;
-    let addresses = addresses(here, index).map_err(failed(format!("read the addresses of {name}")))?;
+    let index = index(here, name).map_err(Step::Namespaces.failing(format!("find the network device {name}")))?;
+    let addresses =
+        addresses(here, index).map_err(Step::Namespaces.failing(format!("read the addresses of {name}")))?;
     // One step: under its old name it never stands in the container.
     let mut body = netlink::link(index, 0);
     netlink::attribute(&mut body, IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
     netlink::attribute(&mut body, IFLA_IFNAME, &c_string(new_name));
-    here.ask(SETLINK, 0, &body).map_err(failed(format!(
-        "give the network device {name} to the container as {new_name}"
-    )))?;
-    let index = self::index(there, new_name).map_err(failed(format!("find {new_name} in the container")))?;
+    here.ask(SETLINK, 0, &body)
+        .map_err(Step::Namespaces.failing(format!("give the network device {name} to the container as {new_name}")))?;
+    let index =
+        self::index(there, new_name).map_err(Step::Namespaces.failing(format!("find {new_name} in the container")))?;
     for address in addresses {
         let body = with_index(address, index);
         there
             .ask(NEWADDR, CREATE, &body)
-            .map_err(failed(format!("keep an address of {name}")))?;
+            .map_err(Step::Namespaces.failing(format!("keep an address of {name}")))?;
     }
     let up = netlink::link(index, libc::IFF_UP.cast_unsigned());
     there
         .ask(SETLINK, 0, &up)
         .map(drop)
-        .map_err(failed(format!("bring {new_name} up")))
+        .map_err(Step::Namespaces.failing(format!("bring {new_name} up")))
 }
 
 fn c_string(text: &str) -> Vec<u8> {

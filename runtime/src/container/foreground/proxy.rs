@@ -10,8 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 
-use super::failed;
-use gabion_see::error::Result;
+use gabion_see::error::{Result, Step};
 
 /// Bytes that are kept of each direction at most.
 const KEPT: usize = 8192;
@@ -68,16 +67,18 @@ impl Proxy {
     /// Makes our terminal, where stdin is one, a mere wire.
     pub(super) fn start(master: OwnedFd) -> Result<Self> {
         let stdin = std::io::stdin();
-        let copy = |fd: BorrowedFd<'_>| gabion_sys::duplicate_above(fd, 3).map_err(failed("duplicate stdio"));
+        let copy =
+            |fd: BorrowedFd<'_>| gabion_sys::duplicate_above(fd, 3).map_err(Step::Console.failing("duplicate stdio"));
         let (input, output) = (copy(stdin.as_fd())?, copy(std::io::stdout().as_fd())?);
         let mut proxy = Self::between(master, input, output)?;
         if nix::unistd::isatty(0).unwrap_or(false) {
-            let old = termios::tcgetattr(&stdin).map_err(failed("read our terminal's settings"))?;
+            let old = termios::tcgetattr(&stdin).map_err(Step::Console.failing("read our terminal's settings"))?;
             let mut raw = old.clone();
             termios::cfmakeraw(&mut raw);
             // The container's terminal leaves newlines as they are, so ours still has to do with them what it did.
             raw.output_flags |= old.output_flags & (OutputFlags::OPOST | OutputFlags::ONLCR);
-            termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).map_err(failed("make our terminal raw"))?;
+            termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+                .map_err(Step::Console.failing("make our terminal raw"))?;
             proxy.before = Some(old);
         }
         proxy.resize();
@@ -87,9 +88,9 @@ impl Proxy {
     fn between(master: OwnedFd, stdin: OwnedFd, stdout: OwnedFd) -> Result<Self> {
         // Nobody else has this end: the container's process sent it to us and closed its own.
         let raw = master.as_raw_fd();
-        let flags = fcntl(raw, FcntlArg::F_GETFL).map_err(failed("look at the terminal"))?;
+        let flags = fcntl(raw, FcntlArg::F_GETFL).map_err(Step::Console.failing("look at the terminal"))?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-        fcntl(raw, FcntlArg::F_SETFL(flags)).map_err(failed("make the terminal not wait"))?;
+        fcntl(raw, FcntlArg::F_SETFL(flags)).map_err(Step::Console.failing("make the terminal not wait"))?;
         Ok(Self {
             master,
             before: None,

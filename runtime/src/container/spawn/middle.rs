@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
-use super::{Born, Entry, OurEnd, clone_into, failed, new_clocks};
+use super::{Born, Entry, OurEnd, clone_into, new_clocks};
 use crate::birth;
 use crate::build::{limits, namespaces};
 use crate::contract::channel::{Channel, Message, Report};
@@ -34,7 +34,7 @@ pub(super) fn spawn(
         Attempt::Spawned(pid) => Ok((pid, Born::Inside)),
         Attempt::Full => match attempt(entry, &setup, ours, None)? {
             Attempt::Spawned(pid) => Ok((pid, Born::Outside)),
-            Attempt::Full => Err(failed("clone the first process")(Errno::EAGAIN)),
+            Attempt::Full => Err(Step::Clone.failing("clone the first process")(Errno::EAGAIN)),
         },
     };
     // Ours no longer: the end of the channel is heard when the process's own end is gone.
@@ -59,7 +59,7 @@ fn attempt(entry: &Entry, setup: &Setup<'_>, ours: &mut OurEnd, place: Option<Pl
         Some((cradle, _)) => clone_into(NewNamespaces::NONE, cradle),
         None => gabion_sys::fork().map(|cloned| (cloned, Born::Outside)),
     };
-    let (middle, born) = match cloned.map_err(failed("clone the intermediate process"))? {
+    let (middle, born) = match cloned.map_err(Step::Clone.failing("clone the intermediate process"))? {
         (Cloned::Child, _) => {
             drop((ours.take(), own));
             pass(entry, setup, theirs)
@@ -110,7 +110,7 @@ fn pass(entry: &Entry, setup: &Setup<'_>, channel: Channel) -> ! {
             "clone into the pid namespace, whose own first process may have ended,",
             Errno::ENOMEM,
         ))),
-        Ok(Err(errno)) => Message::Failed(Report::from(&failed("clone the first process")(errno))),
+        Ok(Err(errno)) => Message::Failed(Report::from(&Step::Clone.failing("clone the first process")(errno))),
         Err(error) => Message::Failed(Report::from(&error)),
     };
     gabion_sys::exit_now(i32::from(channel.send(&word).is_err()))
@@ -131,7 +131,9 @@ fn join(entry: &Entry, setup: &Setup<'_>) -> Result<()> {
     new_clocks(entry).map(drop)?;
     namespaces::join_others(setup)?;
     match &entry.pid {
-        Some(pid) => setns(pid.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("enter the pid namespace")),
+        Some(pid) => {
+            setns(pid.as_fd(), CloneFlags::CLONE_NEWPID).map_err(Step::Clone.failing("enter the pid namespace"))
+        }
         None => Ok(()),
     }
 }
