@@ -8,7 +8,7 @@ const LAYOUT: &str = "layout.ld";
 fn main() -> Result<(), env::VarError> {
     println!("cargo::rerun-if-changed={LAYOUT}");
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-    // `sys/first.rs`.
+    // gabion-sys, `first.rs`.
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         println!("cargo::rustc-link-arg-bins=-Wl,-e,gabion_start");
     }

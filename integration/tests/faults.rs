@@ -33,8 +33,8 @@ const CONTROLS: [&str; 15] = [
     "fds",
 ];
 
-/// `Step::ALL` of runtime/src/error.rs, without `label`: it has nothing to do where the kernel has neither `AppArmor` nor
-/// `SELinux`.
+/// The steps of runtime/see/src/error.rs at which a fault can be injected, without `label`: it has nothing to do where the kernel has
+/// neither `AppArmor` nor `SELinux`.
 const STEPS: [&str; 25] = [
     "state-dir",
     "seccomp",

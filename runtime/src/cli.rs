@@ -153,7 +153,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Runs again from where nobody can write before the arguments are parsed, not after: that would be done twice. A word that only looks
-/// like one of these commands costs another start and nothing else. On x86_64 it has been done before libc was set up (`sys/first.rs`).
+/// like one of these commands costs another start and nothing else. On x86_64 it has been done before libc was set up (gabion-sys, `first.rs`).
 #[cfg(not(target_arch = "x86_64"))]
 fn protect_early(args: &[OsString]) {
     let protected = |word: &OsString| word == "create" || word == "run" || word == "exec";

@@ -3,7 +3,7 @@
 //! A process of ours that is, or becomes, visible in a container shows this binary as /proc/PID/exe. Before anything else we
 //! run again from a read-only, detached clone of the mount that holds it. The descriptor is close-on-exec: once execveat is
 //! through it is gone, with it the mount is dissolved, and nobody can make it writable again (mount_setattr on it: EINVAL).
-//! A copy would do too, at 7 ms of CPU a command. On x86_64 the first instructions of the binary do it (`sys/first.rs`); what is here
+//! A copy would do too, at 7 ms of CPU a command. On x86_64 the first instructions of the binary do it (gabion-sys, `first.rs`); what is here
 //! looks at what holds, and does what they could not.
 
 use std::ffi::{CStr, CString};

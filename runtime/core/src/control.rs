@@ -1,7 +1,7 @@
 //! The shape of a control, and the one table of them.
 //!
 //! A control is decided purely (`decide`: spec in, spec and plan out) and verified purely (`facts`: what was decided beside
-//! what the kernel shows). What lies between the two, the doing, is `container`'s and `executor`'s.
+//! what the kernel shows). What lies between the two, the doing, is the crate gabion's.
 
 use crate::decision::{Decision, Findings};
 use crate::fact::Fact;

@@ -113,7 +113,7 @@ fn cgroup() -> Built<Cgroup> {
         .build()
 }
 
-/// All that oci-spec can read and init/memory_policy.rs does.
+/// All that oci-spec can read and build/memory_policy.rs does.
 fn memory_policy() -> Built<MemoryPolicy> {
     MemoryPolicyBuilder::default()
         .modes(strings(&[

@@ -64,7 +64,7 @@ impl Control for Fds {
         } else {
             (directories.join(", "), Holds::No)
         };
-        // The session keyring is compared where it is joined (init/ids.rs): nobody else can see it.
+        // The session keyring is compared where it is joined (gabion, `build/ids.rs`): nobody else can see it.
         vec![Fact::judged(
             ControlId::Fds,
             "no directory among the inherited descriptors",

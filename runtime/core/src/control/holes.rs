@@ -2,7 +2,7 @@
 //!
 //! An image that was written for a writable root needs a few places. Where gabion itself closed the root, the usual ones
 //! are opened as small tmpfs; others are declared by an annotation. They lie below the spec's own mounts, so volumes,
-//! tokens and secrets stay what they are. The executor copies what the image has there into them.
+//! tokens and secrets stay what they are. The crate gabion copies what the image has there into them (`build/holes.rs`).
 
 use std::path::{Path, PathBuf};
 

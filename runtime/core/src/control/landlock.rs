@@ -2,7 +2,7 @@
 //!
 //! noexec on mounts is the first layer of W^X, this is the second: it does not ask who the process is, and it goes with every
 //! file that is opened, however it was mounted. This file decides *what* is writable; the rights of the fixed skeleton (`/`
-//! readable, EXECUTE on every entry that is not writable) are the executor's, which can look at the image.
+//! readable, EXECUTE on every entry that is not writable) are the crate gabion's (`confine/landlock.rs`), which can look at the image.
 
 use std::path::{Path, PathBuf};
 

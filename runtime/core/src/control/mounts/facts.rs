@@ -65,7 +65,7 @@ fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
     let expected = format!("{path} {}", flags.join(" "));
     match seen.mount_at(target) {
         Some(point) => judge(expected, target, &flags, point),
-        // Nothing else could be: what is mounted goes to where it was judged, by no symlink (`init/target.rs`).
+        // Nothing else could be: what is mounted goes to where it was judged, by no symlink (gabion, `build/target.rs`).
         None => Fact::judged(
             ControlId::Mounts,
             expected,
