@@ -1,4 +1,4 @@
-//! The audit log: what was created, refused, started, entered, updated, paused, killed and deleted, one JSON object a line,
+//! The audit log: what was created, refused, started, entered, updated, paused, resumed, killed and deleted, one JSON object a line,
 //! each bound to the one before it by SHA-256. docs/AUDIT.md has the schema and says what the chain proves and what it does not.
 //!
 //! Where a container's records go is decided once, at create, and kept beside its state: later calls come with other flags,

@@ -1,8 +1,8 @@
 //! Reading what gabion keeps of a container, in its own root-only directory, and what it can say of it.
 //!
-//! `state.json` is written once, before anything of the container exists, so that a crash at any later point leaves enough to clean up
-//! by. The first process's pid follows in its own small file, with the cgroup once more: either file is enough to clear up by. Status is
-//! never stored: it is read off the kernel (`status`).
+//! `state.json` is written before anything of the container exists, so that a crash at any later point leaves enough to clean up by; again
+//! only by `update`. The first process's pid follows in its own small file, with the cgroup once more: either file is enough to clear up by.
+//! Status is never stored: it is read off the kernel (`status`).
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

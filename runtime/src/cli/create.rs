@@ -38,7 +38,7 @@ pub(super) struct Launch {
     /// Do not use pivot_root(2): for a root on a ramdisk; refused where the control rootfs is enforced
     #[arg(long)]
     pub(super) no_pivot: bool,
-    /// Keep the caller's session keyring
+    /// Keep the caller's session keyring; only where the control fds is not enforced
     #[arg(long)]
     pub(super) no_new_keyring: bool,
     /// How many descriptors above stderr the program keeps
