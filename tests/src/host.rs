@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
-    AppArmor, CgroupDriver, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget, HookFile, Host, MemfdNoexec,
-    NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, Backing, CgroupDriver, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget, HookFile, Host,
+    MemfdNoexec, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
@@ -118,6 +118,8 @@ pub struct SourceFile {
     pub along: Vec<(PathBuf, String, String)>,
     /// The layers of the overlay that it is on.
     pub layers: Vec<String>,
+    /// Of a subPath: it is a part of a volume of its pod.
+    pub of_volume: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -403,6 +405,11 @@ impl HostFile {
             links: 1 + file.more_names,
             along: along.collect(),
             layers: file.layers.iter().map(|at| spot(at)).collect(),
+            backing: if file.of_volume {
+                Backing::Volume
+            } else {
+                Backing::Unknown
+            },
             real,
             kind: file.kind.file(),
             filesystem: match file.fs {

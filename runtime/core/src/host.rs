@@ -52,6 +52,17 @@ pub struct Source {
     pub along: Vec<Along>,
     /// The layers of the overlay that it lies on: what is written to them may show in it, and the other way round.
     pub layers: Vec<Spot>,
+    pub backing: Backing,
+}
+
+/// Whether a subPath of a pod is a part of what was looked up as one of its volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// Not asked, of what is no subPath; or a part of something else.
+    #[default]
+    Unknown,
+    /// A part of a volume of this pod, or of what the policy allows.
+    Volume,
 }
 
 /// File systems whose files are kernel interfaces.

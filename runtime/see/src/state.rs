@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 
 use crate::cgroup::CgroupRecord;
 use crate::error::{Error, Result, Step};
-use crate::vetted::{self, Fault, Kind, Links, Owner, Rules};
+use crate::vetted::{self, Fault};
+pub use crate::vetted::{DIRECTORY, FILES};
 
 mod init;
 mod record;
@@ -40,24 +41,6 @@ pub const PID: &str = "pid";
 pub const START_SOCKET: &str = "start.sock";
 /// The same while the container is being made: a runtime that dies then leaves none that could be taken for created.
 pub const UNREADY_SOCKET: &str = "start.sock.unready";
-
-/// A container's directory, and the root above it: nobody else's to write to.
-pub const DIRECTORY: Rules = Rules {
-    kind: Kind::Directory,
-    owner: Owner::CallerOrRoot,
-    forbidden: 0o022,
-    largest: 0,
-    links: Links::Refuse,
-};
-
-/// The files in it. A config.json has at most 8 MiB, and the state has it once.
-pub const FILES: Rules = Rules {
-    kind: Kind::File,
-    owner: Owner::CallerOrRoot,
-    forbidden: 0o022,
-    largest: 64 << 20,
-    links: Links::Refuse,
-};
 
 /// A container's directory below the root, open: whatever is read or written there goes through this descriptor, so that a directory
 /// which takes the place of this one is never touched in its stead.

@@ -52,6 +52,24 @@ pub struct Rules {
     pub links: Links,
 }
 
+/// The directory of a container's state, and the root above it: nobody else's to write to.
+pub const DIRECTORY: Rules = Rules {
+    kind: Kind::Directory,
+    owner: Owner::CallerOrRoot,
+    forbidden: 0o022,
+    largest: 0,
+    links: Links::Refuse,
+};
+
+/// The files in it. A config.json has at most 8 MiB, and the state has it once.
+pub const FILES: Rules = Rules {
+    kind: Kind::File,
+    owner: Owner::CallerOrRoot,
+    forbidden: 0o022,
+    largest: 64 << 20,
+    links: Links::Refuse,
+};
+
 /// The overflow uid.
 const UNMAPPED: u32 = 65534;
 

@@ -101,6 +101,10 @@ fn release(dir: &StateDir, patience: Option<Duration>) -> Result<()> {
 /// What its own process says did not start: its record stays for the caller's `delete`, nothing else of it does. Not after
 /// any other error: another `start` may have won, and the workload runs.
 fn failed(dir: &StateDir, error: Error) -> Error {
+    // A `start` that lost hears an end, too; whose workload that is, its process tells.
+    if !matches!(dir.init(), Ok(Some(init)) if init.never_executed()) {
+        return error;
+    }
     if let Err(left) = delete::empty(dir) {
         tracing::error!(%left, "cleaning up after a failed start");
     }

@@ -104,3 +104,36 @@ fn memory_sub_paths_and_an_images_own_volume() {
     }
     kubelet.assert_clean();
 }
+
+/// The kubelet binds a hostPath's subPath where it binds an emptyDir's: below the pod's own directory.
+#[test]
+fn a_sub_path_of_a_host_path_is_the_hosts() {
+    let kubelet = Kubelet::start("hostsub");
+    let pod = kubelet.pod("default", "app");
+    let dir = kubelet.pod_dir(&pod);
+    let sandbox = kubelet.run(&pod, "gabion").unwrap();
+    let elsewhere = kubelet.node.dir.join("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    // One is a file system whole, one a part of a guarded place, one nothing that gabion knows of.
+    let hosts: [std::path::PathBuf; 4] = ["/run".into(), "/etc/ssl".into(), "/usr".into(), elsewhere];
+    for (number, host) in hosts.iter().enumerate() {
+        let sub = dir.join(format!("volume-subpaths/host/main/{number}"));
+        fs::create_dir_all(&sub).unwrap();
+        mount(Some(host), &sub, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let tried = [true, false].map(|readonly| {
+            let config = Config::sleeper(&format!("try{number}{readonly}"));
+            kubelet.container(&pod, &sandbox, &config.mount(&sub, "/stolen", readonly))
+        });
+        nix::mount::umount(&sub).unwrap();
+        for result in tried {
+            let status = result.expect_err(&host.display().to_string());
+            assert!(
+                status.message.contains("gabion: refused [mounts."),
+                "{}: {status:?}",
+                host.display()
+            );
+        }
+    }
+    kubelet.remove_pod(&sandbox);
+    kubelet.assert_clean();
+}

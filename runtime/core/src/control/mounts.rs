@@ -106,6 +106,11 @@ pub fn is_engines_own(real: &Path, request: &crate::request::Request, policy: &c
     own::is_engines(real, request, policy)
 }
 
+/// Gives the directory of the pod whose subPath a path is.
+pub fn pod_of_sub_path<'a>(real: &'a Path, policy: &crate::policy::Policy) -> Option<&'a Path> {
+    own::pod_of_sub_path(real, policy)
+}
+
 /// Gives the directory in which an engine keeps its containers' files, and the id of the one that this file is of.
 pub fn engines_file(real: &Path) -> Option<(&Path, &str)> {
     own::file_of(real)

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::Hook;
 
-use gabion_core::host::{FileKind, HookFile, Source, SourceFs, SourcePath};
+use gabion_core::host::{Backing, FileKind, HookFile, Source, SourceFs, SourcePath};
 use gabion_core::reach::Spot;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
@@ -59,6 +59,7 @@ fn describe(file: &File) -> io::Result<Source> {
         links: meta.nlink(),
         along: Vec::new(),
         layers: Vec::new(),
+        backing: Backing::Unknown,
     })
 }
 

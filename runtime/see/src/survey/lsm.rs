@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::apparmor;
+use crate::vetted::{self, DIRECTORY, FILES};
 use gabion_core::host::{AppArmor, Parser, SeLinux};
 
 pub(super) fn app_armor() -> AppArmor {
@@ -50,7 +51,8 @@ pub(super) fn selinux(state_root: &Path) -> SeLinux {
         return SeLinux::Absent;
     }
     // No pair, no container: a label with an empty level is one that the kernel does not take.
-    let mcs = unused(&levels_in_use(state_root), random_pair).unwrap_or_default();
+    let pair = levels_in_use(state_root).and_then(|in_use| unused(&in_use, random_pair));
+    let mcs = pair.unwrap_or_default();
     SeLinux::Enabled { mcs }
 }
 
@@ -62,10 +64,17 @@ fn unused(in_use: &BTreeSet<String>, mut draw: impl FnMut() -> std::io::Result<S
 }
 
 /// The levels of the containers whose state lies below `root`, waiting ones among them. Not of all processes: a runtime's domain
-/// may not look at most of them, and each try would be a line in the audit log.
-fn levels_in_use(root: &Path) -> BTreeSet<String> {
-    let containers = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
-    let states = containers.filter_map(|entry| std::fs::read(entry.path().join("state.json")).ok());
+/// may not look at most of them, and each try would be a line in the audit log. None where the root cannot be listed.
+fn levels_in_use(root: &Path) -> Option<BTreeSet<String>> {
+    let containers = match std::fs::read_dir(root) {
+        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>().ok()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(BTreeSet::new()),
+        Err(_) => return None,
+    };
+    let states = containers.iter().filter_map(|entry| {
+        let dir = vetted::open(&entry.path(), &DIRECTORY).ok()?;
+        vetted::read_at(&dir, "state.json", &FILES).ok()
+    });
     let level = |state: Vec<u8>| {
         let state: Value = serde_json::from_slice(&state).ok()?;
         let label = state.pointer("/hardened/plan/lsm/selinux")?.as_str()?;
@@ -73,7 +82,7 @@ fn levels_in_use(root: &Path) -> BTreeSet<String> {
         Some(label.splitn(4, ':').nth(3)?.to_owned())
     };
     // One that is damaged or just being deleted holds none.
-    states.filter_map(level).collect()
+    Some(states.filter_map(level).collect())
 }
 
 fn random_pair() -> std::io::Result<String> {
@@ -135,7 +144,7 @@ mod tests {
             std::fs::create_dir_all(root.join(id)).unwrap();
             std::fs::write(root.join(id).join("state.json"), state).unwrap();
         }
-        let in_use = levels_in_use(&root);
+        let in_use = levels_in_use(&root).unwrap();
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(in_use, BTreeSet::from(["s0:c1,c2".to_owned(), "s0:c3,c4".to_owned()]));
         let mut drawn = ["s0:c1,c2", "s0:c3,c4", "s0:c7,c8"].into_iter();

@@ -12,17 +12,18 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use gabion_core::control::{mounts, rootfs};
-use gabion_core::host::{Source, SourcePath};
+use gabion_core::host::{Backing, Source, SourcePath};
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::observed::MountPoint;
 use gabion_core::policy::Policy;
-use gabion_core::reach::{Along, Guard, Guarded, Object, Spot};
+use gabion_core::reach::{Along, Guard, Guarded, Object, OnFs, Spot};
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::{MountOptions, Reach};
 use gabion_sys::Identity;
 
 use super::files::Opened;
 use super::table::Table;
+use crate::vetted::{self, Kind, Links, Owner, Rules};
 
 /// How many directories above one are looked at: beyond that its place in the file system still tells.
 const MAX_DEPTH: usize = 128;
@@ -113,6 +114,7 @@ pub(super) fn collect(
             continue;
         };
         let alias = locate(source, fd, is_recursive(request, *index), &table);
+        source.backing = backing(source, policy, &table);
         ordinary |= alias || !mounts::is_engines_own(&source.real, request, policy);
     }
     let found = rootfs.and_then(|fd| find(fd, &real(&fd)?, &table).map(|found| (fd, found)));
@@ -164,8 +166,30 @@ fn locate(source: &mut Source, fd: &OwnedFd, recursive: bool, table: &Table) -> 
     if let Some(mount) = found.mount.as_ref().filter(|m| m.target != Path::new("/")) {
         source.layers = layers(mount, table);
     }
-    let part = |m: &MountPoint| m.target != Path::new("/") && m.root != Path::new("/");
+    let part = |m: &MountPoint| m.target != Path::new("/") && (m.root != Path::new("/") || table.has_another(m));
     found.mount.as_ref().is_none_or(part)
+}
+
+/// Tells of a subPath whether it is a part of a volume of its pod: of what lies or is mounted in the directory of its volumes, or of what
+/// the policy allows. A hostPath is neither.
+fn backing(source: &Source, policy: &Policy, table: &Table) -> Backing {
+    let (Some(pod), Some(own)) = (mounts::pod_of_sub_path(&source.real, policy), &source.spot.on) else {
+        return Backing::Unknown;
+    };
+    let volumes = pod.join("volumes");
+    let mounted = table.below(&volumes).filter_map(|m| Table::spot_of(&m, &m.target));
+    let opened = std::iter::once(&volumes)
+        .chain(&policy.mounts.allow)
+        .filter_map(|path| {
+            let fd = gabion_sys::open_path(path.as_path(), OFlag::empty()).ok()?;
+            find(fd.as_fd(), &real(&fd)?, table)?.spot.on
+        });
+    let holds = |place: OnFs| place.fs == own.fs && own.path.starts_with(&place.path);
+    if mounted.chain(opened).any(holds) {
+        Backing::Volume
+    } else {
+        Backing::Unknown
+    }
 }
 
 /// What is mounted below a place of the host.
@@ -266,15 +290,11 @@ fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTree
         SourcePath::Open(source) => mounts::engines_file(&source.real),
         SourcePath::Unreadable(_) => None,
     });
-    let files: Vec<(&Path, &str)> = open.collect();
-    let mut homes: BTreeSet<&Path> = files.iter().map(|(home, _)| *home).collect();
-    homes.insert(Path::new("/run/containers/storage/overlay-containers"));
-    let others = files.iter().map(|(_, id)| *id).filter(|id| *id != request.id.as_str());
-    let found = others.collect::<BTreeSet<_>>().into_iter().filter_map(|id| {
-        let pid = homes.iter().find_map(|home| {
-            let text = crate::small::read(home.join(id).join("userdata/pidfile")).ok()?;
-            text.trim().parse::<u32>().ok()
-        })?;
+    let others = open.filter(|(_, id)| *id != request.id.as_str());
+    // The engine's own directory first: the one in which the file lies is the caller's choice.
+    let fixed = Path::new("/run/containers/storage/overlay-containers");
+    let found = others.collect::<BTreeSet<_>>().into_iter().filter_map(|(home, id)| {
+        let pid = [fixed, home].into_iter().find_map(|home| pid_of(&home.join(id)))?;
         let namespaces = NsType::ALL.into_iter().filter_map(|typ| {
             let stat = nix::sys::stat::stat(format!("/proc/{pid}/ns/{}", typ.proc_name()).as_str()).ok()?;
             let id = NsId {
@@ -286,6 +306,20 @@ fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTree
         Some((id.to_owned(), namespaces.collect()))
     });
     found.collect()
+}
+
+/// The process that an engine's pidfile names, of a file that nobody else can have written.
+fn pid_of(container: &Path) -> Option<u32> {
+    const PIDFILE: Rules = Rules {
+        kind: Kind::File,
+        owner: Owner::CallerOrRoot,
+        forbidden: 0o022,
+        largest: 64,
+        links: Links::Refuse,
+    };
+    let file = vetted::open(&container.join("userdata/pidfile"), &PIDFILE).ok()?;
+    let text = String::from_utf8(vetted::read(file, &PIDFILE).ok()?).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Our own program, by the name that it was called by, and those that are installed beside it.

@@ -41,6 +41,13 @@ impl Table {
         parse::parse_mount(self.text.get(self.by_id.get(&id)?.clone())?)
     }
 
+    /// Whether the file system of a mount is mounted once more, whole or in part.
+    pub(super) fn has_another(&self, mount: &MountPoint) -> bool {
+        // No other field holds a space: the kernel writes those of names as \\040.
+        let number = format!(" {}:{} ", mount.dev.0, mount.dev.1);
+        self.text.matches(&number).nth(1).is_some()
+    }
+
     /// Gives the mounts below a place of the host.
     pub(super) fn below(&self, real: &Path) -> impl Iterator<Item = MountPoint> {
         let mut from = escaped(real);
@@ -99,5 +106,7 @@ mod tests {
         let spot = Table::spot_of(&etc, Path::new("/srv/a b/x/ssh")).unwrap();
         assert_eq!((spot.fs, spot.path.as_path()), ((8, 1), Path::new("/etc/ssh")));
         assert_eq!(Table::spot_of(&etc, Path::new("/elsewhere")), None);
+        let another = [21, 31].map(|id| table.has_another(&table.by_id(id).unwrap()));
+        assert_eq!(another, [true, false]);
     }
 }

@@ -80,8 +80,13 @@ fn attempt(entry: &Entry, setup: &Setup<'_>, ours: &mut OurEnd, place: Option<Pl
 }
 
 fn hear(own: &Channel) -> Result<Attempt> {
-    own.send(&Message::Go)?;
-    match own.hear(Some(wait::STEP))? {
+    let sent = own.send(&Message::Go);
+    let heard = own.hear(Some(wait::STEP))?;
+    // One that failed ended before it was told to go on: what it said of that counts, not that nobody listened.
+    if !matches!(heard, Some((Message::Failed(_), _))) {
+        sent?;
+    }
+    match heard {
         Some((Message::Pid(pid), _)) => Ok(Attempt::Spawned(Pid::from_raw(pid))),
         Some((Message::Full, _)) => Ok(Attempt::Full),
         Some((Message::Failed(report), _)) => Err(report.into()),

@@ -18,8 +18,11 @@ use crate::policy::Policy;
 use crate::request::Request;
 use crate::request::mount_options::is_bind;
 
+/// Where the kubelet binds the parts of volumes that a pod names.
+const SUB_PATHS: &str = "volume-subpaths";
+
 /// What a pod may have under its own directory of the kubelet.
-const KUBELET: [&str; 4] = ["volumes", "volume-subpaths", "etc-hosts", "containers"];
+const KUBELET: [&str; 4] = ["volumes", SUB_PATHS, "etc-hosts", "containers"];
 
 /// containerd's CRI plugin, below both its root and its state directory.
 const PLUGIN: &str = "io.containerd.grpc.v1.cri";
@@ -74,6 +77,16 @@ pub(super) fn of_pod(real: &Path, cx: &Context<'_>) -> bool {
             Some((id, part)) if id == pod.sandbox_id => SANDBOX.contains(&part),
             _ => false,
         }
+}
+
+/// Gives the directory of the pod whose subPath a path is. What is mounted there says nothing of whose it is: the kubelet binds a
+/// part of a hostPath there as it binds a part of an emptyDir.
+pub(super) fn pod_of_sub_path<'a>(real: &'a Path, policy: &Policy) -> Option<&'a Path> {
+    let pods = policy.mounts.kubelet_root.join("pods");
+    let uid = real.strip_prefix(&pods).ok()?.components().next()?;
+    let pod = pods.join(uid);
+    let own = real.starts_with(pod.join(SUB_PATHS));
+    real.ancestors().find(|dir| own && *dir == pod)
 }
 
 /// Whether a path is one of podman's files for this container, or one that it shares with the container whose namespaces

@@ -10,7 +10,7 @@ use super::paths::{ETC_FILES, OF_MANY, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTE
 use crate::caller::OwnUserNs;
 use crate::control::{Context, devices, namespaces, reached};
 use crate::errno;
-use crate::host::{FileKind, Source, SourceFs, SourcePath};
+use crate::host::{Backing, FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
 use crate::policy::Cri;
 use crate::reach::{Guard, Guarded, Spot};
@@ -66,7 +66,26 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     } else {
         ordinary(&source.real, source, writable, cx)
     };
-    as_object(as_named, source, writable, cx)
+    let judged = as_object(as_named, source, writable, cx);
+    if matches!(judged, Judgement::Refused { .. }) {
+        return judged;
+    }
+    sub_path(source, cx).unwrap_or(judged)
+}
+
+/// Refuses a subPath of a hostPath: it lies below the pod's own directory, and is the host's still.
+fn sub_path(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
+    cx.request.pod(cx.policy.cri)?;
+    own::pod_of_sub_path(&source.real, &cx.policy.policy)?;
+    if source.backing == Backing::Volume {
+        return None;
+    }
+    Some(Judgement::Refused {
+        code: "host-path",
+        what: format!("{} is no part of a volume of this pod's own", source.real.display()),
+        remedy: "remove the `subPath` of the `hostPath` volume, or allow that volume's path in /etc/gabion/policy.toml: [mounts] allow"
+            .to_owned(),
+    })
 }
 
 /// Judges what the source is by what else it is called: an alias of /etc is /etc, by whatever mount, subvolume or link it is reached.
