@@ -210,7 +210,7 @@ pub static KEYS: [Key; 37] = [
     ),
     key(
         "exception.expires",
-        "date in quotes",
+        "date, or a date in quotes",
         "never",
         "the last day (UTC) on which a container may be created under it",
     ),
