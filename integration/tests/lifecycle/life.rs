@@ -143,6 +143,21 @@ fn starting_twice_is_an_error() {
     assert_eq!(container.status(), "running");
 }
 
+/// Which of them wins is open; those that lose end nothing.
+#[test]
+fn of_starts_at_once_one_wins_and_its_workload_lives() {
+    for round in 0..10 {
+        let container = container(&format!("life-race-{round}"));
+        container.create().ok();
+        let starts: Vec<_> = (0..4).map(|_| container.spawn(&["start", container.id()])).collect();
+        let codes: Vec<i32> = starts.into_iter().map(|start| start.wait(limit(30)).code).collect();
+        assert!(codes.contains(&0), "{codes:?}");
+        assert_eq!(container.status(), "running", "{codes:?}");
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
 #[test]
 fn killing_a_stopped_container_says_so_in_containerds_words() {
     let container = container("life-dead");
