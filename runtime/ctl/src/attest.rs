@@ -96,7 +96,11 @@ fn look(record: &Record, init: Init) -> Result<Report> {
     let seen = first(&proc, record, (init, &who), &mut findings)?;
     let members = cgroup::members(&proc, record, init.pid, &seen)?;
     for (pid, place) in &members {
-        for task in process::tasks(*pid) {
+        let tasks = process::tasks(*pid).unwrap_or_else(|error| {
+            findings.partial(format!("the threads of process {pid} cannot be listed: {error}"));
+            Vec::new()
+        });
+        for task in tasks {
             if task.tid != task_of(&who) {
                 process::other(&proc, record, (&who, &seen), (task, *place), &mut findings)?;
             }

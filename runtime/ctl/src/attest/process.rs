@@ -46,11 +46,18 @@ impl Task {
 }
 
 /// The threads of a process, its first one among them, whether it lives or not. None where the process is gone.
-pub(super) fn tasks(pid: i32) -> Vec<Task> {
-    let listed = std::fs::read_dir(format!("/proc/{pid}/task"));
-    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-    let tids = listed.into_iter().flatten().filter_map(number);
-    tids.map(|tid| Task { pid, tid }).collect()
+pub(super) fn tasks(pid: i32) -> std::io::Result<Vec<Task>> {
+    let names = || -> std::io::Result<Vec<_>> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+        entries.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let names = match names() {
+        // It ended before, or while, its threads were listed.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Vec::new(),
+        other => other?,
+    };
+    let tids = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    Ok(tids.map(|tid| Task { pid, tid }).collect())
 }
 
 /// Looks at one. A thread that has ended meanwhile is no part of the container; others of its process may live on.

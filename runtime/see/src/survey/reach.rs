@@ -290,11 +290,15 @@ fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTree
         SourcePath::Open(source) => mounts::engines_file(&source.real),
         SourcePath::Unreadable(_) => None,
     });
-    let others = open.filter(|(_, id)| *id != request.id.as_str());
-    // The engine's own directory first: the one in which the file lies is the caller's choice.
+    let files: Vec<(&Path, &str)> = open.collect();
+    let others = files.iter().map(|(_, id)| *id).filter(|id| *id != request.id.as_str());
+    // The engine's own directory first: the others are the caller's word. They are asked since --runroot may be anywhere, and shm lies in
+    // the other root than the pidfile.
     let fixed = Path::new("/run/containers/storage/overlay-containers");
-    let found = others.collect::<BTreeSet<_>>().into_iter().filter_map(|(home, id)| {
-        let pid = [fixed, home].into_iter().find_map(|home| pid_of(&home.join(id)))?;
+    let homes: BTreeSet<&Path> = files.iter().map(|(home, _)| *home).collect();
+    let found = others.collect::<BTreeSet<_>>().into_iter().filter_map(|id| {
+        let homes = std::iter::once(fixed).chain(homes.iter().copied());
+        let pid = homes.map(|home| home.join(id)).find_map(|dir| pid_of(&dir))?;
         let namespaces = NsType::ALL.into_iter().filter_map(|typ| {
             let stat = nix::sys::stat::stat(format!("/proc/{pid}/ns/{}", typ.proc_name()).as_str()).ok()?;
             let id = NsId {
