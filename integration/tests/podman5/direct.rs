@@ -20,7 +20,9 @@ impl Direct {
             session,
         };
         let dir = &direct.bundle.dir;
-        fs::copy(&Runtime::gabion().program, dir.join("gabion")).unwrap();
+        let program = Runtime::gabion().program;
+        fs::copy(&program, dir.join("gabion")).unwrap();
+        fs::copy(program.with_file_name("gabionctl"), dir.join("gabionctl")).unwrap();
         direct.session.give(&direct.bundle.bundle());
         let bundle = direct.bundle.bundle().display().to_string();
         direct.gabion(&["spec", "--rootless", "--bundle", &bundle]).ok();
