@@ -20,8 +20,8 @@ impl Direct {
             session,
         };
         let dir = &direct.bundle.dir;
-        let program = Runtime::gabion().program;
-        fs::copy(&program, dir.join("gabion")).unwrap();
+        let program = &Runtime::gabion().program;
+        fs::copy(program, dir.join("gabion")).unwrap();
         fs::copy(program.with_file_name("gabionctl"), dir.join("gabionctl")).unwrap();
         direct.session.give(&direct.bundle.bundle());
         let bundle = direct.bundle.bundle().display().to_string();

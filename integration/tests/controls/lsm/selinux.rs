@@ -306,8 +306,8 @@ fn a_sysctl_that_may_not_be_looked_at_is_not_taken_as_absent() {
     }
     let bundle = Bundle::new("selinux-memfd");
     let program = bundle.dir.join("gabion");
-    let built = Runtime::under_test().program;
-    std::fs::copy(&built, &program).unwrap();
+    let built = &Runtime::under_test().program;
+    std::fs::copy(built, &program).unwrap();
     std::fs::copy(built.with_file_name("gabionctl"), program.with_file_name("gabionctl")).unwrap();
     chcon("system_u:object_r:kubelet_exec_t:s0", &program);
     let kubelets = Runtime { program, hardens: true };
