@@ -82,6 +82,10 @@ fn a_full_terminal_does_not_hold_signals_up() {
         .spawn()
         .unwrap();
     let mut paste = child.stdin.take().unwrap();
+    // On a slow machine it is still being made: SIGTERM would end that, and the terminal be full for nobody.
+    container.wait_status("running");
+    let up = format!("/proc/{}/root/dev/shm/up", container.pid());
+    assert!(until(limit(10), || std::path::Path::new(&up).exists()));
     fcntl(paste.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     // Until nothing more goes in for a while: the terminal and all before it are full.
     let mut last = Instant::now();
