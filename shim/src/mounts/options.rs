@@ -1,5 +1,7 @@
-//! Options of a mount, as containerd writes them: flags of the kernel's, propagation, and data for the file system.
+//! Options of a mount, as containerd writes them, in the form that mount(2) takes. What each word means is said by the runtime's own
+//! table, so that the shim and the runtime cannot differ.
 
+use gabion_core::request::mount_options::{MountOptions, Propagation, Reach, attr, words};
 use nix::mount::MsFlags;
 
 use crate::error::{Error, Result};
@@ -12,69 +14,92 @@ pub(super) struct Parsed {
     pub(super) data: Vec<String>,
 }
 
-/// Options that are flags: name, bits to set, bits to clear.
-const FLAGS: &[(&str, MsFlags, MsFlags)] = &[
-    ("async", MsFlags::empty(), MsFlags::MS_SYNCHRONOUS),
-    ("atime", MsFlags::empty(), MsFlags::MS_NOATIME),
-    ("bind", MsFlags::MS_BIND, MsFlags::empty()),
-    ("defaults", MsFlags::empty(), MsFlags::empty()),
-    ("dev", MsFlags::empty(), MsFlags::MS_NODEV),
-    ("diratime", MsFlags::empty(), MsFlags::MS_NODIRATIME),
-    ("dirsync", MsFlags::MS_DIRSYNC, MsFlags::empty()),
-    ("exec", MsFlags::empty(), MsFlags::MS_NOEXEC),
-    ("noatime", MsFlags::MS_NOATIME, MsFlags::empty()),
-    ("nodev", MsFlags::MS_NODEV, MsFlags::empty()),
-    ("nodiratime", MsFlags::MS_NODIRATIME, MsFlags::empty()),
-    ("noexec", MsFlags::MS_NOEXEC, MsFlags::empty()),
-    ("norelatime", MsFlags::empty(), MsFlags::MS_RELATIME),
-    ("nostrictatime", MsFlags::empty(), MsFlags::MS_STRICTATIME),
-    ("nosuid", MsFlags::MS_NOSUID, MsFlags::empty()),
-    ("rbind", MsFlags::MS_BIND.union(MsFlags::MS_REC), MsFlags::empty()),
-    ("relatime", MsFlags::MS_RELATIME, MsFlags::empty()),
-    ("remount", MsFlags::MS_REMOUNT, MsFlags::empty()),
-    ("ro", MsFlags::MS_RDONLY, MsFlags::empty()),
-    ("rw", MsFlags::empty(), MsFlags::MS_RDONLY),
-    ("strictatime", MsFlags::MS_STRICTATIME, MsFlags::empty()),
-    ("suid", MsFlags::empty(), MsFlags::MS_NOSUID),
-    ("sync", MsFlags::MS_SYNCHRONOUS, MsFlags::empty()),
-];
+/// MS_NOSYMFOLLOW (linux/mount.h), which nix does not name.
+const NOSYMFOLLOW: MsFlags = MsFlags::from_bits_retain(256);
 
-/// Options that set the propagation, which the kernel takes in a call of its own.
-const PROPAGATION: &[(&str, MsFlags)] = &[
-    ("private", MsFlags::MS_PRIVATE),
-    ("rprivate", MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
-    ("shared", MsFlags::MS_SHARED),
-    ("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC)),
-    ("slave", MsFlags::MS_SLAVE),
-    ("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
-    ("unbindable", MsFlags::MS_UNBINDABLE),
-    ("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC)),
+/// An attribute of a mount as mount(2) has it.
+const ATTRIBUTES: [(u64, MsFlags); 6] = [
+    (attr::RDONLY, MsFlags::MS_RDONLY),
+    (attr::NOSUID, MsFlags::MS_NOSUID),
+    (attr::NODEV, MsFlags::MS_NODEV),
+    (attr::NOEXEC, MsFlags::MS_NOEXEC),
+    (attr::NODIRATIME, MsFlags::MS_NODIRATIME),
+    (attr::NOSYMFOLLOW, NOSYMFOLLOW),
 ];
 
 /// Takes the options of one mount apart; the last word wins.
 pub(super) fn parse(options: &[String]) -> Result<Parsed> {
-    let mut parsed = Parsed {
-        flags: MsFlags::empty(),
-        propagation: MsFlags::empty(),
-        data: Vec::new(),
+    // Things that a mount helper would do. Passing them on as data would be taken for something else, or ignored.
+    let helpers =
+        |word: &&str| *word == "loop" || ["uidmap=", "gidmap=", "X-"].iter().any(|start| word.starts_with(start));
+    if let Some(option) = words(options).find(helpers) {
+        return Err(Error::BadMount {
+            option: option.to_owned(),
+        });
+    }
+    let read = MountOptions::read(options);
+    let mut flags = MsFlags::empty();
+    for (bit, flag) in ATTRIBUTES {
+        flags.set(flag, read.holds(bit));
+    }
+    flags |= match read.tree.time.or(read.one.time) {
+        Some(attr::NOATIME) => MsFlags::MS_NOATIME,
+        Some(attr::STRICTATIME) => MsFlags::MS_STRICTATIME,
+        Some(_) => MsFlags::MS_RELATIME,
+        None => MsFlags::empty(),
     };
-    for option in options {
-        if let Some((_, set, clear)) = FLAGS.iter().find(|(name, ..)| name == option) {
-            parsed.flags = (parsed.flags | *set) & !*clear;
-        } else if let Some((_, bits)) = PROPAGATION.iter().find(|(name, _)| name == option) {
-            parsed.propagation |= *bits;
-        } else if option == "loop"
-            || option.starts_with("uidmap=")
-            || option.starts_with("gidmap=")
-            || option.starts_with("X-")
-        {
-            // Things that a mount helper would do. Passing them on as data would be taken for something else, or ignored.
-            return Err(Error::BadMount { option: option.clone() });
-        } else {
-            parsed.data.push(option.clone());
+    flags |= match read.bind {
+        Some(reach) => MsFlags::MS_BIND | recursive(reach == Reach::Tree),
+        None => MsFlags::empty(),
+    };
+    flags.set(MsFlags::MS_REMOUNT, read.remount);
+    let mut data = Vec::new();
+    for word in read.data {
+        match flag_of_file_systems(&word) {
+            Some((flag, on)) => flags.set(flag, on),
+            None => data.push(word),
         }
     }
-    Ok(parsed)
+    Ok(Parsed {
+        flags,
+        propagation: propagation(options),
+        data,
+    })
+}
+
+/// What fsconfig(2) takes by its name is a flag to mount(2).
+fn flag_of_file_systems(word: &str) -> Option<(MsFlags, bool)> {
+    Some(match word {
+        "sync" => (MsFlags::MS_SYNCHRONOUS, true),
+        "async" => (MsFlags::MS_SYNCHRONOUS, false),
+        "dirsync" => (MsFlags::MS_DIRSYNC, true),
+        "lazytime" => (MsFlags::MS_LAZYTIME, true),
+        "nolazytime" => (MsFlags::MS_LAZYTIME, false),
+        "mand" => (MsFlags::MS_MANDLOCK, true),
+        "nomand" => (MsFlags::MS_MANDLOCK, false),
+        _ => return None,
+    })
+}
+
+/// The last word of propagation, with what lies below where it begins with an `r`.
+fn propagation(options: &[String]) -> MsFlags {
+    let last = words(options)
+        .filter_map(|word| Some((word, Propagation::named(word)?)))
+        .last();
+    let Some((word, how)) = last else {
+        return MsFlags::empty();
+    };
+    let flag = match how {
+        Propagation::Private => MsFlags::MS_PRIVATE,
+        Propagation::Slave => MsFlags::MS_SLAVE,
+        Propagation::Shared => MsFlags::MS_SHARED,
+        Propagation::Unbindable => MsFlags::MS_UNBINDABLE,
+    };
+    flag | recursive(word.starts_with('r'))
+}
+
+fn recursive(yes: bool) -> MsFlags {
+    if yes { MsFlags::MS_REC } else { MsFlags::empty() }
 }
 
 #[cfg(test)]
@@ -94,8 +119,35 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_those_of_mount_2() {
+        for (words, flags) in [
+            (
+                "rbind ro nosymfollow",
+                MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY | NOSYMFOLLOW,
+            ),
+            (
+                "bind nodev noexec nosuid dev",
+                MsFlags::MS_BIND | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID,
+            ),
+            ("noatime nodiratime", MsFlags::MS_NOATIME | MsFlags::MS_NODIRATIME),
+            ("noatime strictatime", MsFlags::MS_STRICTATIME),
+            (
+                "relatime sync dirsync lazytime",
+                MsFlags::MS_RELATIME | MsFlags::MS_SYNCHRONOUS | MsFlags::MS_DIRSYNC | MsFlags::MS_LAZYTIME,
+            ),
+            ("sync async remount defaults silent", MsFlags::MS_REMOUNT),
+        ] {
+            let options: Vec<_> = words.split(' ').map(str::to_owned).collect();
+            let parsed = parse(&options).unwrap();
+            assert_eq!(parsed.flags, flags, "{words}");
+            assert!(parsed.data.is_empty(), "{words}");
+            assert!(parsed.propagation.is_empty(), "{words}");
+        }
+    }
+
+    #[test]
     fn what_needs_a_helper_is_refused() {
-        for option in ["loop", "uidmap=0:1:2", "X-containerd.mkdir.path=/x"] {
+        for option in ["loop", "uidmap=0:1:2", "X-containerd.mkdir.path=/x", "ro,loop"] {
             assert!(
                 matches!(parse(&strings(&[option])), Err(Error::BadMount { .. })),
                 "{option}"
