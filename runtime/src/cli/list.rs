@@ -1,16 +1,10 @@
 //! `list`.
 
-use super::{Global, log, output};
+use super::output::{self, Format};
+use super::{Global, log};
 use crate::container::{self, ListEntry};
 use gabion_see::error::Result;
 use gabion_see::roots;
-
-/// How containers are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion list\n  gabion list -q\n  gabion list --format json")]

@@ -3,15 +3,9 @@
 use std::process::{Command, Stdio};
 
 use crate::container;
-use gabion_common::cli::{Global, output};
+use gabion_common::cli::Global;
+use gabion_common::cli::output::{self, Format};
 use gabion_see::error::{Error, Result};
-
-/// How processes are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gabion ps web\n  gabion ps --format json web\n  gabion ps web -o pid,user,args")]

@@ -32,7 +32,7 @@ fn containerd_s_create_is_understood() {
         cli.global.settings().cgroup_driver,
         gabion_core::host::CgroupDriver::Systemd
     );
-    assert_eq!(cli.global.log_format, log::Format::Json);
+    assert_eq!(cli.global.log_format, log::LogFormat::Json);
     let Command::Create(args) = cli.command else { panic!() };
     let launch = args.launch;
     assert_eq!((launch.id.as_str(), launch.bundle.as_path()), ("c1", Path::new("/b")));
@@ -157,7 +157,7 @@ fn ps_passes_options_on() {
         let Command::Ps(args) = parse(line).command else {
             panic!()
         };
-        assert_eq!((args.format, args.options.len()), (ps::Format::Json, 0), "{line}");
+        assert_eq!((args.format, args.options.len()), (output::Format::Json, 0), "{line}");
     }
     let Command::Ps(args) = parse("gabion ps c1 -o pid,args").command else {
         panic!()

@@ -23,7 +23,7 @@ pub struct Global {
     pub log: Option<PathBuf>,
     /// How --log is written: text is logfmt as runc's, json one object for each error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log_format: log::Format,
+    pub log_format: log::LogFormat,
     /// Print what is done, step by step, on stderr
     #[arg(long)]
     pub debug: bool,

@@ -13,9 +13,9 @@ use gabion_core::printable::one_line;
 use gabion_core::time::rfc3339;
 use gabion_see::error::Error;
 
-/// How the log file is written.
+/// What `--log-format` takes: how the log file is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum LogFormat {
     // No doc comments here: clap would turn them into a long help.
     #[default]
     Text,
@@ -26,7 +26,7 @@ pub enum Format {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     pub file: Option<PathBuf>,
-    pub format: Format,
+    pub format: LogFormat,
 }
 
 impl Target {
@@ -45,8 +45,8 @@ impl Target {
         Self {
             file: value("--log").map(PathBuf::from),
             format: match value("--log-format") {
-                Some(format) if format == "json" => Format::Json,
-                _ => Format::Text,
+                Some(format) if format == "json" => LogFormat::Json,
+                _ => LogFormat::Text,
             },
         }
     }
@@ -86,10 +86,10 @@ fn say(line: &str) {
     drop(writeln!(io::stderr().lock(), "{line}"));
 }
 
-fn record(line: &str, format: Format, now: Duration) -> String {
+fn record(line: &str, format: LogFormat, now: Duration) -> String {
     let time = rfc3339(now);
     match format {
-        Format::Json => {
+        LogFormat::Json => {
             let record = Record {
                 level: "error",
                 msg: line,
@@ -98,7 +98,7 @@ fn record(line: &str, format: Format, now: Duration) -> String {
             // Three strings always serialize.
             serde_json::to_string(&record).unwrap_or_default() + "\n"
         }
-        Format::Text => format!("time=\"{time}\" level=error msg={line:?}\n"),
+        LogFormat::Text => format!("time=\"{time}\" level=error msg={line:?}\n"),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_json_record_is_one_object_of_three_fields() {
-        let text = record("gabion: a \"quoted\" path", Format::Json, Duration::ZERO);
+        let text = record("gabion: a \"quoted\" path", LogFormat::Json, Duration::ZERO);
         assert_eq!(
             text,
             "{\"level\":\"error\",\"msg\":\"gabion: a \\\"quoted\\\" path\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_text_record_is_logfmt() {
         assert_eq!(
-            record("gabion: a \"b\"", Format::Text, Duration::ZERO),
+            record("gabion: a \"b\"", LogFormat::Text, Duration::ZERO),
             "time=\"1970-01-01T00:00:00Z\" level=error msg=\"gabion: a \\\"b\\\"\"\n"
         );
     }
@@ -129,7 +129,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gabion-log-{}", std::process::id()));
         let target = Target {
             file: Some(path.clone()),
-            format: Format::Json,
+            format: LogFormat::Json,
         };
         report(&Error::Usage("a\nb\u{1b}[31m".to_owned()), &target);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -147,7 +147,7 @@ mod tests {
             "gabion --log=/l --log-format=json frob",
         ] {
             let target = Target::guess(&args(line));
-            assert_eq!((target.file, target.format), (Some("/l".into()), Format::Json));
+            assert_eq!((target.file, target.format), (Some("/l".into()), LogFormat::Json));
         }
         assert_eq!(Target::guess(&args("gabion frob")), Target::default());
     }

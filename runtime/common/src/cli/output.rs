@@ -5,6 +5,14 @@ use std::io::{self, Write};
 use gabion_core::printable::printable;
 use gabion_see::error::{Error, Result};
 
+/// What `--format` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    // No doc comments here: clap would turn them into a long help.
+    Table,
+    Json,
+}
+
 /// Writes text to stdout. A reader that has gone away (`gabion list | head -1`) has seen enough.
 pub fn print(text: &str) -> Result<()> {
     match print_or_gone(text) {

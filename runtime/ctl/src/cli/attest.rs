@@ -3,20 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::attest::{self, Attested, Report};
-use gabion_common::cli::{Global, output};
+use gabion_common::cli::Global;
+use gabion_common::cli::output::{self, Format};
 use gabion_core::fact::Holds;
 use gabion_see::error::Result;
 use gabion_see::roots;
 
 /// Something differs; 1 is «could not look».
 const DIFFERS: u8 = 3;
-
-/// How facts are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use gabion_common::cli::Global;
 use gabion_common::cli::Settings;
-use gabion_common::cli::{Global, output};
+use gabion_common::cli::output::{self, Format};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
 use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
@@ -27,13 +28,6 @@ use summary::Summary;
 
 /// Refused; 1 is «could not look».
 const REFUSED: u8 = 3;
-
-/// How decisions are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(

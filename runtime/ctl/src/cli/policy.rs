@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::origin::{self, Flags};
-use gabion_common::cli::{Global, output};
+use gabion_common::cli::Global;
+use gabion_common::cli::output::{self, Format};
 use gabion_core::digest::sha256_hex;
 use gabion_core::policy::Date;
 use gabion_core::policy::validate::{Gravity, validate};
@@ -13,13 +14,6 @@ use gabion_see::policy::{self, Source};
 
 /// The file cannot be used; 1 is «could not look».
 const INVALID: u8 = 3;
-
-/// How it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(
