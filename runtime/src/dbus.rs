@@ -1,10 +1,15 @@
 //! As much of D-Bus as asking systemd for a unit takes: one call after another, each with its answer
 //! (dbus.freedesktop.org/doc/dbus-specification.html).
 
+mod answer;
+
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+pub(crate) use answer::Fault;
+use answer::{Answer, Reader, SIGNATURE, malformed};
 
 /// Who is called: the same object whether a bus lies between or not.
 pub(crate) struct Object {
@@ -18,15 +23,6 @@ const THE_BUS: Object = Object {
     path: "/org/freedesktop/DBus",
     interface: "org.freedesktop.DBus",
 };
-
-/// What the other side says instead of an answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// A name like an interface's, `org.freedesktop.systemd1.NoSuchUnit`.
-    pub(crate) name: String,
-    /// For people.
-    pub(crate) text: String,
-}
 
 /// A value whose type is told with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,17 +157,12 @@ fn length(bytes: usize) -> u32 {
 }
 
 const CALL: u8 = 1;
-const RETURN: u8 = 2;
-const ERROR: u8 = 3;
 
 /// Fields of a header.
 const PATH: u8 = 1;
 const INTERFACE: u8 = 2;
 const MEMBER: u8 = 3;
-const ERROR_NAME: u8 = 4;
-const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
-const SIGNATURE: u8 = 8;
 
 /// Answers are short, too; the specification would let them be 128 MiB.
 const LARGEST: usize = 1 << 20;
@@ -243,10 +234,6 @@ impl Connection {
     }
 }
 
-fn malformed() -> io::Error {
-    io::Error::from(io::ErrorKind::InvalidData)
-}
-
 /// One line of the greeting.
 fn line(stream: &mut UnixStream) -> io::Result<String> {
     let mut text = Vec::new();
@@ -292,113 +279,10 @@ fn message(serial: u32, object: &Object, member: &str, body: &Body) -> Vec<u8> {
     out.bytes
 }
 
-struct Answer {
-    /// The serial of the call that it answers; none for a signal.
-    to: Option<u32>,
-    result: Result<(), Fault>,
-}
-
-impl Answer {
-    fn parse(kind: u8, fields: &[u8], body: &[u8]) -> io::Result<Self> {
-        let mut read = Reader { bytes: fields, at: 0 };
-        let (mut to, mut name, mut signature) = (None, String::new(), String::new());
-        loop {
-            read.align(8);
-            if read.at >= fields.len() {
-                break;
-            }
-            let code = read.byte()?;
-            let value = read.variant()?;
-            match (code, value) {
-                (REPLY_SERIAL, Field::Number(serial)) => to = Some(serial),
-                (ERROR_NAME, Field::Text(text)) => name = text,
-                (SIGNATURE, Field::Text(text)) => signature = text,
-                _ => {}
-            }
-        }
-        let to = to.filter(|_| kind == RETURN || kind == ERROR);
-        if kind != ERROR {
-            return Ok(Self { to, result: Ok(()) });
-        }
-        let mut read = Reader { bytes: body, at: 0 };
-        let text = if signature.starts_with('s') {
-            read.text()?
-        } else {
-            String::new()
-        };
-        Ok(Self {
-            to,
-            result: Err(Fault { name, text }),
-        })
-    }
-}
-
-enum Field {
-    Number(u32),
-    Text(String),
-}
-
-/// What came, never trusted to be as long as it says.
-struct Reader<'b> {
-    bytes: &'b [u8],
-    at: usize,
-}
-
-impl Reader<'_> {
-    fn align(&mut self, to: usize) {
-        self.at = self.at.next_multiple_of(to);
-    }
-
-    fn take(&mut self, count: usize) -> io::Result<&[u8]> {
-        let end = self.at.checked_add(count).ok_or_else(malformed)?;
-        let taken = self.bytes.get(self.at..end).ok_or_else(malformed)?;
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> io::Result<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    fn u32(&mut self) -> io::Result<u32> {
-        self.align(4);
-        let bytes = self.take(4)?.try_into().map_err(|_| malformed())?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn size(&mut self) -> io::Result<usize> {
-        usize::try_from(self.u32()?).map_err(|_| malformed())
-    }
-
-    fn string(&mut self, length: usize) -> io::Result<String> {
-        let text = String::from_utf8(self.take(length)?.to_vec()).map_err(|_| malformed())?;
-        self.take(1)?;
-        Ok(text)
-    }
-
-    fn text(&mut self) -> io::Result<String> {
-        let length = self.size()?;
-        self.string(length)
-    }
-
-    /// Headers have no other types.
-    fn variant(&mut self) -> io::Result<Field> {
-        let length = self.byte()?.into();
-        match self.string(length)?.as_str() {
-            "u" => self.u32().map(Field::Number),
-            "s" | "o" => self.text().map(Field::Text),
-            "g" => {
-                let length = self.byte()?.into();
-                self.string(length).map(Field::Text)
-            }
-            _ => Err(malformed()),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::answer::*;
     use super::*;
 
     /// By the specification's rules, byte by byte.

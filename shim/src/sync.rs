@@ -40,7 +40,7 @@ impl<T: Clone> Once<T> {
 
     /// Waits for the value.
     pub async fn wait(&self) -> T {
-        let mut place = Place {
+        let mut place = Waiting {
             wakers: &self.0.wakers,
             waker: None,
         };
@@ -57,12 +57,12 @@ impl<T: Clone> Once<T> {
 
 /// A waiting task's place among the wakers. It leaves with the wait, also where the wait is given up: else all who ever waited for
 /// what never comes would be kept.
-struct Place<'a> {
+struct Waiting<'a> {
     wakers: &'a RefCell<Vec<Waker>>,
     waker: Option<Waker>,
 }
 
-impl Place<'_> {
+impl Waiting<'_> {
     fn keep(&mut self, waker: &Waker) {
         let mut wakers = self.wakers.borrow_mut();
         if !wakers.iter().any(|known| known.will_wake(waker)) {
@@ -72,7 +72,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(waker) = &self.waker {
             self.wakers.borrow_mut().retain(|known| !known.will_wake(waker));

@@ -17,7 +17,7 @@ use gabion_see::state::Record;
 
 /// Whether a process of the container is in its cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Membership {
     Inside,
     Outside,
     /// The container has none.
@@ -25,35 +25,35 @@ pub(super) enum Place {
 }
 
 /// Every process in the cgroup, in any of v1's hierarchies, and every process that has the container's own pid namespace.
-pub(super) fn members(proc: &Proc, record: &Record, init: i32, seen: &Observed) -> Result<BTreeMap<i32, Place>> {
+pub(super) fn members(proc: &Proc, record: &Record, init: i32, seen: &Observed) -> Result<BTreeMap<i32, Membership>> {
     let mut members = BTreeMap::new();
     let own_pids = namespaces::is_new(record.hardened.spec(), NsType::Pid);
     if let (true, Some(theirs)) = (own_pids, seen.namespaces.get(&NsType::Pid)) {
         let pids =
             pid_namespace::within(proc, *theirs).map_err(|e| Error::step(Step::Namespaces, "list processes", e))?;
         let place = if record.cgroup.delegation.is_none() {
-            Place::NoCgroup
+            Membership::NoCgroup
         } else {
-            Place::Outside
+            Membership::Outside
         };
         members.extend(pids.into_iter().map(|pid| (pid, place)));
     }
     for directory in record.cgroup.directories()? {
         walk(&directory, &mut members);
     }
-    members.insert(init, Place::Inside);
+    members.insert(init, Membership::Inside);
     Ok(members)
 }
 
 /// Below the container's cgroup, too: it may have made some of its own.
-fn walk(directory: &Path, members: &mut BTreeMap<i32, Place>) {
+fn walk(directory: &Path, members: &mut BTreeMap<i32, Membership>) {
     let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     for pid in procs
         .lines()
         .filter_map(|line| line.parse().ok())
         .filter(|pid| *pid > 0)
     {
-        members.insert(pid, Place::Inside);
+        members.insert(pid, Membership::Inside);
     }
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::cgroup::Place;
+use super::cgroup::Membership;
 use super::{Findings, numbers, root, visible};
 use gabion_core::caller::OwnUserNs;
 use gabion_core::control::{CONTROLS, user};
@@ -65,7 +65,7 @@ pub(super) fn other(
     proc: &Proc,
     record: &Record,
     (init, first): (&str, &Observed),
-    (task, place): (Task, Place),
+    (task, place): (Task, Membership),
     findings: &mut Findings,
 ) -> Result<()> {
     let who = task.directory();
@@ -158,12 +158,12 @@ fn own_root(proc: &Proc, init: &str, who: &str) -> Fact {
 }
 
 /// By its pid namespace the process is the container's: its limits must be, too.
-fn in_cgroup(place: Place) -> Fact {
+fn in_cgroup(place: Membership) -> Fact {
     let expected = "every process in the container's cgroup";
     match place {
-        Place::Inside => Fact::judged(ControlId::Cgroup, expected, expected, Holds::Yes),
-        Place::NoCgroup => Fact::unknown(ControlId::Cgroup, expected, "no cgroup was delegated to who made it"),
-        Place::Outside => Fact::judged(
+        Membership::Inside => Fact::judged(ControlId::Cgroup, expected, expected, Holds::Yes),
+        Membership::NoCgroup => Fact::unknown(ControlId::Cgroup, expected, "no cgroup was delegated to who made it"),
+        Membership::Outside => Fact::judged(
             ControlId::Cgroup,
             expected,
             "in the container's pid namespace and in another cgroup",

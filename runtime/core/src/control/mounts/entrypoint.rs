@@ -19,17 +19,17 @@ pub(super) fn check(draft: &Draft, cx: &Context<'_>, findings: &mut Findings) {
         .filter(|(target, _)| program.starts_with(target))
         .last();
     let place = match on {
-        Some((target, mount)) if Options::of(mount).is(Flag::Noexec) => Place::Mount(target),
+        Some((target, mount)) if Options::of(mount).is(Flag::Noexec) => LiesOn::Mount(target),
         Some(_) => return,
         // Holes lie below the spec's mounts.
         None => match draft.plan.holes.iter().find(|h| program.starts_with(&h.target)) {
-            Some(hole) => Place::Hole(hole.path.clone()),
+            Some(hole) => LiesOn::Hole(hole.path.clone()),
             None => return,
         },
     };
     let (on, remedy) = match place {
-        Place::Mount(target) => (format!("the mount at {}", target.display()), of_mount(&target, cx)),
-        Place::Hole(path) => (
+        LiesOn::Mount(target) => (format!("the mount at {}", target.display()), of_mount(&target, cx)),
+        LiesOn::Hole(path) => (
             format!("the hole at {}", path.display()),
             "keep programs in the image, outside of what is written".to_owned(),
         ),
@@ -41,7 +41,7 @@ pub(super) fn check(draft: &Draft, cx: &Context<'_>, findings: &mut Findings) {
     findings.refused("entrypoint-noexec", "process.args.0", what, remedy);
 }
 
-enum Place {
+enum LiesOn {
     Mount(PathBuf),
     Hole(PathBuf),
 }
