@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -149,17 +149,37 @@ pub fn open_with(dir: Option<BorrowedFd<'_>>, path: &Path, flags: OFlag, rules: 
     if rules.kind == Kind::Directory {
         flags |= OFlag::O_DIRECTORY;
     }
-    let opened = open_raw(dir, path, flags).map_err(|errno| match errno {
+    let why = |errno| match errno {
         Errno::ENOENT => Fault::Missing,
         Errno::ELOOP if rules.links != Links::Follow => Fault::Symlink,
         Errno::ENOTDIR if rules.kind == Kind::Directory => Fault::NotADirectory,
         // A socket, or a FIFO that is opened for writing without a reader.
         Errno::ENXIO => Fault::NotAFile,
         other => Fault::Open(other),
-    })?;
+    };
+    let opened = if rules.links == Links::Follow && rules.kind == Kind::File && !flags.contains(OFlag::O_CREAT) {
+        open_where_links_lead(dir, path, flags, rules, why)?
+    } else {
+        open_raw(dir, path, flags).map_err(why)?
+    };
     let file = File::from(opened);
     judge(&file, rules)?;
     Ok(file)
+}
+
+/// Opens what a link may lead to, once it is known to be a file: to open a device acts on it (/dev/watchdog counts down from then on), and
+/// whoever owns a directory can put a link to any device there. Where links are refused nobody but root can have prepared one.
+fn open_where_links_lead(
+    dir: Option<BorrowedFd<'_>>,
+    path: &Path,
+    flags: OFlag,
+    rules: &Rules,
+    why: impl Fn(Errno) -> Fault,
+) -> Result<OwnedFd, Fault> {
+    let seen = File::from(open_raw(dir, path, OFlag::O_PATH | OFlag::O_CLOEXEC).map_err(&why)?);
+    judge(&seen, rules)?;
+    let same = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    open_raw(None, Path::new(&same), flags).map_err(why)
 }
 
 fn open_raw(dir: Option<BorrowedFd<'_>>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
@@ -234,6 +254,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::PathBuf;
+
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
     use super::*;
 
@@ -311,6 +333,31 @@ mod tests {
         assert_eq!(fault(&path, &RULES), Fault::NotAFile);
         let write = open_with(None, &path, OFlag::O_WRONLY, &RULES);
         assert_eq!(write.unwrap_err(), Fault::NotAFile);
+    }
+
+    #[test]
+    fn a_device_that_a_link_leads_to_is_not_opened() {
+        let at = Scratch::new("device");
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let device = nix::unistd::ttyname(&pty.slave).unwrap();
+        let link = at.0.join("link");
+        symlink(&device, &link).unwrap();
+        let follow = Rules {
+            links: Links::Follow,
+            owner: Owner::Anybody,
+            ..RULES
+        };
+        let opens = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        opens.add_watch(&device, AddWatchFlags::IN_OPEN).unwrap();
+        assert_eq!(fault(&link, &follow), Fault::NotAFile);
+        assert_eq!(opens.read_events().unwrap_err(), Errno::EAGAIN);
+        // That the watch sees one who opens it.
+        drop(File::open(&link).unwrap());
+        assert_eq!(opens.read_events().unwrap().len(), 1);
+        let file = at.file("file", "12", 0o600);
+        fs::remove_file(&link).unwrap();
+        symlink(&file, &link).unwrap();
+        assert_eq!(read(open(&link, &follow).unwrap(), &follow).unwrap(), b"12");
     }
 
     #[test]
