@@ -13,6 +13,7 @@ use gabion_see::error::{Error, Result, Step};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+mod claim;
 mod limits;
 mod program;
 mod properties;
@@ -86,9 +87,13 @@ impl Cgroup {
         Path::new(ROOT).join(self.place())
     }
 
+    fn scope_named(&self) -> bool {
+        self.record.driver == CgroupDriver::Systemd && unified()
+    }
+
     /// The unit that the directory belongs to. On v1 the systemd driver's names are directories like others.
     fn scope(&self) -> Result<Option<systemd::Scope>> {
-        if self.record.driver == CgroupDriver::Systemd && unified() && !self.record.delegation.is_none() {
+        if self.scope_named() && !self.record.delegation.is_none() {
             systemd::Scope::find(&self.record).map(Some)
         } else {
             Ok(None)
@@ -152,11 +157,6 @@ impl Cgroup {
             (Some(mut scope), Files::V2(v2)) => scope.attach(pid, relative(&self.record.place()), &v2.place),
             _ => joined,
         }
-    }
-
-    /// Nobody is in it yet.
-    pub(crate) fn unoccupied(&self) -> Result<()> {
-        members::unoccupied(&self.place(), &self.directories()?)
     }
 
     /// Its processes and those of the cgroups below it, as the host numbers them.

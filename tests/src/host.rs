@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
-    AppArmor, Backing, CgroupDriver, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget, HookFile, Host,
-    MemfdNoexec, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    AppArmor, Backing, CgroupDriver, CgroupNeighbour, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget,
+    HookFile, Host, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
 };
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
@@ -40,6 +40,9 @@ pub struct HostFile {
     pub memory_total: Option<Size>,
     pub parent_memory: Option<Size>,
     pub parent_pids: Option<u64>,
+    pub tasks_total: u64,
+    /// The cgroup of somebody else, in which the container's would be.
+    pub cgroup_inside: Option<PathBuf>,
     pub cgroup: CgroupVersion,
     pub cgroup_driver: CgroupDriver,
     /// The controllers that may be used; all where it is not given.
@@ -219,6 +222,12 @@ impl HostFile {
             hooks: self.hooks(request),
             holes: self.holes(),
             memory_total: self.memory_total.unwrap_or(Size(8 << 30)).0,
+            tasks_total: self.tasks_total,
+            cgroup_neighbour: self.cgroup_inside.clone().map(|path| CgroupNeighbour {
+                path,
+                is: NeighbourIs::Above,
+                who: "process 4242".to_owned(),
+            }),
             parent_memory: self.parent_memory.map(|s| s.0),
             parent_pids: self.parent_pids,
             cgroup: self.cgroup,

@@ -158,6 +158,25 @@ pub struct CgroupBounds {
     pub version: CgroupVersion,
     pub swap: SwapAccounting,
     pub controllers: BTreeSet<String>,
+    /// What the machine has, bytes: a limit of as much is none. 0: not known (an older gabion did not write it down).
+    #[serde(default)]
+    pub memory_total: u64,
+    /// The same for tasks.
+    #[serde(default)]
+    pub tasks_total: u64,
+    #[serde(default)]
+    pub pod: BoundedBy,
+}
+
+/// Whose limits bound what a container may hold back from its neighbours (`memory.min`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoundedBy {
+    /// Nobody's: it would be held back from the host.
+    #[default]
+    Nobody,
+    /// Its pod's cgroup, in which it lies, as the CRI says.
+    Pod,
 }
 
 /// A spec and plan while the controls work on them.

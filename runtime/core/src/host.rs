@@ -140,6 +140,24 @@ impl Delegation {
     }
 }
 
+/// Where somebody else's cgroup is, seen from a container's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourIs {
+    Above,
+    Same,
+    Below,
+}
+
+/// A cgroup that is not the container's own and lies above it, below it, or is the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupNeighbour {
+    /// From the hierarchy's root.
+    pub path: PathBuf,
+    pub is: NeighbourIs,
+    /// For people.
+    pub who: String,
+}
+
 /// What AppArmor is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AppArmor {
@@ -220,6 +238,8 @@ pub struct Host {
     pub holes: BTreeMap<PathBuf, HoleTarget>,
     /// Bytes.
     pub memory_total: u64,
+    /// How many tasks there can be on the machine; 0 where nobody asked, or it is not known.
+    pub tasks_total: u64,
     /// The lowest memory limit on the way from the container's parent cgroup to the root, bytes.
     pub parent_memory: Option<u64>,
     /// The same for tasks.
@@ -231,6 +251,8 @@ pub struct Host {
     pub controllers: BTreeSet<String>,
     /// Where this caller can make the container's cgroup.
     pub delegation: Delegation,
+    /// Whose cgroup that would be, or what it would be inside of.
+    pub cgroup_neighbour: Option<CgroupNeighbour>,
     /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
     pub swap_accounting: SwapAccounting,
     pub landlock_abi: u32,

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use gabion_core::host::{CgroupDriver, Delegation};
+use gabion_core::request::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::survey::Unit;
+pub use unit::Unit;
 
 pub mod limits;
 pub mod members;
+pub mod unit;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,14 @@ impl CgroupRecord {
     }
 }
 
+/// Where a container's cgroup is if nobody says: the control `cgroup` writes that into the spec, and is not always in force.
+pub fn default_place(driver: CgroupDriver, id: &ContainerId) -> PathBuf {
+    PathBuf::from(match driver {
+        CgroupDriver::Systemd if unified() => format!(":gabion:{id}"),
+        _ => format!("/gabion/{id}"),
+    })
+}
+
 /// Where cgroups are mounted (cgroups(7); systemd and all engines agree).
 pub const ROOT: &str = "/sys/fs/cgroup";
 
@@ -97,6 +107,16 @@ pub fn unified() -> bool {
     *FOUND.get_or_init(|| {
         nix::sys::statfs::statfs(ROOT).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
     })
+}
+
+/// Our own group on v2.
+pub fn own_v2() -> PathBuf {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    Path::new(ROOT).join(own)
 }
 
 pub fn relative(path: &Path) -> &Path {

@@ -31,10 +31,8 @@ pub mod lsm;
 mod namespaces;
 mod reach;
 mod table;
-mod unit;
 
 pub use cri::door_of_bundle;
-pub use unit::{Unit, manager};
 
 /// What was opened while collecting. create works on these, never on the paths again.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ fn gather(
     let believed = believed(request, loaded, &state_dirs);
     let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), &believed);
     let nofile = getrlimit(Resource::RLIMIT_NOFILE).ok();
-    let cgroup = cgroups::facts(request, driver, euid, user_ns);
+    let cgroup = cgroups::facts(request, state_root, driver, euid, user_ns);
     let host = Host {
         namespaces: namespaces::own(),
         joined_users: namespaces::users(&ns_paths),
@@ -100,13 +98,15 @@ fn gather(
         thermal_throttle: thermal_throttle(),
         hooks: files::hooks(request),
         holes: rootfs.map(|fd| image::holes(fd, request, policy)).unwrap_or_default(),
-        memory_total: nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total()),
+        memory_total: cgroup.memory_total,
+        tasks_total: cgroup.tasks_total,
         parent_memory: cgroup.memory,
         parent_pids: cgroup.pids,
         cgroup: cgroup.version,
         cgroup_driver: driver,
         controllers: cgroup.controllers,
         delegation: cgroup.delegation,
+        cgroup_neighbour: cgroup.neighbour,
         swap_accounting: cgroup.swap,
         landlock_abi: gabion_sys::landlock_abi(),
         kernel: kernel(),

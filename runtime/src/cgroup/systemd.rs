@@ -11,8 +11,8 @@ use oci_spec::runtime::LinuxResources;
 use super::properties::{Property, oom_policy, properties};
 use super::{CgroupRecord, members};
 use crate::dbus::{Body, Connection, Fault, Object, Value};
+use gabion_see::cgroup::Unit;
 use gabion_see::error::{Error, Result, Step};
-use gabion_see::survey::Unit;
 
 /// systemd answers before it has moved the process. A busy node needs its time.
 const PATIENCE: Duration = Duration::from_secs(30);

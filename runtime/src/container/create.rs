@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 
 use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
@@ -22,10 +21,8 @@ use crate::faults;
 use crate::state::{CreateLock, StateDir};
 use crate::wait;
 use gabion_core::hardened::{Amendment, Hardened};
-use gabion_core::host::CgroupDriver;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
-use gabion_core::request::ContainerId;
 use gabion_core::time::rfc3339_nanos;
 use gabion_see::cgroup::CgroupRecord;
 use gabion_see::error::{Error, Result, Step};
@@ -79,8 +76,10 @@ pub(crate) fn create_on(
     let record = record(settings, options, hardened, handles);
     let made = record.and_then(|record| {
         // Before anything is written down: what clears up after a failure kills whoever is in there.
-        Cgroup::open(&record.cgroup).unoccupied()?;
-        dir.write(&record)?;
+        let enforced = record.hardened.enforces(ControlId::Cgroup);
+        let cgroup = Cgroup::open(&record.cgroup);
+        cgroup.claim(dir.path(), enforced)?;
+        dir.write(&record).inspect_err(|_| cgroup.unclaim(dir.path()))?;
         options.audit.save(&dir)?;
         let ready = Ready {
             filters,
@@ -114,24 +113,16 @@ fn undo(dir: StateDir, lock: CreateLock) {
     drop(lock);
 }
 
-/// Where the control that gives it a place is only observed.
-fn default_place(driver: CgroupDriver, id: &ContainerId) -> PathBuf {
-    PathBuf::from(match driver {
-        CgroupDriver::Systemd if gabion_see::cgroup::unified() => format!(":gabion:{id}"),
-        _ => format!("/gabion/{id}"),
-    })
-}
-
 fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, handles: &Handles) -> Result<Record> {
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find", &options.bundle))?;
     let rootfs = fs::read_link(format!("/proc/self/fd/{}", handles.rootfs.as_raw_fd()))
         .map_err(Error::file("find", "the root file system"))?;
     let asked = hardened.spec().linux().as_ref().and_then(|l| l.cgroups_path().clone());
     let cgroup = CgroupRecord {
-        path: asked.unwrap_or_else(|| default_place(settings.cgroup_driver, &options.id)),
+        path: asked.unwrap_or_else(|| gabion_see::cgroup::default_place(settings.cgroup_driver, &options.id)),
         driver: settings.cgroup_driver,
         name: options.id.to_string(),
-        manager: gabion_see::survey::manager(settings.cgroup_driver, gabion_see::caller::is_host_root()),
+        manager: gabion_see::cgroup::unit::manager(settings.cgroup_driver, gabion_see::caller::is_host_root()),
         delegation: hardened.plan().delegation.clone(),
     };
     let hardened = hardened.amend(Amendment::Keyring(options.keyring));

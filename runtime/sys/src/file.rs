@@ -156,10 +156,22 @@ pub fn directory(fd: OwnedFd) -> Result<Dir> {
 
 /// Sets an extended attribute on an open file (fsetxattr(2)).
 pub fn fsetxattr(fd: &impl AsFd, name: &CStr, value: &[u8]) -> Result<()> {
+    set_attribute(fd, name, value, 0)
+}
+
+/// Sets one that is not there: the kernel lets one of two do that.
+///
+/// # Errors
+/// EEXIST where it is there.
+pub fn fsetxattr_new(fd: &impl AsFd, name: &CStr, value: &[u8]) -> Result<()> {
+    set_attribute(fd, name, value, libc::XATTR_CREATE)
+}
+
+fn set_attribute(fd: &impl AsFd, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: name is a C string; value is readable for its length.
     done(c_long::from(unsafe {
-        libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), flags)
     }))
 }
 

@@ -30,7 +30,7 @@ use nix::errno::Errno;
 pub use clone::{ChildOf, Cloned, NewNamespaces, clone3, fork, send_when_open};
 pub use file::{
     Identity, accept, become_stdio, cloexec_from, directory, duplicate_above, duplicate_number, fgetxattr, flistxattr,
-    fsetxattr, identity, open, open_path, openat, openat2, receive,
+    fsetxattr, fsetxattr_new, identity, open, open_path, openat, openat2, receive,
 };
 pub use filter::{
     Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,

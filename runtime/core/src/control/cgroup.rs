@@ -52,10 +52,11 @@ impl Control for Cgroup {
         let linux = draft.linux();
         place::decide(linux, cx, findings);
         let mut resources = linux.resources().clone().unwrap_or_default();
-        unified::fold(&mut resources, cx, findings);
+        unified::fold(&mut resources, place::bounded_by(linux, cx), cx, findings);
         refuse_absent(&resources, cx, findings);
         pids(&mut resources, cx, findings);
         let no_swap = memory::bound(&mut resources, cx, findings);
+        let pod = place::bounded_by(linux, cx);
         cpu::bound(&mut resources, cx, findings);
         linux.set_resources(Some(resources));
         draft.plan.no_swap = no_swap;
@@ -64,6 +65,9 @@ impl Control for Cgroup {
             version: cx.host.cgroup,
             swap: cx.host.swap_accounting,
             controllers: cx.host.controllers.clone(),
+            memory_total: cx.host.memory_total,
+            tasks_total: cx.host.tasks_total,
+            pod,
         });
         for mount in draft.spec.mounts_mut().iter_mut().flatten() {
             close(mount, findings);
@@ -78,6 +82,11 @@ impl Control for Cgroup {
 /// A limit that the spec gives: absent, zero and negative numbers all mean «unlimited» in runtimes.
 fn finite(limit: Option<i64>) -> Option<u64> {
     limit.and_then(|l| u64::try_from(l).ok()).filter(|l| *l > 0)
+}
+
+/// A limit that binds on this machine: as much as the whole machine has is as good as none. 0: what it has is not known.
+fn binding(limit: Option<i64>, machine: u64) -> Option<u64> {
+    finite(limit).filter(|l| machine == 0 || *l < machine)
 }
 
 /// How an unlimited value is shown: as silence, or as the number that said so.
@@ -98,7 +107,7 @@ fn pids(resources: &mut LinuxResources, cx: &Context<'_>, findings: &mut Finding
     let at = "linux.resources.pids.limit";
     let policy = &cx.policy.policy.cgroup;
     let asked = resources.pids().map(|p| p.limit());
-    if let Some(limit) = finite(asked) {
+    if let Some(limit) = binding(asked, cx.host.tasks_total) {
         if limit > u64::from(policy.max_pids) {
             above_max(
                 "pids-above-max",

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::read_to_string;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
-use super::Unit;
-use super::unit::{default_slice, manager, slice_path};
+use crate::cgroup::unit::{Unit, default_slice, manager, slice_path};
+use crate::cgroup::{CgroupRecord, ROOT, default_place, own_v2};
+use crate::neighbours::Place;
+use crate::state::STATE;
 use gabion_core::caller::OwnUserNs;
-use gabion_core::host::{CgroupDriver, CgroupVersion, Delegation, SwapAccounting};
+use gabion_core::host::{CgroupDriver, CgroupNeighbour, CgroupVersion, Delegation, SwapAccounting};
 use gabion_core::request::{Request, normalize};
-
-pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// Above this a v1 limit means none (page counter's maximum, rounded to pages).
 const V1_UNLIMITED: u64 = 0x7fff_ffff_0000_0000;
@@ -26,9 +26,18 @@ pub(super) struct Facts {
     pub(super) swap: SwapAccounting,
     pub(super) memory: Option<u64>,
     pub(super) pids: Option<u64>,
+    pub(super) memory_total: u64,
+    pub(super) tasks_total: u64,
+    pub(super) neighbour: Option<CgroupNeighbour>,
 }
 
-pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns: OwnUserNs) -> Facts {
+pub(super) fn facts(
+    request: &Request,
+    state_root: &Path,
+    driver: CgroupDriver,
+    euid: u32,
+    user_ns: OwnUserNs,
+) -> Facts {
     // Hybrid counts as v1: the controllers are there.
     let version = match statfs(ROOT) {
         Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => CgroupVersion::V2,
@@ -36,7 +45,9 @@ pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns:
     };
     let rooted = euid == 0 && user_ns == OwnUserNs::Initial;
     let parent = parent(request, driver, rooted);
-    let (need_memory, need_pids) = needed(request);
+    let memory_total = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
+    let tasks_total = tasks();
+    let (need_memory, need_pids) = needed(request, memory_total, tasks_total);
     let limit = |needed: bool, controller: &str, v1: &str, v2: &str| {
         let (base, file) = match version {
             CgroupVersion::V1 => (Path::new(ROOT).join(controller), v1),
@@ -51,23 +62,74 @@ pub(super) fn facts(request: &Request, driver: CgroupDriver, euid: u32, user_ns:
         (CgroupVersion::V2, false) => v2_delegated(driver, &parent),
     };
     Facts {
+        neighbour: neighbour(request, state_root, driver, rooted, &delegation),
         version,
         controllers,
         delegation,
         swap: swap(version),
         memory: limit(need_memory, "memory", "memory.limit_in_bytes", "memory.max"),
         pids: limit(need_pids, "pids", "pids.max", "pids.max"),
+        memory_total,
+        tasks_total,
     }
 }
 
-/// Which limits of the parent are asked for: only a container that brings none is clamped to its parent's.
-fn needed(request: &Request) -> (bool, bool) {
+/// Whose cgroup the container's would be. One that is there already has its own error; what cannot be looked at create tells of.
+fn neighbour(
+    request: &Request,
+    state_root: &Path,
+    driver: CgroupDriver,
+    rooted: bool,
+    delegation: &Delegation,
+) -> Option<CgroupNeighbour> {
+    let own = state_root.join(request.id.as_str());
+    if delegation.is_none() || own.join(STATE).exists() {
+        return None;
+    }
+    let asked = request.spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    let path = asked.filter(|p| !p.as_os_str().is_empty());
+    // The root of a hierarchy, or a path that climbs, is refused for itself.
+    let named = |p: &&Path| p.components().any(|c| matches!(c, Component::Normal(_)));
+    let climbs = |p: &Path| p.components().any(|c| c == Component::ParentDir);
+    if path.is_some_and(|p| climbs(p) || !named(&p)) {
+        return None;
+    }
+    let record = CgroupRecord {
+        path: path.map_or_else(|| default_place(driver, &request.id), Path::to_owned),
+        driver,
+        name: request.id.to_string(),
+        manager: manager(driver, rooted),
+        delegation: delegation.clone(),
+    };
+    let place = Place {
+        record: &record,
+        own: &own,
+    };
+    place.neighbour().ok().flatten()
+}
+
+/// How many tasks there can be at once on this machine; 0 where it cannot be seen.
+fn tasks() -> u64 {
+    let read = |name: &str| {
+        crate::small::read(Path::new("/proc/sys/kernel").join(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let known: Option<u64> = ["pid_max", "threads-max"].into_iter().filter_map(read).min();
+    known.unwrap_or(0)
+}
+
+/// Which limits of the parent are asked for: only a container that brings none that binds is clamped to its parent's.
+fn needed(request: &Request, memory_total: u64, tasks_total: u64) -> (bool, bool) {
     let resources = request.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let memory = resources.and_then(|r| r.memory().as_ref()).and_then(LinuxMemory::limit);
     let pids = resources.and_then(|r| r.pids().as_ref()).map(LinuxPids::limit);
+    let binds = |limit: i64, machine: u64| u64::try_from(limit).is_ok_and(|l| l > 0 && (machine == 0 || l < machine));
     (
-        memory.is_none_or(|limit| limit <= 0),
-        pids.is_none_or(|limit| limit <= 0),
+        !memory.is_some_and(|limit| binds(limit, memory_total)),
+        !pids.is_some_and(|limit| binds(limit, tasks_total)),
     )
 }
 
@@ -181,16 +243,6 @@ fn movable(from: &Path, to: &Path) -> bool {
 fn listed(dir: &Path) -> BTreeSet<String> {
     let text = read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Our own group on v2.
-pub(super) fn own_v2() -> PathBuf {
-    let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = text
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .unwrap_or_default();
-    Path::new(ROOT).join(own)
 }
 
 fn swap(version: CgroupVersion) -> SwapAccounting {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
-use super::{above_max, bounded, finite, has, signed, unlimited};
+use super::{above_max, binding, bounded, finite, has, signed, unlimited};
 use crate::control::Context;
 use crate::decision::Findings;
 use crate::hardened::SwapPlan;
@@ -17,7 +17,7 @@ pub(super) fn bound(resources: &mut LinuxResources, cx: &Context<'_>, findings: 
     let at = "linux.resources.memory.limit";
     let mut memory = resources.memory().unwrap_or_default();
     oom_killer(&mut memory, findings);
-    let limit = match finite(memory.limit()) {
+    let limit = match binding(memory.limit(), cx.host.memory_total) {
         Some(limit) => {
             let max = cx.policy.policy.cgroup.max_memory.map_or(u64::MAX, |m| m.0);
             if limit > max {
@@ -65,11 +65,11 @@ fn keep(resources: &mut LinuxResources, memory: LinuxMemory) {
     resources.set_memory((memory != LinuxMemory::default()).then_some(memory));
 }
 
-/// The policy's default, or half of the host, within what the parent has and the policy allows.
+/// The policy's default, or half of the host, and no less than the pod was promised; within what the parent has and the policy allows.
 fn default_limit(cx: &Context<'_>) -> Option<u64> {
     let policy = &cx.policy.policy.cgroup;
     let half = Some(cx.host.memory_total / 2).filter(|half| *half > 0);
-    let default = policy.memory.map(|m| m.0).or(half);
+    let default = policy.memory.map(|m| m.0).or(half).max(promised(cx));
     let limit = [default, cx.host.parent_memory, policy.max_memory.map(|m| m.0)]
         .into_iter()
         .flatten()
@@ -80,6 +80,19 @@ fn default_limit(cx: &Context<'_>) -> Option<u64> {
     } else {
         limit.max(1)
     })
+}
+
+/// The OOM scores by which the kubelet tells a container's request: 1000 is none, and below 3 are those with limits.
+const BURSTABLE: std::ops::Range<i32> = 3..1000;
+
+/// What the scheduler promised a pod's container that has no limit (`requests.memory`). No field of a spec has it; the kubelet's OOM score
+/// does, to a thousandth of the machine: 1000 less the request's share (kubelet, policy.go). The bound is the next thousandth above.
+fn promised(cx: &Context<'_>) -> Option<u64> {
+    cx.request.pod(cx.policy.cri)?;
+    let score = cx.request.spec.process().as_ref()?.oom_score_adj()?;
+    let share = BURSTABLE.contains(&score).then(|| (1000 - score).unsigned_abs())?;
+    // The first score may also stand for next to nothing.
+    (share > 1).then(|| (cx.host.memory_total / 1000).saturating_mul(u64::from(share) + 1))
 }
 
 /// Memory and swap together are no more than memory.
@@ -131,7 +144,7 @@ fn swap(memory: &mut LinuxMemory, limit: u64, cx: &Context<'_>, findings: &mut F
 }
 
 /// Without the OOM killer a full container hangs, with whatever locks it holds (v1; v2 has no such switch).
-fn oom_killer(memory: &mut LinuxMemory, findings: &mut Findings) {
+pub(super) fn oom_killer(memory: &mut LinuxMemory, findings: &mut Findings) {
     if memory.disable_oom_killer() == Some(true) {
         findings.tightened(
             "linux.resources.memory.disableOOMKiller",

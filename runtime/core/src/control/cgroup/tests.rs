@@ -127,6 +127,109 @@ fn swap_needs_accounting() {
 }
 
 #[test]
+fn as_much_as_the_machine_has_is_no_limit() {
+    for asked in [8_i64 << 30, 1 << 40, i64::MAX] {
+        let (_, memory, swap, _, decision) = limits(&resources(json!({"memory": {"limit": asked}})));
+        assert_eq!((memory, swap), (Some(4 << 30), Some(4 << 30)), "{asked}");
+        assert_eq!(verdict_at(&decision, "memory.limit"), [&Verdict::Tightened]);
+    }
+    let below = (8_i64 << 30) - 4096;
+    assert_eq!(limits(&resources(json!({"memory": {"limit": below}}))).1, Some(below));
+    let mut case = resources(json!({"pids": {"limit": 30000}}));
+    assert_eq!(limits(&case).0, Some(30000));
+    case.host.tasks_total = 30000;
+    assert_eq!(limits(&case).0, Some(4096));
+}
+
+fn pod(score: i32) -> Case {
+    let annotations = json!({
+        "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.sandbox-name": "db-0", "io.kubernetes.cri.sandbox-uid": "11-22",
+        "io.kubernetes.cri.sandbox-id": "5a",
+    });
+    Case::new()
+        .called_by(crate::policy::Cri::Containerd)
+        .with("/annotations", annotations)
+        .with("/linux/cgroupsPath", json!("/kubepods/burstable/pod11-22/web1"))
+        .with("/process/oomScoreAdj", json!(score))
+}
+
+#[test]
+fn a_limit_that_is_added_is_not_below_what_a_pod_was_promised() {
+    let total = 8_u64 << 30;
+    // The kubelet's own sum: requests.memory of 6, 4.5 and 1 GiB, none, and one with limits.
+    for (request, floor) in [(6_u64 << 30, true), ((9 << 30) / 2, true), (1 << 30, false)] {
+        let score = i32::try_from(1000 - 1000 * request / total).unwrap();
+        let memory = limits(&pod(score)).1.and_then(|l| u64::try_from(l).ok()).unwrap();
+        assert!(memory >= request && memory < total, "{request}: {memory}");
+        assert_eq!(memory > total / 2, floor, "{request}: {memory}");
+    }
+    for score in [1000, 999, -997, 0, 2] {
+        assert_eq!(limits(&pod(score)).1, Some(4 << 30), "{score}");
+    }
+    // Whoever is no pod's says nothing by it.
+    assert_eq!(
+        limits(&Case::new().with("/process/oomScoreAdj", json!(100))).1,
+        Some(4 << 30)
+    );
+    // The policy's and the parent's word stand above it.
+    let mut case = pod(250);
+    case.policy.policy.cgroup.memory = Some(Size(1 << 30));
+    assert!(limits(&case).1 > Some(6 << 30));
+    case.policy.policy.cgroup.max_memory = Some(Size(2 << 30));
+    assert_eq!(limits(&case).1, Some(2 << 30));
+    case.host.parent_memory = Some(1 << 30);
+    assert_eq!(limits(&case).1, Some(1 << 30));
+}
+
+#[test]
+fn unified_takes_nothing_from_the_neighbours() {
+    let v2 = |mut case: Case, key: &str| {
+        case.host.cgroup = CgroupVersion::V2;
+        case.host.controllers.extend(["io".to_owned(), "dmem".to_owned()]);
+        limits(&case.with("/linux/resources/unified", json!({(key): "1"}))).4
+    };
+    for key in [
+        "cpuset.cpus.partition",
+        "cpuset.cpus.exclusive",
+        "io.prio.class",
+        "io.latency",
+        "cpu.uclamp.min",
+        "memory.reclaim",
+        "memory.new",
+    ] {
+        refusal(&v2(Case::new(), key), "cgroup.unified-takes");
+        refusal(&v2(pod(900), key), "cgroup.unified-takes");
+    }
+    for key in ["memory.min", "memory.low", "dmem.min", "dmem.low"] {
+        refusal(&v2(Case::new(), key), "cgroup.unified-takes");
+        assert!(codes(&v2(pod(900), key)).is_empty(), "{key}");
+        // Not below its pod's cgroup: another pod's, or beside it.
+        for path in [
+            "/kubepods/burstable/pod11-23/web1",
+            "/pod11-22",
+            "/kubepods/pod11-22/x/web1",
+        ] {
+            let elsewhere = pod(900).with("/linux/cgroupsPath", json!(path));
+            refusal(&v2(elsewhere, key), "cgroup.unified-takes");
+        }
+        // The same words from somebody who is no CRI.
+        let mut forged = pod(900);
+        forged.channel = crate::request::Channel::Direct;
+        refusal(&v2(forged, key), "cgroup.unified-takes");
+        let mut systemd = pod(900).with(
+            "/linux/cgroupsPath",
+            json!("kubepods-pod11_22.slice:cri-containerd:web1"),
+        );
+        systemd.host.cgroup_driver = CgroupDriver::Systemd;
+        assert!(codes(&v2(systemd, key)).is_empty(), "{key}");
+    }
+    for key in ["memory.high", "cpu.weight", "io.max", "cpuset.cpus"] {
+        assert!(codes(&v2(Case::new(), key)).is_empty(), "{key}");
+    }
+}
+
+#[test]
 fn the_oom_killer_stays() {
     let case = resources(json!({"memory": {"limit": 1 << 20, "disableOOMKiller": true}}));
     let (draft, decision) = case.decide(&Cgroup);
@@ -275,6 +378,12 @@ fn places() {
         (CgroupDriver::Cgroupfs, ".", false),
         (CgroupDriver::Cgroupfs, "/a/../b", false),
         (CgroupDriver::Cgroupfs, "/a\0b", false),
+        (CgroupDriver::Cgroupfs, "/gabion", false),
+        (CgroupDriver::Cgroupfs, "gabion/.", false),
+        (CgroupDriver::Cgroupfs, "//gabion//", false),
+        (CgroupDriver::Cgroupfs, "/kubepods/burstable", false),
+        (CgroupDriver::Cgroupfs, "/system.slice", false),
+        (CgroupDriver::Cgroupfs, "/gabion/gabion", true),
         (CgroupDriver::Systemd, "machine.slice:libpod:abc", true),
         (CgroupDriver::Systemd, ":crio:abc", true),
         (CgroupDriver::Systemd, "/k8s.io/abc", false),

@@ -7,26 +7,77 @@ use oci_spec::runtime::{LinuxPids, LinuxResources};
 use super::{finite, has, signed};
 use crate::control::Context;
 use crate::decision::Findings;
+use crate::hardened::BoundedBy;
 use crate::host::CgroupVersion;
 
+/// Files that bound the container, or share out among its siblings. What is not here is not passed on: a kernel to come may have
+/// files that take from others.
+const LIMITS: [&str; 22] = [
+    "cpu.idle",
+    "cpu.max",
+    "cpu.max.burst",
+    "cpu.uclamp.max",
+    "cpu.weight",
+    "cpu.weight.nice",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "dmem.max",
+    "io.bfq.weight",
+    "io.max",
+    "io.weight",
+    "memory.high",
+    "memory.max",
+    "memory.oom.group",
+    "memory.swap.high",
+    "memory.swap.max",
+    "memory.zswap.max",
+    "memory.zswap.writeback",
+    "misc.max",
+    "pids.max",
+    "rdma.max",
+];
+
+/// Files by which a cgroup keeps for itself what its neighbours then do not get, within what the cgroups above it have.
+const KEPT_BACK: [&str; 4] = ["dmem.low", "dmem.min", "memory.low", "memory.min"];
+
+/// What a key of `unified` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// Bounds the container.
+    Limits,
+    /// Keeps memory back.
+    KeepsBack,
+    /// Takes processors, memory or rank from the host or the neighbours, or acts, or is not known.
+    Other,
+    /// Is not the name of a controller's file.
+    NoFile,
+}
+
+fn does(key: &str) -> Does {
+    let huge = key.strip_prefix("hugetlb.").and_then(|rest| rest.split_once('.'));
+    let huge = huge.is_some_and(|(size, file)| {
+        size.bytes().all(|b| b.is_ascii_alphanumeric()) && matches!(file, "max" | "rsvd.max")
+    });
+    if huge || LIMITS.contains(&key) {
+        Does::Limits
+    } else if KEPT_BACK.contains(&key) {
+        Does::KeepsBack
+    } else if is_file(key) {
+        Does::Other
+    } else {
+        Does::NoFile
+    }
+}
+
 /// Takes the limits that this control governs out of `unified` and into their own fields, and refuses what is no limit.
-pub(super) fn fold(resources: &mut LinuxResources, cx: &Context<'_>, findings: &mut Findings) {
+pub(super) fn fold(resources: &mut LinuxResources, by: BoundedBy, cx: &Context<'_>, findings: &mut Findings) {
     let Some(mut unified) = resources.unified().clone().filter(|u| !u.is_empty()) else {
         return;
     };
     let mut keys: Vec<String> = unified.keys().cloned().collect();
     keys.sort();
-    for key in keys.iter().filter(|k| !is_limit(k)) {
-        findings.refused(
-            "unified-key",
-            format!("linux.resources.unified.{key}"),
-            format!("{key:?} is not the name of a controller's file"),
-            cx.request.caller().word(
-                "remove it from the CRI's unified resources",
-                "remove it from `--cgroup-conf`",
-                "remove it from `linux.resources.unified`",
-            ),
-        );
+    for key in &keys {
+        refuse(key, by, cx, findings);
     }
     if let Some(value) = unified.remove("pids.max") {
         let asked = limit("pids.max", &value, cx, findings);
@@ -47,8 +98,30 @@ pub(super) fn fold(resources: &mut LinuxResources, cx: &Context<'_>, findings: &
     if memory != oci_spec::runtime::LinuxMemory::default() {
         resources.set_memory(Some(memory));
     }
-    refuse_unheard(unified.keys().filter(|k| is_limit(k)), cx, findings);
+    refuse_unheard(unified.keys().filter(|k| is_file(k)), cx, findings);
     resources.set_unified(Some(unified).filter(|u| !u.is_empty()));
+}
+
+/// Refuses a key that is no limit of the container's.
+fn refuse(key: &str, by: BoundedBy, cx: &Context<'_>, findings: &mut Findings) {
+    let (code, what) = match (does(key), by) {
+        (Does::Limits, _) | (Does::KeepsBack, BoundedBy::Pod) => return,
+        (Does::NoFile, _) => ("unified-key", format!("{key:?} is not the name of a controller's file")),
+        (Does::KeepsBack, BoundedBy::Nobody) => (
+            "unified-takes",
+            format!("{key} keeps memory back from the host and the neighbours: no pod's cgroup bounds it here"),
+        ),
+        (Does::Other, _) => (
+            "unified-takes",
+            format!("{key} is none of the files that bound a container: it may take processors or rank from the host"),
+        ),
+    };
+    let remedy = cx.request.caller().word(
+        "remove it from the CRI's unified resources",
+        "remove it from `--cgroup-conf`",
+        "remove it from `linux.resources.unified`",
+    );
+    findings.refused(code, format!("linux.resources.unified.{key}"), what, remedy);
 }
 
 /// A limit that no controller here will hear of.
@@ -80,7 +153,7 @@ fn moved(key: &str, value: &str, to: &str, findings: &mut Findings) {
 }
 
 /// `controller.file`, and not the cgroup's own switches (`cgroup.procs`, `cgroup.freeze`).
-fn is_limit(key: &str) -> bool {
+fn is_file(key: &str) -> bool {
     let plain = key
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_' || c == '-');

@@ -5,7 +5,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
-use super::{ABOUT, cpu, finite, memory, pids, refuse_absent, unified};
+use super::{ABOUT, binding, cpu, finite, memory, pids, refuse_absent, unified};
 use crate::control::Context;
 use crate::decision::{Decision, Findings, Mode};
 use crate::hardened::{Amendment, CgroupBounds, Denial, Hardened};
@@ -121,6 +121,8 @@ fn judge(
         cgroup: bounds.version,
         swap_accounting: bounds.swap,
         controllers: bounds.controllers.clone(),
+        memory_total: bounds.memory_total,
+        tasks_total: bounds.tasks_total,
         ..Host::default()
     };
     let cx = Context {
@@ -128,7 +130,7 @@ fn judge(
         policy: &policy,
         host: &host,
     };
-    unified::fold(apply, &cx, findings);
+    unified::fold(apply, bounds.pod, &cx, findings);
     refuse_absent(apply, &cx, findings);
     judge_pids(apply, &cx, findings);
     judge_memory(apply, hardened, &cx, findings);
@@ -139,15 +141,21 @@ fn judge_pids(apply: &mut LinuxResources, cx: &Context<'_>, findings: &mut Findi
     let Some(asked) = apply.pids().map(|p: LinuxPids| p.limit()) else {
         return;
     };
-    if asked < 0 {
+    if binding(Some(asked), cx.host.tasks_total).is_none() {
         return unlimited("pids-unlimited", "pids.limit", "tasks", findings);
     }
     pids(apply, cx, findings);
 }
 
 fn judge_memory(apply: &mut LinuxResources, hardened: &Hardened, cx: &Context<'_>, findings: &mut Findings) {
-    let Some(asked) = *apply.memory() else { return };
-    if asked.limit().is_some_and(|l| l < 0) {
+    let Some(mut asked) = *apply.memory() else { return };
+    // Whatever else holds: a switch that needs no limit beside it.
+    memory::oom_killer(&mut asked, findings);
+    apply.set_memory(Some(asked));
+    if asked
+        .limit()
+        .is_some_and(|l| binding(Some(l), cx.host.memory_total).is_none())
+    {
         return unlimited("memory-unlimited", "memory.limit", "memory", findings);
     }
     let stored = hardened.spec().linux().as_ref().and_then(|l| l.resources().as_ref());
@@ -180,7 +188,7 @@ fn unlimited(code: &'static str, key: &str, what: &str, findings: &mut Findings)
     findings.refused(
         code,
         format!("linux.resources.{key}"),
-        format!("unlimited {what} is asked for, and the policy that this container was made under bounds it"),
+        format!("unlimited {what} is asked for, or as much as the whole machine has; the policy that this container was made under bounds it"),
         "give a number",
     );
 }
@@ -271,6 +279,14 @@ mod tests {
             (json!({"pids": {"limit": -1}}), "cgroup.pids-unlimited"),
             (json!({"pids": {"limit": 1001}}), "cgroup.pids-above-max"),
             (json!({"memory": {"limit": -1}}), "cgroup.memory-unlimited"),
+            // As much as the machine has, and the largest number.
+            (json!({"memory": {"limit": 8_u64 << 30}}), "cgroup.memory-unlimited"),
+            (json!({"memory": {"limit": i64::MAX}}), "cgroup.memory-unlimited"),
+            (json!({"unified": {"memory.min": "1"}}), "cgroup.unified-takes"),
+            (
+                json!({"unified": {"cpuset.cpus.partition": "root"}}),
+                "cgroup.unified-takes",
+            ),
             (
                 json!({"memory": {"limit": 2_147_483_648_u64}}),
                 "cgroup.memory-above-max",
@@ -301,6 +317,24 @@ mod tests {
         let vetted = update(Level::Hardened, json!({"memory": {"swap": -1}})).unwrap();
         let memory = vetted.apply.memory().unwrap();
         assert_eq!(memory.limit(), memory.swap());
+    }
+
+    #[test]
+    fn the_oom_killer_stays() {
+        for asked in [
+            json!({"memory": {"disableOOMKiller": true}}),
+            json!({"memory": {"limit": 1_048_576, "disableOOMKiller": true}}),
+        ] {
+            let vetted = update(Level::Hardened, asked).unwrap();
+            assert_eq!(vetted.apply.memory().unwrap().disable_oom_killer(), Some(false));
+        }
+        // Without a limit of memory there is nothing to bound, and a switch all the same.
+        let mut case = Case::new();
+        case.host.controllers.remove("memory");
+        let container = Hardened::decided(case.decide(&Cgroup).0, Level::Hardened, String::new(), Vec::new());
+        let asked = serde_json::from_value(json!({"memory": {"disableOOMKiller": true}})).unwrap();
+        let vetted = vet(&"web1".parse().unwrap(), &asked, &container).unwrap();
+        assert_eq!(vetted.apply.memory().and_then(|m| m.disable_oom_killer()), Some(false));
     }
 
     #[test]

@@ -64,6 +64,18 @@ pub(super) static TABLE: &[Entry] = &[
         "raise memory.swap, or leave it out: there is then no swap beyond the limit",
     ),
     entry(
+        "cgroup.taken",
+        "The container's cgroup would be another's, in one, or above one: its limits and its end would be the other's.",
+        "`cat /sys/fs/cgroup/PATH/cgroup.procs` of the path that the message names, and of those above and below",
+        "leave cgroupsPath out (`--cgroup-parent`), or name one in none of another's",
+    ),
+    entry(
+        "cgroup.unified-takes",
+        "linux.resources.unified names a file that takes processors, memory or rank from the host and the neighbours.",
+        "",
+        "remove it; memory.min and memory.low are a pod's, by the CRI, below its pod's cgroup",
+    ),
+    entry(
         "cgroup.unified-key",
         "linux.resources.unified names a path, or a file that moves processes or changes the tree (cgroup.*).",
         "",

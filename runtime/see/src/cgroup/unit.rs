@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::host::CgroupDriver;
 
-use super::cgroups;
+use super::{ROOT, own_v2};
 use crate::caller::host_uid;
 
 /// The names that systemd knows a scope and its slice by.
@@ -38,7 +38,7 @@ impl Unit {
 }
 
 /// Where the machine's systemd, or a user's, puts what does not say.
-pub(super) const fn default_slice(rooted: bool) -> &'static str {
+pub const fn default_slice(rooted: bool) -> &'static str {
     if rooted { "system.slice" } else { "user.slice" }
 }
 
@@ -51,9 +51,9 @@ pub fn manager(driver: CgroupDriver, rooted: bool) -> PathBuf {
     }
     let uid = host_uid();
     let service = format!("user@{uid}.service");
-    let own = cgroups::own_v2();
+    let own = own_v2();
     let above = own.ancestors().find(|dir| dir.ends_with(&service));
-    let above = above.and_then(|dir| dir.strip_prefix(cgroups::ROOT).ok());
+    let above = above.and_then(|dir| dir.strip_prefix(ROOT).ok());
     above.map_or_else(
         || Path::new("user.slice").join(format!("user-{uid}.slice")).join(&service),
         Path::to_owned,
@@ -61,7 +61,7 @@ pub fn manager(driver: CgroupDriver, rooted: bool) -> PathBuf {
 }
 
 /// `a-b.slice` lies below `a.slice` (systemd.slice(5)).
-pub(super) fn slice_path(slice: &str) -> PathBuf {
+pub fn slice_path(slice: &str) -> PathBuf {
     let mut path = PathBuf::new();
     let Some(name) = slice.strip_suffix(".slice").filter(|n| !n.is_empty() && *n != "-") else {
         return path;
