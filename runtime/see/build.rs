@@ -62,7 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
         write(&out.join(format!("default-{}.bpf", family.name)), &build.default()?)?;
     }
-    fs::write(out.join("numbers.rs"), numbers_source(&policy)?)?;
+    let groups = FAMILIES.iter().map(|family| groups_source(&policy, family));
+    let groups: String = groups.collect::<Result<_, _>>()?;
+    fs::write(out.join("numbers.rs"), numbers_source(&policy)? + &groups)?;
     Ok(())
 }
 
@@ -86,6 +88,37 @@ fn numbers_source(policy: &Policy) -> Result<String, Box<dyn Error>> {
         policy.marker.number >> 16,
         policy.marker.number & 0xffff,
         errno(&policy.marker.errno)?
+    ))
+}
+
+/// The table of the groups that a policy may open: of each its calls' numbers on both architectures of a family.
+fn groups_source(policy: &Policy, family: &Family) -> Result<String, Box<dyn Error>> {
+    let build = Build {
+        policy,
+        family,
+        scratch: PathBuf::new(),
+    };
+    let mut rows = String::new();
+    for (name, calls) in &policy.groups {
+        let mut columns = String::new();
+        for (index, (_, arch)) in family.arches.iter().enumerate() {
+            let mut numbers = Vec::new();
+            for call in calls {
+                numbers.extend(build.number(call, index)?);
+            }
+            if numbers.is_empty() {
+                return Err(Fault::NoReason(calls.clone()).into());
+            }
+            write!(columns, "(0x{arch:x}, &{numbers:?}), ")?;
+        }
+        writeln!(rows, "    (\"{name}\", &[{columns}]),")?;
+    }
+    Ok(format!(
+        "/// Groups of calls that a policy may open: name, and for each `AUDIT_ARCH` the numbers. From {POLICY}.\n\
+         #[cfg(target_arch = \"{}\")]\n\
+         #[allow(clippy::unreadable_literal, clippy::type_complexity, reason = \"generated\")]\n\
+         pub const GROUPS: &[(&str, &[(u32, &[u32])])] = &[\n{rows}];\n",
+        family.name
     ))
 }
 

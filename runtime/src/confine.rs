@@ -193,7 +193,7 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
         if !skipped {
             filter::install(floor, Flags::NONE).map_err(refused)?;
         }
-        filter::probe_floor().map_err(|e: ProbeError| Error::Mismatch {
+        filter::probe_floor(&setup.hardened.plan().opened).map_err(|e: ProbeError| Error::Mismatch {
             control: ControlId::Seccomp,
             expected: format!("{} gives {:?}", e.call, e.expected),
             observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),

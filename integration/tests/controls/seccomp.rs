@@ -130,6 +130,45 @@ fn a_lax_profile_of_the_spec_does_not_open_the_floor() {
     assert!(outcome.ok("seccomp").contains("Seccomp=2"), "{outcome:?}");
 }
 
+/// A group of calls that the policy opens is answered as it is without the control; the others stay shut.
+#[test]
+fn the_policy_opens_one_group_and_no_other() {
+    if !hardens() {
+        return;
+    }
+    let groups: [(&str, &[&str]); 5] = [
+        ("io_uring", &["io-uring"]),
+        ("userns", &["unshare-user", "clone-newuser"]),
+        ("ptrace", &["ptrace-attach", "ptrace-seize"]),
+        ("keyring", &["keyctl", "add-key"]),
+        ("perf", &["perf-event"]),
+    ];
+    let acts: Vec<&str> = groups.iter().flat_map(|(_, acts)| *acts).copied().collect();
+    let answers = |name: &str, policy: &Policy| {
+        let outcome = Container::new(Bundle::new(name)).policy(policy).acts(&acts);
+        acts.iter()
+            .map(|act| outcome.answer(act).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let free = answers("seccomp-free", &Policy::hardened().observe("seccomp"));
+    let shut = answers("seccomp-shut", &Policy::hardened());
+    for (group, own) in groups {
+        let line = format!("seccomp.allow = [\"{group}\"]");
+        let opened = answers(&format!("seccomp-{group}"), &Policy::hardened().line(&line));
+        for (i, act) in acts.iter().enumerate() {
+            let want = if own.contains(act) { &free[i] } else { &shut[i] };
+            // A success may say what it has got, which differs from time to time.
+            let word = |answer: &str| answer.split_whitespace().next().map(str::to_owned);
+            assert_eq!(word(&opened[i]), word(want), "{group}: {act}: {} / {want}", opened[i]);
+        }
+        assert!(
+            own.iter()
+                .any(|act| acts.iter().position(|a| a == act).is_some_and(|i| free[i] != shut[i])),
+            "{group}"
+        );
+    }
+}
+
 /// With `no_new_privs` off the filter needs `CAP_SYS_ADMIN`, so it must come before the capabilities go.
 #[test]
 fn the_specs_profile_works_without_no_new_privs_as_root_and_not() {

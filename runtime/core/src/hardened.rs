@@ -11,7 +11,7 @@ use crate::host::{CgroupVersion, Delegation, SwapAccounting};
 use crate::id::ControlId;
 use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
-use crate::policy::{CgroupPolicy, Level};
+use crate::policy::{CgroupPolicy, Level, SeccompGroup};
 use crate::reach::OnFs;
 use crate::valid::{Invalid, Kind};
 
@@ -48,6 +48,9 @@ pub struct Plan {
     pub memfd_noexec: Option<u8>,
     pub landlock: Option<LandlockPlan>,
     pub seccomp: SeccompPlan,
+    /// Groups of calls that gabion's own filters let through, as the policy says.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub opened: BTreeSet<SeccompGroup>,
     pub lsm: LsmPlan,
     /// The pids that joined namespaces belong to are checked; whether exec is let in at all.
     pub exec: ExecPlan,

@@ -16,6 +16,8 @@ mod compare;
 pub mod date;
 pub mod exception;
 pub mod keys;
+pub mod narrow;
+mod sense;
 pub mod validate;
 
 pub use date::Date;
@@ -124,6 +126,8 @@ pub struct Policy {
     pub rlimits: RlimitsPolicy,
     pub hooks: HooksPolicy,
     pub capabilities: CapabilitiesPolicy,
+    pub seccomp: SeccompPolicy,
+    pub images: ImagesPolicy,
     pub lsm: LsmPolicy,
     pub landlock: LandlockPolicy,
     pub audit: AuditPolicy,
@@ -263,6 +267,52 @@ pub struct CapabilitiesPolicy {
     pub allow: Vec<String>,
 }
 
+/// `[seccomp]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SeccompPolicy {
+    /// Groups of calls that gabion's own filters do not refuse.
+    pub allow: Vec<SeccompGroup>,
+}
+
+/// A group of calls that gabion's filters refuse and a policy may open. Which calls they are is in runtime/policy/seccomp.toml.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeccompGroup {
+    /// Asynchronous I/O past the filter: databases.
+    IoUring,
+    /// New namespaces, which a user namespace gives everybody: browsers' sandboxes.
+    Userns,
+    /// Taking over processes that did not ask for it: debuggers and profilers.
+    Ptrace,
+    /// Kernel keyrings: Kerberos.
+    Keyring,
+    /// Counters of the processor and the kernel: profilers.
+    Perf,
+}
+
+impl SeccompGroup {
+    pub const ALL: [Self; 5] = [Self::IoUring, Self::Userns, Self::Ptrace, Self::Keyring, Self::Perf];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Userns => "userns",
+            Self::Ptrace => "ptrace",
+            Self::Keyring => "keyring",
+            Self::Perf => "perf",
+        }
+    }
+}
+
+/// `[images]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImagesPolicy {
+    /// Globs of names that a pod's images may have. None: any.
+    pub allow: Vec<String>,
+}
+
 /// `[lsm]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -385,25 +435,28 @@ pub const BUILT_IN: &str = include_str!("../../policy/default.toml");
 
 /// Parses a policy's text; an error is one line with the place.
 pub fn parse(text: &str) -> std::result::Result<Policy, String> {
-    let policy: Policy = toml::from_str(text).map_err(|error| {
-        let line = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .map_or(1, |before| 1 + before.matches('\n').count());
-        format!("line {line}: {}", error.message().replace('\n', " "))
+    let at = |(line, column): (usize, usize)| format!("line {line}, column {column}");
+    let policy = typed(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let what = error.message().replace('\n', " ");
+        format!("{}: {what}", at(validate::place(text, start)))
     })?;
-    for name in &policy.capabilities.allow {
-        if crate::capability::parse(name).is_none() {
-            return Err(format!("[capabilities] allow: unknown capability {name:?}"));
+    let faults = sense::faults(&policy);
+    match faults.iter().find(|fault| fault.gravity == validate::Gravity::Error) {
+        Some(fault) => {
+            let meant = fault.meant.as_ref().map(|meant| format!("; did you mean `{meant}`?"));
+            let (name, what) = (fault.name(), &fault.what);
+            Err(format!(
+                "{}: `{name}`: {what}{}",
+                at(fault.place(text)),
+                meant.unwrap_or_default()
+            ))
         }
+        None => Ok(policy),
     }
-    if policy.audit.file.as_ref().is_some_and(|file| !file.is_absolute()) {
-        return Err("[audit] file: give an absolute path".to_owned());
-    }
-    for (i, exception) in policy.exceptions.iter().enumerate() {
-        if exception.reason.trim().is_empty() {
-            return Err(format!("exception {}: `reason` is empty", i + 1));
-        }
-    }
-    Ok(policy)
+}
+
+/// Parses the form alone.
+fn typed(text: &str) -> std::result::Result<Policy, toml::de::Error> {
+    toml::from_str(text)
 }

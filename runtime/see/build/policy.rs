@@ -15,6 +15,7 @@ pub(crate) struct Policy {
     pub(crate) unknown: String,
     pub(crate) numbers: BTreeMap<String, BTreeMap<String, u32>>,
     pub(crate) marker: Marker,
+    pub(crate) groups: BTreeMap<String, Vec<String>>,
     pub(crate) floor: Vec<Rule>,
     pub(crate) default: Default,
 }

@@ -253,20 +253,28 @@ mod tests {
             (
                 "key",
                 "level = \"hardened\"\n\nlevle = \"x\"\n",
-                "line 3: unknown field `levle`",
+                "line 3, column 1: unknown field `levle`",
             ),
-            ("table", "[mounts]\nalow = []\n", "line 2: unknown field `alow`"),
-            ("level", "level = \"soft\"\n", "line 1: unknown variant `soft`"),
-            ("syntax", "level = \n", "line 1: "),
+            (
+                "table",
+                "[mounts]\nalow = []\n",
+                "line 2, column 1: unknown field `alow`",
+            ),
+            (
+                "level",
+                "level = \"soft\"\n",
+                "line 1, column 9: unknown variant `soft`",
+            ),
+            ("syntax", "level = \n", "line 1, column "),
             (
                 "control",
                 "[controls]\nfoo = \"observe\"\n",
-                "line 2: unknown variant `foo`",
+                "line 2, column 1: unknown variant `foo`",
             ),
             (
                 "cap",
                 "[capabilities]\nallow = [\"CAP_FLY\"]\n",
-                "unknown capability \"CAP_FLY\"",
+                "line 2, column 10: `capabilities.allow`: unknown capability \"CAP_FLY\"",
             ),
             (
                 "reason",

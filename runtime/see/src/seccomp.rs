@@ -15,6 +15,7 @@ mod direct;
 mod numbers;
 mod translate;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -25,6 +26,12 @@ pub use compile::{compile, validate};
 
 use crate::error::{Error, Step};
 use gabion_core::hardened::{Hardened, SeccompPlan};
+use gabion_core::policy::SeccompGroup;
+use numbers::{Numbers, tree_of};
+
+const RET_ALLOW: u32 = 0x7fff_0000;
+/// Never reaches the kernel: `bpf::chain` puts a jump in its place.
+const PASS_TO_OWN: u32 = 0x7ff0_6762;
 
 /// The tables of `policy/seccomp.toml` that are needed at run time, written by build.rs.
 pub mod tables {
@@ -54,6 +61,27 @@ impl Program {
     /// The deny list that goes under every profile.
     pub fn floor() -> Self {
         Self(FLOOR.into())
+    }
+
+    /// Lets these groups of calls through, whatever this program answers to them: they are found by number in front of it.
+    #[must_use]
+    pub fn opening(self, groups: &BTreeSet<SeccompGroup>) -> Self {
+        if groups.is_empty() {
+            return self;
+        }
+        let mut blocks: BTreeMap<u32, Numbers> = BTreeMap::new();
+        let named = |name: &str| groups.iter().any(|group| group.as_str() == name);
+        let rows = tables::GROUPS.iter().filter(|(name, _)| named(name));
+        for &(arch, numbers) in rows.flat_map(|(_, arches)| *arches) {
+            let block = blocks.entry(arch).or_default();
+            block.arch = arch;
+            block.answers.extend(numbers.iter().map(|number| (*number, RET_ALLOW)));
+        }
+        let blocks: Vec<Numbers> = blocks.into_values().collect();
+        let Ok(own) = bpf::decode(&self.0) else { return self };
+        let mut program = tree_of(&blocks, PASS_TO_OWN);
+        bpf::chain(&mut program, PASS_TO_OWN, &own);
+        Self(bpf::encode(&program).into())
     }
 
     /// Check raw instructions in native byte order, as [`Program::as_bytes`] gives them.

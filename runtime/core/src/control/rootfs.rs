@@ -13,8 +13,9 @@ use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
+use crate::policy::exception::glob;
 use crate::reach::{Along, Guard};
-use crate::request::{Leave, Request, normalize};
+use crate::request::{Leave, PodType, Request, normalize};
 
 pub struct Rootfs;
 
@@ -34,6 +35,28 @@ const NEVER: [&str; 12] = [
     "/", "/bin", "/home", "/lib", "/lib64", "/opt", "/root", "/run", "/sbin", "/usr", "/var", "/var/lib",
 ];
 
+/// Refuses an image that is none of those that the policy names. Only containerd's word tells of which name it is.
+fn refuse_image(cx: &Context<'_>, findings: &mut Findings) {
+    let allow = &cx.policy.policy.images.allow;
+    let of_pod = cx.request.pod(cx.policy.cri);
+    if allow.is_empty() || of_pod.is_none_or(|pod| pod.typ == PodType::Sandbox) {
+        return;
+    }
+    let what = match cx.request.image_name(cx.policy.cri) {
+        Some(name) if allow.iter().any(|known| glob(known, name)) => return,
+        Some(name) => format!("the image {name} is none of those that the policy names"),
+        None => {
+            "nobody vouches for the name of this container's image, and the policy names those that may run".to_owned()
+        }
+    };
+    findings.refused(
+        "image",
+        "root.path",
+        what,
+        "take an image of a known registry, or name this one in /etc/gabion/policy.toml: [images] allow, or images.allow of an exception",
+    );
+}
+
 impl Control for Rootfs {
     fn id(&self) -> ControlId {
         ControlId::Rootfs
@@ -44,6 +67,7 @@ impl Control for Rootfs {
     }
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+        refuse_image(cx, findings);
         refuse_host(cx, findings);
         refuse_brought(cx, findings);
         refuse_move(cx, findings);
@@ -425,6 +449,49 @@ mod tests {
             plan: crate::hardened::Plan::default(),
         };
         crate::control::decide(&Rootfs, &mut draft, &cx)
+    }
+
+    #[test]
+    fn images_of_pods_are_those_that_the_policy_names() {
+        let of = |kind: &str, image: Option<&str>| {
+            let mut case = Case::new()
+                .with(
+                    "/annotations",
+                    json!({
+                        "io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.sandbox-id": "web1",
+                        "io.kubernetes.cri.sandbox-namespace": "n", "io.kubernetes.cri.sandbox-name": "p",
+                        "io.kubernetes.cri.sandbox-uid": "u"}),
+                )
+                .called_by(crate::policy::Cri::Containerd);
+            if let Some(image) = image {
+                case = case.with("/annotations/io.kubernetes.cri.image-name", json!(image));
+            }
+            let mut policy =
+                crate::policy::parse("cri = \"containerd\"\n[images]\nallow = [\"registry.example/*\"]").unwrap();
+            policy = policy.effective(&case.request(), &case.host, "d").policy;
+            case.policy = case_policy(&case, &policy);
+            case
+        };
+        let (known, other) = (
+            Some("registry.example/db:1"),
+            Some("evil.example/registry.example/db:1"),
+        );
+        let (draft, decision) = of("container", known).decide(&Rootfs);
+        assert!(crate::testing::codes(&decision).is_empty(), "{draft:?}");
+        for image in [other, None] {
+            refusal(&of("container", image).decide(&Rootfs).1, "rootfs.image");
+        }
+        let (_, sandbox) = of("sandbox", None).decide(&Rootfs);
+        assert!(crate::testing::codes(&sandbox).is_empty());
+        // Nobody vouches for it.
+        let mut podman = of("container", other);
+        podman.policy.cri = crate::policy::Vouched::default();
+        podman.channel = crate::request::Channel::Direct;
+        assert!(crate::testing::codes(&podman.decide(&Rootfs).1).is_empty());
+    }
+
+    fn case_policy(case: &Case, policy: &crate::policy::Policy) -> crate::policy::Effective {
+        policy.effective(&case.request(), &case.host, "d")
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Control for Seccomp {
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         let path = "linux.seccomp";
+        open(draft, cx, findings);
         let profile = draft.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let Some(profile) = profile else {
             draft.plan.seccomp = SeccompPlan::Default;
@@ -77,6 +78,20 @@ impl Control for Seccomp {
             SeccompPlan::ProfileAndFloor => 2,
         };
         vec![mode(seen), count(filters, seen)]
+    }
+}
+
+/// Opens the groups of calls that the policy names. A spec's own profile is the caller's word, and stays as it is: what it refuses it refuses.
+fn open(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+    draft.plan.opened = cx.policy.policy.seccomp.allow.iter().copied().collect();
+    for group in &draft.plan.opened {
+        findings.warned(
+            "linux.seccomp",
+            format!(
+                "gabion's own filters let the calls of {} through, as the policy says",
+                group.as_str()
+            ),
+        );
     }
 }
 
@@ -165,6 +180,7 @@ mod tests {
 
     use super::*;
     use crate::decision::{Decision, Verdict};
+    use crate::policy::SeccompGroup;
     use crate::testing::{Case, check_about, codes, refusal};
 
     #[allow(clippy::needless_pass_by_value)] // written next to json!
@@ -239,6 +255,18 @@ mod tests {
         refusal(&plan(&relative).1, "seccomp.listener-path");
         let all = profile("SCMP_ACT_NOTIFY", json!([])).with("/linux/seccomp/listenerPath", json!("/l"));
         refusal(&plan(&all).1, "seccomp.notify-default");
+    }
+
+    #[test]
+    fn the_policy_opens_groups() {
+        let mut case = Case::new();
+        case.policy.policy.seccomp.allow = vec![SeccompGroup::IoUring, SeccompGroup::IoUring];
+        let (draft, decision) = case.decide(&Seccomp);
+        assert_eq!(Vec::from_iter(&draft.plan.opened), [&SeccompGroup::IoUring]);
+        assert_eq!(
+            (draft.plan.seccomp, decision.verdict),
+            (SeccompPlan::Default, Verdict::Warned)
+        );
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Control for Sysctl {
 }
 
 /// The namespace that a sysctl belongs to; None: the whole machine's.
-fn namespace(name: &str) -> Option<NsType> {
+pub(crate) fn namespace(name: &str) -> Option<NsType> {
     let ipc = ["kernel.sem", "kernel.msg", "kernel.shm", "fs.mqueue."];
     if name == MEMFD {
         Some(NsType::Pid)
@@ -102,7 +102,7 @@ fn namespace(name: &str) -> Option<NsType> {
 }
 
 /// A name that cannot climb out of /proc/sys: dots become slashes when it is written.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     !name.is_empty() && name.chars().all(good) && name.split('.').all(|part| !part.is_empty())
 }

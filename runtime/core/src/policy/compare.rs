@@ -7,8 +7,6 @@
 //! (or none) governs a request under the one file, and whichever under the other, and whatever level the workload asks for. Where both
 //! files match the same pods in the same order the two are the same one; else any two may meet.
 
-use std::path::PathBuf;
-
 use super::{Exception, ExecRule, Lock, Need, Policy};
 use crate::decision::Mode;
 use crate::id::ControlId;
@@ -22,7 +20,6 @@ impl Policy {
     /// How this policy is weaker than `base`. None: it is not.
     pub fn weaker_than(&self, base: &Self) -> Option<String> {
         self.scalars_weaker(base)
-            .or_else(|| self.lists_longer(base))
             .or_else(|| self.bounds_wider(base))
             .map(|key| format!("`{key}`"))
             .or_else(|| self.holds_less(base))
@@ -69,6 +66,9 @@ impl Policy {
         if failing(self, own_level) < failing(base, base_level) {
             return Some("`audit.on_failure` is \"warn\"".to_owned());
         }
+        if let Some(key) = self.under(ours).narrow_weaker(&base.under(theirs)) {
+            return Some(format!("`{key}`"));
+        }
         let weaker = ControlId::ALL.into_iter().find(|id| {
             base.mode_under(theirs, base_level, *id) == Mode::Enforce
                 && self.mode_under(ours, own_level, *id) == Mode::Observe
@@ -95,10 +95,6 @@ impl Policy {
             ("audit.on_failure", failing(self) < failing(base)),
             // More is a leak, less is a gap: which of the two is worse is the base's to say.
             ("audit.redact_args", self.audit.redact_args != base.audit.redact_args),
-            (
-                "sysctl.memfd_noexec",
-                base.sysctl.memfd_noexec == Mode::Enforce && self.sysctl.memfd_noexec == Mode::Observe,
-            ),
             // Whose folders pods may bind.
             (
                 "mounts.kubelet_root",
@@ -117,25 +113,38 @@ impl Policy {
         .find_map(|(key, weaker)| weaker.then_some(key))
     }
 
-    fn lists_longer(&self, base: &Self) -> Option<&'static str> {
-        let paths = |ours: &[PathBuf], theirs: &[PathBuf]| ours.iter().any(|p| !theirs.contains(p));
-        let names = |ours: &[String], theirs: &[String]| ours.iter().any(|p| !theirs.contains(p));
+    /// The narrow keys, which differ from exception to exception.
+    fn narrow_weaker(&self, base: &Self) -> Option<&'static str> {
+        fn longer<T: PartialEq>(ours: &[T], theirs: &[T]) -> bool {
+            ours.iter().any(|one| !theirs.contains(one))
+        }
+        let (images, known) = (&self.images.allow, &base.images.allow);
         [
-            ("mounts.allow", paths(&self.mounts.allow, &base.mounts.allow)),
+            ("mounts.allow", longer(&self.mounts.allow, &base.mounts.allow)),
             (
                 "mounts.exec_paths",
-                paths(&self.mounts.exec_paths, &base.mounts.exec_paths),
+                longer(&self.mounts.exec_paths, &base.mounts.exec_paths),
             ),
-            ("devices.allow", paths(&self.devices.allow, &base.devices.allow)),
-            ("hooks.allow", paths(&self.hooks.allow, &base.hooks.allow)),
-            ("sysctl.allow", names(&self.sysctl.allow, &base.sysctl.allow)),
+            ("devices.allow", longer(&self.devices.allow, &base.devices.allow)),
+            ("hooks.allow", longer(&self.hooks.allow, &base.hooks.allow)),
+            ("sysctl.allow", longer(&self.sysctl.allow, &base.sysctl.allow)),
+            (
+                "sysctl.memfd_noexec",
+                base.sysctl.memfd_noexec == Mode::Enforce && self.sysctl.memfd_noexec == Mode::Observe,
+            ),
             (
                 "capabilities.allow",
-                names(&self.capabilities.allow, &base.capabilities.allow),
+                longer(&self.capabilities.allow, &base.capabilities.allow),
+            ),
+            ("seccomp.allow", longer(&self.seccomp.allow, &base.seccomp.allow)),
+            // No list is no bound.
+            (
+                "images.allow",
+                !known.is_empty() && (images.is_empty() || longer(images, known)),
             ),
         ]
         .into_iter()
-        .find_map(|(key, longer)| longer.then_some(key))
+        .find_map(|(key, weaker)| weaker.then_some(key))
     }
 
     fn bounds_wider(&self, base: &Self) -> Option<&'static str> {
@@ -169,6 +178,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::policy::narrow::NARROW;
+    use crate::policy::narrow::tests::{excepted, sample};
     use crate::policy::{Cri, parse};
     use crate::testing::Case;
 
@@ -305,6 +316,37 @@ mod tests {
             ),
         ] {
             assert_eq!(weaker(ours, base), None, "{ours} / {base}");
+        }
+    }
+
+    #[test]
+    fn every_narrow_key_is_compared_after_exceptions() {
+        let lock = |text: &str| parse(&format!("lock = true\ncri = \"containerd\"\n{text}\n")).unwrap();
+        for key in NARROW {
+            let line = format!("{key} = {}", sample(key));
+            let (with, without) = (parse(&excepted(&line)).unwrap(), parse(&excepted("")).unwrap());
+            let (loose, tight) = if key == "images.allow" {
+                // A list of images is a bound, and no list is none.
+                (&without, &with)
+            } else {
+                (&with, &without)
+            };
+            let how = loose.weaker_than(tight).unwrap();
+            assert!(how.contains(key) && how.contains("exception"), "{key}: {how}");
+            assert_eq!(tight.weaker_than(loose), None, "{key}");
+            assert_eq!(with.weaker_than(&with), None, "{key}");
+            if key == "images.allow" {
+                continue;
+            }
+            // The same for every container, as the base has it: an exception says nothing new.
+            let whole = lock(&format!(
+                "{line}\n[[exception]]\nreason = \"r\"\nmatch = {{ namespace = \"a\" }}"
+            ));
+            assert_eq!(with.weaker_than(&whole), None, "{key}");
+            assert!(whole.weaker_than(&with).is_some_and(|how| how.contains(key)), "{key}");
+            // For other pods.
+            let other = parse(&excepted(&line).replace("\"a\"", "\"b\"")).unwrap();
+            assert!(other.weaker_than(&with).is_some_and(|how| how.contains(key)), "{key}");
         }
     }
 

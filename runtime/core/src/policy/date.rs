@@ -27,6 +27,33 @@ impl Date {
     }
 }
 
+impl Date {
+    /// Gives the day so many days later. The last that can be written, where there is none.
+    #[must_use]
+    pub fn after(self, days: u32) -> Self {
+        let mut date = self.0;
+        for _ in 0..days {
+            if date.day < days_of(date.year, date.month) {
+                date.day += 1;
+            } else if date.month < 12 {
+                (date.month, date.day) = (date.month + 1, 1);
+            } else if date.year < 9999 {
+                (date.year, date.month, date.day) = (date.year + 1, 1, 1);
+            }
+        }
+        Self(date)
+    }
+}
+
+const fn days_of(year: u16, month: u8) -> u8 {
+    match month {
+        2 if (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
 fn bad(text: &dyn fmt::Display) -> String {
     format!("{text} is not a date: write 2026-12-31")
 }
@@ -106,6 +133,20 @@ mod tests {
             "+026-12-31",
         ] {
             assert!(bad.parse::<Date>().is_err(), "{bad}");
+        }
+        for (day, days, later) in [
+            ("2026-11-28", 30, "2026-12-28"),
+            ("2026-12-31", 1, "2027-01-01"),
+            ("2024-02-28", 1, "2024-02-29"),
+            ("2100-02-28", 1, "2100-03-01"),
+            ("2026-01-01", 365, "2027-01-01"),
+            ("9999-12-30", 9, "9999-12-31"),
+        ] {
+            assert_eq!(
+                day.parse::<Date>().unwrap().after(days),
+                later.parse().unwrap(),
+                "{day}"
+            );
         }
         let day = Date::of(Duration::from_hours(264_384));
         assert_eq!(day.to_string(), "2000-02-29");

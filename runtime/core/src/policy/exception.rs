@@ -1,8 +1,12 @@
 //! `[[exception]]`: who is let off what, and why.
 
+use std::borrow::Cow;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Cri, Date, Effective, Level, Policy};
+use super::narrow::{Allow, NarrowMounts, NarrowSysctl, absent};
+use super::{Cri, Date, Effective, Level, Policy, SeccompGroup};
 use crate::decision::Mode;
 use crate::host::{CriFiles, Host, MadeByCri};
 use crate::id::ControlId;
@@ -31,6 +35,20 @@ pub struct Exception {
     /// The last day on which a container may be created under it.
     #[serde(default)]
     pub expires: Option<Date>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub mounts: NarrowMounts,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub devices: Allow<PathBuf>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub sysctl: NarrowSysctl,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub hooks: Allow<PathBuf>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub capabilities: Allow<String>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub seccomp: Allow<SeccompGroup>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub images: Allow<String>,
 }
 
 /// Globs: `*` stands for any run of characters.
@@ -42,6 +60,12 @@ pub struct Match {
     pub name: String,
     #[serde(rename = "type", default)]
     pub typ: Option<PodType>,
+    /// The container's name in its pod. With it, or with `image`, a sandbox is never meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The image's name as containerd has it: `docker.io/library/nginx:1.27`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 fn any() -> String {
@@ -82,6 +106,24 @@ impl Request {
         })
     }
 
+    /// Gives the name that the container has in its pod, where the CRI's word counts for it.
+    pub fn container_name(&self, cri: Vouched) -> Option<&str> {
+        self.of_container("io.kubernetes.cri.container-name", cri)
+    }
+
+    /// Gives the name of the container's image, where the CRI's word counts for it.
+    pub fn image_name(&self, cri: Vouched) -> Option<&str> {
+        self.of_container("io.kubernetes.cri.image-name", cri)
+    }
+
+    /// Reads what containerd's CRI plugin writes of each container, after the pod's own annotations. Of a sandbox it writes neither, so that there
+    /// it would be the pod's own word; CRI-O writes them before.
+    fn of_container(&self, key: &str, cri: Vouched) -> Option<&str> {
+        let of_container = self.pod(cri)?.typ == PodType::Container;
+        let vouched = of_container && cri.0 == Cri::Containerd;
+        self.annotation(key).filter(|_| vouched)
+    }
+
     /// Gives the sandbox that containerd's annotations name, for the look at the host's files.
     pub fn claimed_sandbox(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
@@ -100,18 +142,27 @@ impl Request {
 impl Match {
     fn covers(&self, request: &Request, cri: Vouched) -> bool {
         let Some(pod) = request.pod(cri) else { return false };
-        glob(&self.namespace, pod.namespace) && glob(&self.name, pod.name) && self.typ.is_none_or(|t| t == pod.typ)
+        let named = |glob_of: &Option<String>, name: Option<&str>| {
+            glob_of.as_ref().is_none_or(|g| name.is_some_and(|n| glob(g, n)))
+        };
+        glob(&self.namespace, pod.namespace)
+            && glob(&self.name, pod.name)
+            && self.typ.is_none_or(|t| t == pod.typ)
+            && named(&self.container, request.container_name(cri))
+            && named(&self.image, request.image_name(cri))
     }
 
     /// Literal characters: the more, the more specific.
     fn specificity(&self) -> usize {
         let literal = |s: &str| s.chars().filter(|c| *c != '*').count();
-        literal(&self.namespace) + literal(&self.name) + usize::from(self.typ.is_some())
+        let more = [&self.container, &self.image].into_iter().flatten();
+        let more: usize = more.map(|glob| 1 + literal(glob)).sum();
+        literal(&self.namespace) + literal(&self.name) + usize::from(self.typ.is_some()) + more
     }
 }
 
 /// Whether `pattern`, in which `*` stands for any run of characters, covers the whole of `text`.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {
@@ -138,6 +189,16 @@ impl Policy {
         let made = self.cri != Cri::Containerd || made_by_plugin(request, host.cri);
         let vouched = self.expects(&request.channel) && by_root && made;
         Vouched(if vouched { self.cri } else { Cri::None })
+    }
+
+    /// Gives the policy with the narrow keys as they are where this exception governs, or none.
+    pub(super) fn under(&self, exception: Option<&Exception>) -> Cow<'_, Self> {
+        let Some(exception) = exception.filter(|e| e.has_narrow_keys()) else {
+            return Cow::Borrowed(self);
+        };
+        let mut policy = self.clone();
+        exception.over(&mut policy);
+        Cow::Owned(policy)
     }
 
     /// Gives the level where this exception governs, or none, and the workload asks for `asked`.
@@ -175,7 +236,7 @@ impl Policy {
         let level = self.level_under(best, request.asked_level());
         Effective {
             level,
-            policy: self.clone(),
+            policy: self.under(best).into_owned(),
             exceptions: best.iter().map(|e| e.reason.clone()).collect(),
             digest: digest.to_owned(),
             cri: vouched,
@@ -381,6 +442,61 @@ mod tests {
                 "{who}"
             );
         }
+    }
+
+    const NARROW: &str = r#"
+        cri = "containerd"
+        [[exception]]
+        reason = "the pod"
+        match = { namespace = "ci", name = "build-*" }
+        [[exception]]
+        reason = "its builder"
+        match = { namespace = "ci", name = "build-*", container = "builder" }
+        capabilities.allow = ["CAP_SYS_CHROOT"]
+        [[exception]]
+        reason = "this image"
+        match = { namespace = "*", image = "registry.example/db:*" }
+        seccomp.allow = ["io_uring"]
+    "#;
+
+    fn named(kind: &str, name: &str, container: &str, image: &str) -> Case {
+        containerd("ci", name, kind)
+            .with("/annotations/io.kubernetes.cri.container-name", json!(container))
+            .with("/annotations/io.kubernetes.cri.image-name", json!(image))
+    }
+
+    #[test]
+    fn a_container_and_an_image_are_named_where_containerd_vouches_for_them() {
+        let db = "registry.example/db:17";
+        for (case, want) in [
+            (named("container", "build-1", "builder", "x"), "its builder"),
+            (named("container", "build-1", "sidecar", "x"), "the pod"),
+            (named("container", "web", "web", db), "this image"),
+            // The most literal characters: the image's.
+            (named("container", "build-1", "builder", db), "this image"),
+            (
+                named("container", "web", "web", "evil.example/registry.example/db:17"),
+                "",
+            ),
+            // Of a sandbox the plugin writes neither.
+            (named("sandbox", "build-1", "builder", db), "the pod"),
+            (named("sandbox", "web", "web", db), ""),
+        ] {
+            let found = reasons(NARROW, &case);
+            assert_eq!(found, Vec::from_iter((!want.is_empty()).then_some(want)), "{want}");
+        }
+        let policy = parse(NARROW).unwrap();
+        let of = |case: &Case| policy.effective(&case.request(), &case.host, "d").policy;
+        let builder = of(&named("container", "build-1", "builder", "x"));
+        assert_eq!(builder.capabilities.allow, ["CAP_SYS_CHROOT"]);
+        assert_eq!(builder.seccomp.allow, []);
+        let sidecar = of(&named("container", "build-1", "sidecar", "x"));
+        assert_eq!(sidecar.capabilities.allow, Vec::<String>::new());
+        // podman writes what it likes, and is nobody.
+        let mut direct = named("container", "build-1", "builder", db);
+        direct.channel = Channel::Direct;
+        assert_eq!(of(&direct).capabilities.allow, Vec::<String>::new());
+        assert_eq!(of(&direct).seccomp.allow, []);
     }
 
     #[test]

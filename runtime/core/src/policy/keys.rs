@@ -1,6 +1,8 @@
 //! Every key of the policy: what it may be, what it is where nothing is said, what it is for. A test holds this list and the
 //! types together, another one docs/POLICY.md and this list.
 
+use super::narrow::NARROW;
+
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -21,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 37] = [
+pub static KEYS: [Key; 42] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -49,80 +51,85 @@ pub static KEYS: [Key; 37] = [
     key("exec", "allow, deny", "\"allow\"", "whether exec may enter containers"),
     key(
         "holes.max_size",
-        "size",
+        "size, 4k to 1048576g",
         "\"1g\"",
         "the largest hole that an annotation may ask for",
     ),
     key(
         "holes.default_size",
-        "size",
+        "size, 4k to 1048576g",
         "\"64m\"",
         "where the annotation gives none",
     ),
     key(
         "holes.max_count",
-        "number",
+        "number, 0 to 256",
         "16",
         "how many holes an annotation may ask for",
     ),
     key(
         "mounts.allow",
-        "paths",
+        "absolute paths",
         "[]",
         "host paths, with all below them, that may be bound although sensitive or a hostPath",
     ),
     key(
         "mounts.exec_paths",
-        "paths",
+        "absolute paths",
         "[]",
         "container paths that may be both writable and executable",
     ),
     key(
         "mounts.kubelet_root",
-        "path",
+        "absolute path",
         "\"/var/lib/kubelet\"",
         "where the kubelet keeps what belongs to pods",
     ),
     key(
         "mounts.containerd_root",
-        "path",
+        "absolute path",
         "\"/var/lib/containerd\"",
         "containerd's `root`",
     ),
     key(
         "mounts.containerd_state",
-        "path",
+        "absolute path",
         "\"/run/containerd\"",
         "containerd's `state`",
     ),
     key(
         "devices.allow",
-        "paths",
+        "absolute paths",
         "[]",
         "device nodes beyond the usual ones: `/dev/fuse`; network devices that a spec may take: `/sys/class/net/eth1`",
     ),
-    key("cgroup.pids", "number", "4096", "tasks, where the spec sets no limit"),
+    key(
+        "cgroup.pids",
+        "number, 1 to 4194304",
+        "4096",
+        "tasks, where the spec sets no limit",
+    ),
     key(
         "cgroup.max_pids",
-        "number",
+        "number, 1 to 4194304",
         "65536",
         "the most tasks that a spec may ask for",
     ),
     key(
         "cgroup.memory",
-        "size",
+        "size, 1m to 1048576g",
         "half of the host's memory, clamped to the parent's limit",
         "memory, where the spec sets no limit",
     ),
     key(
         "cgroup.max_memory",
-        "size",
+        "size, 1m to 1048576g",
         "no bound",
         "the most memory that a spec may ask for",
     ),
     key(
         "cgroup.cpu_percent",
-        "number",
+        "number, 1 to 819200",
         "no quota",
         "CPU quota in percent of one CPU, where the spec sets none",
     ),
@@ -133,10 +140,15 @@ pub static KEYS: [Key; 37] = [
         "\"enforce\"",
         "`observe` lets memfd_create(2) make executable files, which undoes noexec",
     ),
-    key("rlimits.max_nofile", "number", "1048576", "the largest RLIMIT_NOFILE"),
+    key(
+        "rlimits.max_nofile",
+        "number, 16 to 1073741816",
+        "1048576",
+        "the largest RLIMIT_NOFILE",
+    ),
     key(
         "hooks.allow",
-        "paths",
+        "absolute paths",
         "[]",
         "programs of the host, or directories of such, that a spec may have run as hooks",
     ),
@@ -145,6 +157,18 @@ pub static KEYS: [Key; 37] = [
         "names",
         "[]",
         "capabilities beyond the eight that a spec may keep: `CAP_SYS_CHROOT`",
+    ),
+    key(
+        "seccomp.allow",
+        "io_uring, userns, ptrace, keyring, perf",
+        "[]",
+        "groups of calls that gabion's own filters refuse and that are let through: see «Groups of calls»",
+    ),
+    key(
+        "images.allow",
+        "globs",
+        "[]",
+        "the images that pods may have, by name: `registry.example/*`; `[]` is any. Held where containerd vouches for the name",
     ),
     key(
         "lsm.need",
@@ -160,7 +184,7 @@ pub static KEYS: [Key; 37] = [
     ),
     key(
         "landlock.min_abi",
-        "number",
+        "number, 1 to 64",
         "1",
         "the lowest ABI that counts as being there (3: TRUNCATE, kernel 6.2)",
     ),
@@ -197,6 +221,18 @@ pub static KEYS: [Key; 37] = [
         "the pod's sandbox, or its containers",
     ),
     key(
+        "exception.match.container",
+        "glob",
+        "all",
+        "the container's name in its pod (containerd)",
+    ),
+    key(
+        "exception.match.image",
+        "glob",
+        "all",
+        "the image's name as containerd has it: `docker.io/library/nginx:*`",
+    ),
+    key(
         "exception.level",
         "hardened, restricted, permissive",
         "the policy's",
@@ -209,6 +245,12 @@ pub static KEYS: [Key; 37] = [
         "controls that are only written down for these containers",
     ),
     key(
+        "exception.<narrow key>",
+        "as there",
+        "nothing more",
+        "a narrow key of the policy, for these containers alone: see «Narrow keys»",
+    ),
+    key(
         "exception.expires",
         "date, or a date in quotes",
         "never",
@@ -216,17 +258,29 @@ pub static KEYS: [Key; 37] = [
     ),
 ];
 
-/// The key of this name. Controls share one.
+/// The key of this name. Controls share one; a narrow key is in an exception what it is in the policy.
 pub fn find(name: &str) -> Option<&'static Key> {
     let control = name.strip_prefix("controls.").is_some();
+    let narrow = name.strip_prefix("exception.").filter(|name| NARROW.contains(name));
+    let name = narrow.unwrap_or(name);
     KEYS.iter()
         .find(|k| k.name == name || (control && k.name == "controls.<control>"))
 }
 
 /// Whether keys lie below this name.
 pub fn is_table(name: &str) -> bool {
-    KEYS.iter()
-        .any(|k| k.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    let below = |key: &str, name: &str| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    let narrow = name.strip_prefix("exception.");
+    KEYS.iter().any(|k| below(k.name, name)) || narrow.is_some_and(|name| NARROW.iter().any(|key| below(key, name)))
+}
+
+/// The first key that lies below this table.
+pub fn below(table: &str) -> Option<&'static str> {
+    let names = KEYS.iter().map(|k| k.name).chain(NARROW);
+    let table = table.strip_prefix("exception.").unwrap_or(table);
+    names
+        .into_iter()
+        .find_map(|name| name.strip_prefix(table)?.strip_prefix('.'))
 }
 
 /// The name that was probably meant, if one is near enough.
@@ -247,8 +301,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::policy::Policy;
-    use crate::policy::parse;
+    use crate::policy::narrow::tests::sample;
+    use crate::policy::{Policy, parse};
 
     /// Names of all leaves. A list is a leaf, a list of tables is looked into.
     fn leaves(prefix: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
@@ -272,19 +326,32 @@ mod tests {
 
     #[test]
     fn the_list_is_the_types() {
-        let full = r#"
+        let mut full = r#"
             controls = { rootfs = "observe" }
             [[exception]]
             reason = "r"
-            match = { namespace = "n", name = "m", type = "sandbox" }
+            match = { namespace = "n", name = "m", type = "container", container = "c", image = "i" }
             level = "permissive"
             loosen = ["rootfs"]
             expires = "2099-01-01"
-        "#;
+        "#
+        .to_owned();
+        for key in NARROW {
+            full.push_str(&format!("{key} = {}\n", sample(key)));
+        }
         let mut found = BTreeMap::new();
-        leaves("", &serde_json::to_value(parse(full).unwrap()).unwrap(), &mut found);
+        leaves("", &serde_json::to_value(parse(&full).unwrap()).unwrap(), &mut found);
+        let narrow = |key: &String| key.strip_prefix("exception.").is_some_and(|k| NARROW.contains(&k));
+        assert_eq!(found.keys().filter(|key| narrow(key)).count(), NARROW.len());
         let types: BTreeSet<String> = found
             .into_keys()
+            .map(|k| {
+                if narrow(&k) {
+                    "exception.<narrow key>".to_owned()
+                } else {
+                    k
+                }
+            })
             .map(|k| k.replace("controls.rootfs", "controls.<control>"))
             .collect();
         let listed: BTreeSet<String> = KEYS.iter().map(|k| k.name.to_owned()).collect();

@@ -9,8 +9,10 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Date;
 use super::keys::{self, KEYS};
+use super::narrow::NARROW;
+use super::sense::{self, Fault};
+use super::{Date, Policy};
 use crate::id::ControlId;
 
 /// Whether it keeps the policy from being used.
@@ -69,17 +71,42 @@ pub fn validate(text: &str, today: Date) -> Vec<Problem> {
         walk.error(fault.span().unwrap_or(0..0), fault.message().replace('\n', " "), None);
     }
     walk.table("", table.get_ref());
-    // Where each part is good the whole may still be bad in ways that nobody here foresaw.
-    if walk.found.is_empty()
-        && let Err(why) = super::parse(text)
-    {
-        walk.error(0..0, why, None);
+    match super::typed(text) {
+        Ok(policy) => {
+            // Each value was asked by itself; here the whole is.
+            walk.found.retain(|problem| problem.gravity == Gravity::Error);
+            let known = |found: &[Problem], at| found.iter().any(|p| (p.line, p.column) == at);
+            for fault in sense::faults(&policy) {
+                let (line, column) = fault.place(text);
+                if fault.gravity == Gravity::Warning || !known(&walk.found, (line, column)) {
+                    walk.found.push(problem(fault, line, column));
+                }
+            }
+            walk.found.extend(advice(&policy, table.get_ref(), text, today));
+        }
+        // Where each part is good the whole may still be bad in ways that nobody here foresaw.
+        Err(error) if walk.found.iter().all(|p| p.gravity == Gravity::Warning) => {
+            walk.error(error.span().unwrap_or(0..0), error.message().replace('\n', " "), None);
+        }
+        Err(_) => {}
     }
-    walk.found.extend(advice(text, today));
     let mut found = walk.found;
     found.sort_by_key(|p| (p.line, p.column));
     found
 }
+
+fn problem(fault: Fault, line: usize, column: usize) -> Problem {
+    Problem {
+        line,
+        column,
+        gravity: fault.gravity,
+        what: format!("`{}`: {}", fault.name(), fault.what),
+        meant: fault.meant,
+    }
+}
+
+/// What must stand around a key of an exception for it to be parsed.
+const EXCEPTION: &str = "[[exception]]\nreason = \"r\"\nmatch.namespace = \"n\"\n";
 
 struct Walk<'a> {
     text: &'a str,
@@ -141,22 +168,44 @@ impl Walk<'_> {
             self.error(key.span(), what, meant(prefix, word));
             return;
         }
+        let alone = name.strip_prefix("exception.").unwrap_or(name);
+        match value.get_ref() {
+            // Each entry by itself, since each has a place of its own.
+            DeValue::Array(list) if list.iter().all(|item| item.get_ref().is_str()) => {
+                for item in list {
+                    self.value(name, alone, item, around, ("[", "]"));
+                }
+            }
+            _ => self.value(name, alone, value, around, ("", "")),
+        }
+    }
+
+    /// One value, in a file that has nothing else.
+    fn value(
+        &mut self,
+        name: &str,
+        alone: &str,
+        value: &Spanned<DeValue<'_>>,
+        around: &str,
+        (before, after): (&str, &str),
+    ) {
         let span = value.span();
         let Some(source) = self.text.get(span.clone()) else {
             return;
         };
-        let alone = name.strip_prefix("exception.").unwrap_or(name);
-        if let Err(why) = super::parse(&format!("{around}{alone} = {source}\n")) {
-            let why = why
-                .split_once(": ")
-                .filter(|(place, _)| place.starts_with("line "))
-                .map_or(why.as_str(), |(_, w)| w);
-            let values = keys::find(name).map_or("", |k| k.values);
-            let said = source.trim_matches('"');
-            let near = keys::nearest(said, values.split(", "))
-                .filter(|near| *near != said)
-                .map(str::to_owned);
-            self.error(span, format!("`{name}`: {why}"), near);
+        match super::typed(&format!("{around}{alone} = {before}{source}{after}\n")) {
+            Err(error) => {
+                let why = error.message().replace('\n', " ");
+                let near = nearest_value(name, source.trim_matches('"'));
+                self.error(span, format!("`{name}`: {why}"), near);
+            }
+            Ok(policy) => {
+                let of_this = |fault: &Fault| fault.key == alone && fault.exception.is_some() == !around.is_empty();
+                for fault in sense::faults(&policy).into_iter().filter(of_this) {
+                    let (line, column) = place(self.text, span.start);
+                    self.found.push(problem(fault, line, column));
+                }
+            }
         }
     }
 
@@ -165,6 +214,44 @@ impl Walk<'_> {
             self.error(entry.span(), "an exception is a table".to_owned(), None);
             return;
         };
+        self.has_what_it_needs(entry, table);
+        for (key, value) in table {
+            let name = format!("exception.{}", key.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) if name == "exception.match" => self.matches(entry, inner),
+                DeValue::Table(inner) if keys::is_table(&name) => {
+                    for (key, value) in inner {
+                        let whole = format!("{name}.{}", key.get_ref());
+                        self.leaf(&format!("{name}."), &whole, key, value, EXCEPTION);
+                    }
+                }
+                _ if name == "exception.match" => {
+                    self.error(
+                        value.span(),
+                        "`match` is a table: { namespace = \"…\" }".to_owned(),
+                        None,
+                    );
+                }
+                _ if keys::is_table(&name) => {
+                    let word = key.get_ref();
+                    let below = keys::below(&name).unwrap_or_default();
+                    self.error(
+                        key.span(),
+                        format!("`{name}` is a table: write {word}.{below} = […]"),
+                        None,
+                    );
+                }
+                // The last of two that are said is the first to be parsed: reason stands for itself.
+                _ if name == "exception.reason" => {
+                    let around = "[[exception]]\nmatch.namespace = \"n\"\n";
+                    self.leaf("exception.", &name, key, value, around);
+                }
+                _ => self.leaf("exception.", &name, key, value, EXCEPTION),
+            }
+        }
+    }
+
+    fn has_what_it_needs(&mut self, entry: &Spanned<DeValue<'_>>, table: &DeTable<'_>) {
         let has = |name: &str| table.keys().any(|k| k.get_ref() == name);
         if !has("reason") {
             self.error(
@@ -179,28 +266,6 @@ impl Walk<'_> {
                 "this exception has no `match`: whom is it for?".to_owned(),
                 None,
             );
-        }
-        for (key, value) in table {
-            let name = format!("exception.{}", key.get_ref());
-            match value.get_ref() {
-                DeValue::Table(inner) if name == "exception.match" => self.matches(entry, inner),
-                _ if name == "exception.match" => {
-                    self.error(
-                        value.span(),
-                        "`match` is a table: { namespace = \"…\" }".to_owned(),
-                        None,
-                    );
-                }
-                _ => {
-                    let reason = if name == "exception.reason" {
-                        ""
-                    } else {
-                        "reason = \"r\"\n"
-                    };
-                    let around = format!("[[exception]]\n{reason}match.namespace = \"n\"\n");
-                    self.leaf("exception.", &name, key, value, &around);
-                }
-            }
         }
     }
 
@@ -232,7 +297,17 @@ fn meant(prefix: &str, word: &str) -> Option<String> {
         return near.map(str::to_owned);
     }
     let here = |name: &'static str| name.strip_prefix(prefix)?.split('.').next();
-    if let Some(near) = keys::nearest(word, KEYS.iter().filter_map(|k| here(k.name))) {
+    let narrow = prefix.strip_prefix("exception.");
+    let narrow = narrow.map(|table| {
+        NARROW
+            .iter()
+            .filter_map(move |key| key.strip_prefix(table)?.split('.').next())
+    });
+    let names = KEYS
+        .iter()
+        .filter_map(|k| here(k.name))
+        .chain(narrow.into_iter().flatten());
+    if let Some(near) = keys::nearest(word, names.filter(|name| !name.starts_with('<'))) {
         return Some(format!("{prefix}{near}"));
     }
     let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
@@ -240,15 +315,30 @@ fn meant(prefix: &str, word: &str) -> Option<String> {
     KEYS.iter().find(|k| last(k.name) == near).map(|k| k.name.to_owned())
 }
 
-/// What parses and probably does not do what was meant.
-fn advice(text: &str, today: Date) -> Vec<Problem> {
-    let Ok(policy) = super::parse(text) else {
-        return Vec::new();
+/// The value that was probably meant.
+fn nearest_value(name: &str, said: &str) -> Option<String> {
+    let values = keys::find(name).map_or("", |k| k.values);
+    let controls = ControlId::ALL.iter().map(|id| id.as_str());
+    let near = if values == "controls" {
+        keys::nearest(said, controls)
+    } else {
+        keys::nearest(said, values.split(", "))
     };
-    let starts: Vec<usize> = text.match_indices("[[exception]]").map(|(at, _)| at).collect();
+    near.filter(|near| *near != said).map(str::to_owned)
+}
+
+/// How many days before its end an exception is spoken of.
+const SOON: u32 = 30;
+
+/// What parses and probably does not do what was meant.
+fn advice(policy: &Policy, table: &DeTable<'_>, text: &str, today: Date) -> Vec<Problem> {
+    let entries = match table.get("exception").map(|value| value.get_ref()) {
+        Some(DeValue::Array(list)) => list.iter().map(|entry| entry.span().start).collect(),
+        _ => Vec::new(),
+    };
     let mut found = Vec::new();
     for (index, exception) in policy.exceptions.iter().enumerate() {
-        let (line, column) = starts.get(index).map_or((1, 1), |at| place(text, *at));
+        let (line, column) = place(text, entries.get(index).copied().unwrap_or(0));
         let mut warn = |what: String| {
             found.push(Problem {
                 line,
@@ -261,11 +351,13 @@ fn advice(text: &str, today: Date) -> Vec<Problem> {
         if policy.cri == super::Cri::None {
             warn("with cri = \"none\" an exception matches nothing".to_owned());
         }
-        if let Some(day) = exception.expires.filter(|day| *day < today) {
-            warn(format!("this exception expired on {day}"));
+        match exception.expires {
+            Some(day) if day < today => warn(format!("this exception expired on {day}")),
+            Some(day) if day <= today.after(SOON) => warn(format!("this exception ends with {day}")),
+            _ => {}
         }
-        if exception.level.is_none() && exception.loosen.is_empty() {
-            warn("this exception has neither `level` nor `loosen`: it changes nothing".to_owned());
+        if exception.level.is_none() && exception.loosen.is_empty() && !exception.has_narrow_keys() {
+            warn("this exception has no `level`, no `loosen` and no narrow key: it changes nothing".to_owned());
         }
     }
     found
@@ -315,11 +407,11 @@ mod tests {
         let said = said(text);
         for words in [
             "2:1: `match` of this exception names no `namespace`",
-            "3:10: `exception.reason`: exception 1: `reason` is empty",
+            "3:10: `exception.reason`: `reason` is empty",
             "4:11: unknown key `exception.match.namespce`; did you mean `exception.match.namespace`?",
             "5:11: `exception.expires`: ",
             "7:1: this exception has no `reason`",
-            "9:10: `exception.loosen`: ",
+            "9:11: `exception.loosen`: ",
             "10:9: `exception.level`: ",
         ] {
             assert!(said.iter().any(|s| s.starts_with(words)), "{words}: {said:#?}");
@@ -339,7 +431,7 @@ mod tests {
         let said = said("level = \nlock = true\n[capabilities]\nallow = [\"CAP_FLY\"]\n[audit]\nfile = \"relative\"\n");
         assert!(said.iter().any(|s| s.starts_with("1:")), "{said:#?}");
         assert!(
-            said.iter().any(|s| s.starts_with("4:9: ") && s.contains("CAP_FLY")),
+            said.iter().any(|s| s.starts_with("4:10: ") && s.contains("CAP_FLY")),
             "{said:#?}"
         );
         assert!(

@@ -73,6 +73,70 @@ fn interpret(program: &[bpf::Insn], call: Call) -> u32 {
     }
 }
 
+#[test]
+fn groups_are_those_of_the_policy() {
+    let named: BTreeSet<&str> = tables::GROUPS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(named, SeccompGroup::ALL.map(SeccompGroup::as_str).into());
+    for group in SeccompGroup::ALL {
+        let text = format!("[seccomp]\nallow = [\"{}\"]", group.as_str());
+        assert_eq!(gabion_core::policy::parse(&text).unwrap().seccomp.allow, [group]);
+    }
+}
+
+#[test]
+fn an_opened_group_is_let_through_and_nothing_else() {
+    let numbers = |group: SeccompGroup| {
+        tables::GROUPS
+            .iter()
+            .find(|(name, _)| *name == group.as_str())
+            .unwrap()
+            .1
+    };
+    for own in [Program::floor(), Program::default_profile()] {
+        assert_eq!(own.clone().opening(&BTreeSet::new()), own);
+        let before = load(own.as_bytes());
+        for group in SeccompGroup::ALL {
+            let opened = own.clone().opening(&BTreeSet::from([group]));
+            let after = load(opened.as_bytes());
+            for &(arch, open) in numbers(group) {
+                // x32 is another number, and so stays shut.
+                for number in (0..500).chain((0..500).map(|n| n | bpf::X32_BIT)) {
+                    for arg in [0, 0x10, 0x1000_0000] {
+                        let call = Call {
+                            arch,
+                            number,
+                            args: [arg; 6],
+                        };
+                        let want = if open.contains(&number) {
+                            ALLOW
+                        } else {
+                            interpret(&before, call)
+                        };
+                        assert_eq!(interpret(&after, call), want, "{group:?} {arch:x} {number} {arg:x}");
+                    }
+                }
+            }
+            // What it opens was shut.
+            let shut = numbers(group)
+                .iter()
+                .flat_map(|&(arch, open)| open.iter().map(move |number| (arch, *number)));
+            let refused = |(arch, number)| {
+                interpret(
+                    &before,
+                    Call {
+                        arch,
+                        number,
+                        args: [0x1000_0010; 6],
+                    },
+                ) != ALLOW
+            };
+            assert!(shut.clone().any(refused), "{group:?}");
+        }
+        let all = own.clone().opening(&SeccompGroup::ALL.into());
+        assert!(all.instructions() < own.instructions() + 80, "{}", all.instructions());
+    }
+}
+
 fn profile(json: &str) -> LinuxSeccomp {
     serde_json::from_str(json).unwrap()
 }

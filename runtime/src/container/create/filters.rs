@@ -22,6 +22,7 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
         SeccompPlan::Default => Some(Program::default_profile()),
         SeccompPlan::ProfileAndFloor => Some(Program::floor()),
     };
+    let floor = floor.map(|program| program.opening(&hardened.plan().opened));
     let Some(profile) = seccomp::in_use(hardened) else {
         return Ok(Filters {
             floor,

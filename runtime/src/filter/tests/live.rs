@@ -55,17 +55,17 @@ fn floor_and_default_profile() {
     confined(|| {
         let before = status();
         assert_eq!(
-            probe_floor().unwrap_err().call,
+            probe_floor(&BTreeSet::new()).unwrap_err().call,
             "the marker",
             "without the floor the probe fails"
         );
         install(&Program::floor(), Flags::NONE).unwrap();
-        probe_floor().unwrap();
+        probe_floor(&BTreeSet::new()).unwrap();
         assert_eq!(
             install(&Program::default_profile(), Flags::NONE).unwrap().map(drop),
             None
         );
-        probe_floor().unwrap();
+        probe_floor(&BTreeSet::new()).unwrap();
         let after = status();
         assert_eq!(after.mode, 2);
         assert_eq!(after.filters, before.filters.map(|count| count + 2));
@@ -107,7 +107,7 @@ fn a_floor_that_is_not_ours_is_noticed() {
     );
     confined(|| {
         install(&compile(&other).unwrap().program, Flags::NONE).unwrap();
-        let error = probe_floor().unwrap_err();
+        let error = probe_floor(&BTreeSet::new()).unwrap_err();
         assert_eq!((error.call, error.got), ("the marker", Some(Errno::ENOSYS)));
     });
 }

@@ -190,6 +190,12 @@ pub(super) static TABLE: &[Entry] = &[
         "name an image's root file system, or a directory of its own",
     ),
     entry(
+        "rootfs.image",
+        "A pod's image is none of those that the policy names ([images] allow), by the name that containerd has for it.",
+        "`crictl images` on the node: the names that it has; `gabion policy show`: images.allow and the exceptions",
+        "take an image of a known registry; name this one in [images] allow, or for one pod as images.allow in an exception",
+    ),
+    entry(
         "rootfs.missing",
         "The spec names no root file system.",
         "",
