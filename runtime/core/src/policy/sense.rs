@@ -232,7 +232,7 @@ impl Fault {
         }
         let (tables, last) = self.key.rsplit_once('.').unwrap_or(("", self.key));
         for name in tables.split('.').filter(|name| !name.is_empty()) {
-            match at.get(name).map(|value| value.get_ref()) {
+            match at.get(name).map(toml::Spanned::get_ref) {
                 Some(DeValue::Table(inner)) => at = inner,
                 _ => return Some(offset),
             }

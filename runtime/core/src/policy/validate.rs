@@ -200,7 +200,7 @@ impl Walk<'_> {
                 self.error(span, format!("`{name}`: {why}"), near);
             }
             Ok(policy) => {
-                let of_this = |fault: &Fault| fault.key == alone && fault.exception.is_some() == !around.is_empty();
+                let of_this = |fault: &Fault| fault.key == alone && fault.exception.is_some() != around.is_empty();
                 for fault in sense::faults(&policy).into_iter().filter(of_this) {
                     let (line, column) = place(self.text, span.start);
                     self.found.push(problem(fault, line, column));
@@ -332,7 +332,7 @@ const SOON: u32 = 30;
 
 /// What parses and probably does not do what was meant.
 fn advice(policy: &Policy, table: &DeTable<'_>, text: &str, today: Date) -> Vec<Problem> {
-    let entries = match table.get("exception").map(|value| value.get_ref()) {
+    let entries = match table.get("exception").map(Spanned::get_ref) {
         Some(DeValue::Array(list)) => list.iter().map(|entry| entry.span().start).collect(),
         _ => Vec::new(),
     };

@@ -1,5 +1,6 @@
 //! The kernel's own answers. A filter is a thread's: each test takes one of its own and leaves it there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
 
