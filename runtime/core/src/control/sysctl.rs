@@ -13,6 +13,7 @@ use crate::hardened::{Draft, Hardened};
 use crate::host::MemfdNoexec;
 use crate::namespace::NsType;
 use crate::observed::Observed;
+use crate::sysctl::{MEMFD, is_name, namespace};
 
 pub struct Sysctl;
 
@@ -39,8 +40,6 @@ const SAFE: [&str; 12] = [
     "net.ipv4.tcp_syncookies",
     "net.ipv4.tcp_wmem",
 ];
-
-const MEMFD: &str = "vm.memfd_noexec";
 
 /// MFD_NOEXEC_SEAL is enforced: no executable memfd at all (Documentation/userspace-api/mfd_noexec.rst).
 const ENFORCED: u8 = 2;
@@ -83,28 +82,6 @@ impl Control for Sysctl {
         }
         facts
     }
-}
-
-/// The namespace that a sysctl belongs to; None: the whole machine's.
-pub(crate) fn namespace(name: &str) -> Option<NsType> {
-    let ipc = ["kernel.sem", "kernel.msg", "kernel.shm", "fs.mqueue."];
-    if name == MEMFD {
-        Some(NsType::Pid)
-    } else if name.starts_with("net.") {
-        Some(NsType::Network)
-    } else if ipc.iter().any(|prefix| name.starts_with(prefix)) {
-        Some(NsType::Ipc)
-    } else if name == "kernel.hostname" || name == "kernel.domainname" {
-        Some(NsType::Uts)
-    } else {
-        None
-    }
-}
-
-/// A name that cannot climb out of /proc/sys: dots become slashes when it is written.
-pub(crate) fn is_name(name: &str) -> bool {
-    let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    !name.is_empty() && name.chars().all(good) && name.split('.').all(|part| !part.is_empty())
 }
 
 fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mut Findings) {

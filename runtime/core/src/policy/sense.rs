@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::validate::{Gravity, place};
 use super::{Cri, Exception, Policy, keys};
 use crate::capability;
-use crate::control::sysctl;
+use crate::sysctl;
 
 /// What is asked of one key.
 #[derive(Clone, Copy)]
