@@ -43,6 +43,7 @@ fn walk(setup: &Setup<'_>, arrival: Arrival) -> Result<std::convert::Infallible>
         limits::score(setup)?;
         namespaces::wordless(setup)?;
     }
+    namespaces::clocks(setup)?;
     namespaces::become_root(setup)?;
     // A change of ids takes both back (prctl(2)); nothing of ours in /proc is written any more that would have to be ours.
     namespaces::unreadable()?;

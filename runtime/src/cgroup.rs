@@ -13,6 +13,7 @@ use gabion_see::error::{Error, Result, Step};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+mod below;
 mod claim;
 mod limits;
 mod program;
@@ -25,10 +26,12 @@ mod systemd;
 mod v1;
 mod v2;
 
+pub(crate) use below::Below;
+
 /// The cgroup of one container, or one below it.
 pub(crate) struct Cgroup {
     record: CgroupRecord,
-    below: PathBuf,
+    below: Below,
 }
 
 /// Which files there are.
@@ -44,25 +47,38 @@ impl Cgroup {
     pub(crate) fn open(record: &CgroupRecord) -> Self {
         Self {
             record: record.clone(),
-            below: PathBuf::new(),
+            below: Below::Own,
         }
     }
 
-    /// Opens a cgroup of the container's own below its first one (`exec --cgroup`).
-    pub(crate) fn open_below(record: &CgroupRecord, below: &Path) -> Self {
-        Self {
+    /// Opens those of the container's own below its first one that a further process joins (`exec --cgroup`).
+    ///
+    /// # Errors
+    /// One is not there, or of no controller of the container's.
+    pub(crate) fn open_below(record: &CgroupRecord, below: Below) -> Result<Self> {
+        let cgroup = Self {
             record: record.clone(),
-            below: relative(below).to_path_buf(),
+            below,
+        };
+        match (&cgroup.below, cgroup.files()) {
+            (Below::Own, _) => {}
+            (_, Files::None) => {
+                let why = "--cgroup: the container has no cgroup: none is delegated to who made it";
+                return Err(Error::failed(Step::Cgroup, why));
+            }
+            (below, Files::V1(v1)) => v1.targets(below).map(drop)?,
+            (Below::Each(_), Files::V2(_)) => cgroup.below.known(&[])?,
+            (Below::All(_), Files::V2(v2)) => v2.open().map(drop)?,
         }
+        Ok(cgroup)
     }
 
-    /// Relative to each hierarchy's mount.
+    /// Relative to each hierarchy's mount; on v1 that of the container's own.
     fn place(&self) -> PathBuf {
         let place = relative(&self.record.place()).to_path_buf();
-        if self.below.as_os_str().is_empty() {
-            place
-        } else {
-            place.join(&self.below)
+        match &self.below {
+            Below::All(path) if unified() && !path.as_os_str().is_empty() => place.join(path),
+            _ => place,
         }
     }
 
@@ -114,11 +130,10 @@ impl Cgroup {
 
     /// The same for a further process: whoever made the directory.
     pub(crate) fn cradle_of_another(&self) -> Result<Option<OwnedFd>> {
-        let Files::V2(v2) = self.files() else { return Ok(None) };
-        if !self.below.as_os_str().is_empty() {
-            v2.make_inside()?;
+        match self.files() {
+            Files::V2(v2) => v2.open().map(Some),
+            Files::None | Files::V1(_) => Ok(None),
         }
-        v2.open().map(Some)
     }
 
     /// Makes the cgroup and puts the process into it. Of its limits (`limit`) only what cannot be told later is looked at.
@@ -139,9 +154,10 @@ impl Cgroup {
     pub(crate) fn enter(&self, pid: Pid, init: Pid) -> Result<()> {
         let join = || match self.files() {
             Files::None => Ok(()),
-            Files::V1(v1) => v1.add(pid),
-            Files::V2(v2) if self.below.as_os_str().is_empty() => v2.join_beside(pid, init),
-            Files::V2(v2) => v2.make_inside().and_then(|()| v2.join(pid)),
+            Files::V1(v1) if self.below == Below::Own => v1.add(pid),
+            Files::V1(v1) => v1.join(&self.below, pid),
+            Files::V2(v2) if self.below == Below::Own => v2.join_beside(pid, init),
+            Files::V2(v2) => v2.join(pid),
         };
         let joined = join();
         // A user may not take a process out of what is not theirs: a login's own cgroup (cgroup-v2.rst, Delegation Containment).
@@ -151,11 +167,23 @@ impl Cgroup {
             return joined;
         }
         match (self.scope()?, self.files()) {
-            (Some(mut scope), Files::V2(v2)) if self.below.as_os_str().is_empty() => {
+            (Some(mut scope), Files::V2(v2)) if self.below == Below::Own => {
                 scope.attach(pid, &self.place(), &v2.beside(init)?)
             }
             (Some(mut scope), Files::V2(v2)) => scope.attach(pid, relative(&self.record.place()), &v2.place),
             _ => joined,
+        }
+    }
+
+    /// Checks that nobody has frozen it, nor a cgroup above it: a process that was put there would never go on.
+    ///
+    /// # Errors
+    /// It is frozen; it cannot be looked at.
+    pub(crate) fn thawed(&self) -> Result<()> {
+        match self.files() {
+            Files::None => Ok(()),
+            Files::V1(v1) => v1.thawed(self.below.within("freezer")),
+            Files::V2(v2) => v2.thawed(),
         }
     }
 
@@ -201,6 +229,60 @@ impl Cgroup {
 fn open(path: &Path) -> Result<File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).open(path).map_err(Error::file("write", path))
+}
+
+/// Refuses a directory whose file of the freezer shows that it is frozen, itself or by one above it. One that is not there yet is as the next
+/// one above it; the hierarchy's own top has no such file and is never frozen.
+fn refuse_frozen(top: &Path, place: &Path, file: &str, is_frozen: fn(&str) -> bool) -> Result<()> {
+    for at in place.ancestors() {
+        let path = top.join(at).join(file);
+        match gabion_see::small::read(&path) {
+            Ok(text) if is_frozen(&text) => return Err(frozen(&top.join(at))),
+            Ok(_) => return Ok(()),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
+            Err(e) => return Err(Error::file("read", path)(e)),
+        }
+    }
+    Ok(())
+}
+
+/// runc's words: callers look for them.
+fn frozen(directory: &Path) -> Error {
+    let why = format!(
+        "container's cgroup unexpectedly frozen: {} (or one above it) holds its processes; thaw it first",
+        directory.display()
+    );
+    Error::failed(Step::Cgroup, why)
+}
+
+/// Writes files in the order in which the kernel takes them: which of two must be first hangs on what they are now (a quota and its period below
+/// a parent with limits of its own). What it calls invalid is tried again after the others.
+fn put_in_any_order(writes: Vec<(PathBuf, String)>) -> Result<()> {
+    let mut left = writes;
+    while !left.is_empty() {
+        let before = left.len();
+        let mut first = None;
+        let mut again = Vec::new();
+        for (path, text) in left {
+            match put(&path, &text) {
+                Ok(()) => {}
+                Err(error) if is_invalid(&error) => {
+                    first.get_or_insert(error);
+                    again.push((path, text));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match first {
+            Some(error) if again.len() == before => return Err(error),
+            _ => left = again,
+        }
+    }
+    Ok(())
+}
+
+fn is_invalid(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// Writes a file of a cgroup. Never made: where it is missing there is no such limit.

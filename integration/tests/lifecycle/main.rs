@@ -8,6 +8,7 @@
 
 mod agree;
 mod bad_input;
+mod cgroups;
 mod console;
 mod events;
 mod exec;

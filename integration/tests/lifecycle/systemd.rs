@@ -172,7 +172,10 @@ fn its_life_is_the_same_and_no_unit_is_left() {
     plain(&["pause", container.id()]).ok();
     assert_eq!(container.status(), "paused");
     plain(&["resume", container.id()]).ok();
-    plain(&["exec", "--cgroup", "below", container.id(), "/usr/bin/probe", "cwd"]).ok();
+    let below = ["exec", "--cgroup", "below", container.id(), "/usr/bin/probe", "cwd"];
+    plain(&below).fails_with(255);
+    std::fs::create_dir(directory(&container).join("below")).unwrap();
+    plain(&below).ok();
     plain(&["delete", "--force", container.id()]).ok();
     assert!(!directory(&container).exists());
     assert_eq!(property(&container, "LoadState"), "not-found");

@@ -258,6 +258,16 @@ impl Error {
         }
     }
 
+    /// Whether a step failed or was not seen to hold, and not what was asked for: it may be the consequence of an end that came meanwhile. A process that
+    /// was killed holds nothing of what was decided any more.
+    pub fn may_follow_an_end(&self) -> bool {
+        match self {
+            Self::Step { .. } | Self::Failed { .. } | Self::File { .. } | Self::Mismatch { .. } => true,
+            Self::Child { code, .. } => code.starts_with("step.") || code.ends_with(".not-enforced") || code == "file",
+            _ => false,
+        }
+    }
+
     /// An errno in a step.
     pub fn step(step: Step, doing: impl Into<String>, errno: Errno) -> Self {
         Self::Step {

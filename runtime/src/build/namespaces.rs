@@ -2,12 +2,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::LinuxTimeOffset;
 
 use crate::contract::setup::{Arrival, Kind, Setup};
 use crate::faults;
 use gabion_core::control::Control;
 use gabion_core::control::namespaces::Namespaces;
+use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::NsType;
 use gabion_core::observed::Observed;
@@ -43,8 +48,51 @@ pub(crate) fn enter(setup: &Setup<'_>, arrival: Arrival) -> Result<()> {
 }
 
 /// Joins all but user and pid namespace, by the descriptors that were vetted.
-pub(crate) fn join_others(setup: &Setup<'_>) -> Result<()> {
+fn join_others(setup: &Setup<'_>) -> Result<()> {
     setup.joins.iter().try_for_each(|(typ, fd)| join(*typ, fd))
+}
+
+/// Joins those of them that may be joined from where we are, and gives the rest.
+pub(crate) fn join_those_allowed<'a>(setup: &'a Setup<'_>) -> Result<Vec<&'a (NsType, OwnedFd)>> {
+    let mut left = Vec::new();
+    for pair in &setup.joins {
+        match setns(pair.1.as_fd(), flag(pair.0)) {
+            Ok(()) => {}
+            Err(Errno::EPERM) => left.push(pair),
+            Err(e) => return Err(cannot_join(pair.0, e)),
+        }
+    }
+    Ok(left)
+}
+
+/// Makes the time namespace of a container that has a user namespace of its own, and enters it. It belongs to the user namespace in which it is made, and whoever joins the
+/// container's (exec) may join it only if that is the container's own. Its clocks are set while nobody is in it (time_namespaces(7)), and before our
+/// ids change: after that the file of its offsets is not ours to write.
+pub(crate) fn clocks(setup: &Setup<'_>) -> Result<()> {
+    let makes = matches!(setup.kind, Kind::Create(_));
+    if !(makes && setup.enters_new(NsType::User) && setup.enters_new(NsType::Time)) {
+        return Ok(());
+    }
+    unshare(flag(NsType::Time)).map_err(|e| Error::step(Step::Namespaces, "make a time namespace", e))?;
+    let offsets = clock_offsets(setup.hardened);
+    if !offsets.is_empty() {
+        let written = setup.proc.write("self/timens_offsets", &offsets.concat());
+        written.map_err(|e| Error::step(Step::Namespaces, "set the clocks of the time namespace", e))?;
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let made = gabion_sys::open("/proc/self/ns/time_for_children", flags, Mode::empty())
+        .map_err(|e| Error::step(Step::Namespaces, "open the time namespace", e))?;
+    join(NsType::Time, &made)
+}
+
+/// Gives `linux.timeOffsets` as the kernel takes them, a line for each clock.
+pub(crate) fn clock_offsets(hardened: &Hardened) -> Vec<String> {
+    let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
+    let line = |(clock, offset): (&String, &LinuxTimeOffset)| {
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        format!("{clock} {seconds} {nanoseconds}\n")
+    };
+    offsets.into_iter().flatten().map(line).collect()
 }
 
 /// Lets nobody in a joined namespace attach to us or read our memory while we hold the host's descriptors (CVE-2016-9962). execve makes
@@ -102,8 +150,15 @@ pub(crate) fn loopback(setup: &Setup<'_>) -> Result<()> {
 
 /// Joins one namespace by the descriptor that was vetted.
 pub(crate) fn join(typ: NsType, fd: &OwnedFd) -> Result<()> {
-    setns(fd.as_fd(), flag(typ))
-        .map_err(|e| Error::step(Step::Namespaces, format!("join the {} namespace", typ.spec_name()), e))
+    setns(fd.as_fd(), flag(typ)).map_err(|e| cannot_join(typ, e))
+}
+
+fn cannot_join(typ: NsType, errno: Errno) -> Error {
+    Error::step(
+        Step::Namespaces,
+        format!("join the {} namespace", typ.spec_name()),
+        errno,
+    )
 }
 
 /// Host and domain name, in a UTS namespace that is new or joined (runc). Elsewhere they would be the host's.

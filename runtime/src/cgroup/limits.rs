@@ -1,5 +1,8 @@
 //! Setting limits, and reading them back.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use nix::unistd::Pid;
 use oci_spec::runtime::{
     LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNetwork, LinuxPids, LinuxResources, LinuxWeightDevice,
@@ -101,7 +104,24 @@ impl Cgroup {
                 gabion_see::readback::all_hold(facts.collect())?;
             }
         }
-        written.map_or(Ok(()), |written| readback::compare(written, &seen.cgroup))
+        written.map_or(Ok(()), |written| self.compare(written, seen.cgroup))
+    }
+
+    /// What was written is there.
+    fn compare(&self, written: &LinuxResources, mut seen: BTreeMap<String, String>) -> Result<()> {
+        let further = readback::further(written);
+        if !further.is_empty() {
+            let directories = self.directories()?;
+            let of = |directory: &Path, controller: &str| unified() || v1::is_in(directory, controller);
+            for (controller, file) in further {
+                let shown = directories
+                    .iter()
+                    .filter(|d| of(d, controller))
+                    .find_map(|d| gabion_see::small::read(d.join(file)).ok());
+                seen.extend(shown.map(|text| (file.to_owned(), text)));
+            }
+        }
+        readback::compare(written, &seen)
     }
 
     /// The process is where what was decided holds.

@@ -55,8 +55,7 @@ fn memory_properties(memory: LinuxMemory, directory: &Path) -> Result<Vec<Proper
     let mut measure = limit;
     if limit.is_none() && together.is_some() {
         // Beside a limit that stays as it is.
-        let text = std::fs::read_to_string(directory.join("memory.max")).unwrap_or_default();
-        measure = text.trim().parse().ok();
+        measure = v2::memory_max(directory);
     }
     let swap = v2::swap(measure, together)?;
     let named = [
@@ -73,8 +72,10 @@ fn cpu_properties(cpu: &LinuxCpu, directory: &Path) -> Result<Vec<Property>> {
     if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
         all.push(("CPUWeight", Value::Number(v2::weight(shares))));
     }
-    if cpu.idle().is_some_and(|n| n != 0) {
-        all = vec![IDLE];
+    match cpu.idle() {
+        Some(0) if all.is_empty() && is_idle(directory) => all = vec![AWAKE],
+        Some(0) | None => {}
+        Some(_) => all = vec![IDLE],
     }
     let (quota, period) = (cpu.quota().filter(|n| *n != 0), cpu.period().filter(|n| *n != 0));
     let file = directory.join("cpu.max");
@@ -90,6 +91,13 @@ fn cpu_properties(cpu: &LinuxCpu, directory: &Path) -> Result<Vec<Property>> {
 
 /// A weight that systemd 252 and later keep for cpu.idle.
 const IDLE: Property = ("CPUWeight", Value::Number(0));
+
+/// The weight that the kernel gives to a group which is idle no more.
+const AWAKE: Property = ("CPUWeight", Value::Number(100));
+
+fn is_idle(directory: &Path) -> bool {
+    gabion_see::small::read(directory.join("cpu.idle")).is_ok_and(|text| text.trim() == "1")
+}
 
 /// systemd is told of CPU time by the second.
 fn cpu_time(quota: Option<i64>, period: u64) -> [Property; 2] {

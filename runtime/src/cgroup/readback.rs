@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::LinuxResources;
 
 use super::v2;
+use gabion_core::list::{MOST, Numbers};
 use gabion_see::error::{Error, Result, Step};
 
 /// A limit that shows as a number.
@@ -42,10 +43,49 @@ pub(super) fn compare(written: &LinuxResources, seen: &BTreeMap<String, String>)
             return Err(Error::failed(Step::Cgroup, why));
         }
     }
+    compare_lists(written, seen)
+}
+
+/// The files beside those that controls look at, by controller: read only where they were written.
+pub(super) fn further(written: &LinuxResources) -> Vec<(&'static str, &'static str)> {
+    let memory = written.memory().unwrap_or_default();
+    let cpu = written.cpu().clone().unwrap_or_default();
+    let said = [
+        (cpu.idle().is_some(), "cpu", &["cpu.idle"] as &[&str]),
+        (cpu.realtime_period().is_some(), "cpu", &["cpu.rt_period_us"]),
+        (cpu.realtime_runtime().is_some(), "cpu", &["cpu.rt_runtime_us"]),
+        (cpu.burst().is_some(), "cpu", &["cpu.cfs_burst_us", "cpu.max.burst"]),
+        (cpu.cpus().is_some(), "cpuset", &["cpuset.cpus"]),
+        (cpu.mems().is_some(), "cpuset", &["cpuset.mems"]),
+        (memory.swappiness().is_some(), "memory", &["memory.swappiness"]),
+    ];
+    let said = said.into_iter().filter(|(said, ..)| *said);
+    said.flat_map(|(_, controller, files)| files.iter().map(move |file| (controller, *file)))
+        .collect()
+}
+
+/// CPUs and memory nodes are lists, which the kernel writes in its own way.
+fn compare_lists(written: &LinuxResources, seen: &BTreeMap<String, String>) -> Result<()> {
+    let over = |file: &str| written.unified().as_ref().is_some_and(|all| all.contains_key(file));
+    let cpu = written.cpu().clone().unwrap_or_default();
+    for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        let (Some(wanted), Some(shown)) = (list.as_deref().filter(|l| !l.is_empty()), seen.get(file)) else {
+            continue;
+        };
+        let numbers = |text: &str| Numbers::parse(text, MOST).map(|n| n.iter().collect::<Vec<_>>());
+        // A form that only the kernel knows is not judged.
+        let (Ok(said), false) = (numbers(wanted), over(file)) else {
+            continue;
+        };
+        if numbers(shown) != Ok(said) {
+            let why = format!("{wanted:?} was written and {file} shows {:?}", shown.trim());
+            return Err(Error::failed(Step::Cgroup, why));
+        }
+    }
     Ok(())
 }
 
-/// Zero says nothing.
+/// Zero says nothing, but of what it switches off.
 fn limits(written: &LinuxResources) -> Vec<Limit> {
     let memory = written.memory().unwrap_or_default();
     let cpu = written.cpu().clone().unwrap_or_default();
@@ -80,6 +120,22 @@ fn limits(written: &LinuxResources) -> Vec<Limit> {
     add(&["cpu.cfs_period_us"], 0, whole(cpu.period()), Slack::None);
     add(&["cpu.max"], 0, cpu.quota(), Slack::Rounding);
     add(&["cpu.max"], 1, whole(cpu.period()), Slack::None);
+    add(&["cpu.rt_period_us"], 0, whole(cpu.realtime_period()), Slack::None);
+    add(&["cpu.rt_runtime_us"], 0, cpu.realtime_runtime(), Slack::None);
+    add(&["memory.memsw.limit_in_bytes"], 0, memory.swap(), Slack::Page);
+    let signed = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+    for (files, wanted) in [
+        (&["cpu.idle"] as &[_], cpu.idle()),
+        (&["cpu.cfs_burst_us", "cpu.max.burst"], signed(cpu.burst())),
+        (&["memory.swappiness"], signed(memory.swappiness())),
+    ] {
+        all.extend(wanted.map(|wanted| Limit {
+            files,
+            word: 0,
+            wanted,
+            slack: Slack::None,
+        }));
+    }
     all
 }
 
@@ -140,6 +196,18 @@ mod tests {
             ),
             (json!({"cpu": {"quota": -1}}), "cpu.max", "max 50000", "20000 50000"),
             (json!({"cpu": {"period": 50_000}}), "cpu.max", "max 50000", "max 100000"),
+            (json!({"cpu": {"idle": 0}}), "cpu.idle", "0", "1"),
+            (json!({"cpu": {"idle": 1}}), "cpu.idle", "1", "0"),
+            (json!({"cpu": {"burst": 0}}), "cpu.max.burst", "0", "1000"),
+            (
+                json!({"cpu": {"realtimeRuntime": 900}}),
+                "cpu.rt_runtime_us",
+                "900",
+                "0",
+            ),
+            (json!({"cpu": {"cpus": "0,1,3"}}), "cpuset.cpus", "0-1,3", "0-3"),
+            (json!({"cpu": {"mems": "0"}}), "cpuset.mems", "0", ""),
+            (json!({"memory": {"swappiness": 0}}), "memory.swappiness", "0", "60"),
         ] {
             assert!(same(written.clone(), file, right), "{written} {right}");
             assert!(!same(written.clone(), file, wrong), "{written} {wrong}");

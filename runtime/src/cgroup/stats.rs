@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::Cgroup;
 use gabion_core::list::{MOST, Numbers};
 use gabion_see::cgroup::{CgroupRecord, ROOT, unified};
 use gabion_see::error::{Error, Result, Step};
@@ -66,6 +67,17 @@ impl Files {
         pairs
             .filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)))
             .collect()
+    }
+}
+
+impl Cgroup {
+    /// Gives how many of its processes the kernel has killed for want of memory, where that is counted.
+    pub(crate) fn killed_for_memory(&self) -> u64 {
+        let Ok(files) = Files::of(&self.record) else { return 0 };
+        let counted = |name| files.table(name).get("oom_kill").copied();
+        counted("memory.events")
+            .or_else(|| counted("memory.oom_control"))
+            .unwrap_or(0)
     }
 }
 

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::put;
+use super::{Below, put, refuse_frozen};
 use gabion_core::host::Delegation;
+use gabion_see::cgroup::ROOT;
 use gabion_see::error::{Error, Result, Step};
 
 pub(super) use devices::needed;
@@ -65,6 +66,40 @@ impl Directories {
             put(&directory.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
+    }
+
+    /// The directories of each hierarchy that a further process joins. All are there.
+    pub(super) fn targets(&self, below: &Below) -> Result<Vec<PathBuf>> {
+        let mut tops = super::hierarchies(&self.root)?;
+        let name = |top: &PathBuf| top.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tops.retain(|top| self.delegation.has(&name(top)));
+        below.known(&tops.iter().map(name).collect::<Vec<_>>())?;
+        let mut found = Vec::new();
+        for top in tops {
+            let target = top.join(&self.place).join(below.within(&name(&top)));
+            fs::symlink_metadata(target.join("cgroup.procs")).map_err(Error::file("join the cgroup", &target))?;
+            found.push(target);
+        }
+        Ok(found)
+    }
+
+    /// Puts a further process into directories that are there.
+    pub(super) fn join(&self, below: &Below, pid: Pid) -> Result<()> {
+        for target in self.targets(below)? {
+            put(&target.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// freezer.state tells of those above as well (freezer-subsystem.rst).
+    pub(super) fn thawed(&self, below: &Path) -> Result<()> {
+        if !self.delegation.has("freezer") {
+            return Ok(());
+        }
+        let place: PathBuf = self.place.components().chain(below.components()).collect();
+        refuse_frozen(&self.root.join("freezer"), &place, "freezer.state", |state| {
+            state.trim() != "THAWED"
+        })
     }
 
     /// A hierarchy without limits: in systemd's own the container would stay a part of its engine's service, and end with it.
@@ -127,6 +162,12 @@ impl Directories {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a directory is in the hierarchy of the controller.
+pub(super) fn is_in(directory: &Path, controller: &str) -> bool {
+    let hierarchy = directory.strip_prefix(ROOT).ok().and_then(|d| d.components().next());
+    hierarchy.is_some_and(|h| h.as_os_str().to_string_lossy().split(',').any(|c| c == controller))
 }
 
 /// Most often only the last level is missing.

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::limits::rdma_lines;
-use super::{put, relative};
+use super::{put, put_in_any_order, refuse_frozen, relative};
 use gabion_see::cgroup::members::place_of;
 use gabion_see::error::{Error, Result, Step};
 
@@ -62,12 +62,6 @@ impl Directory {
             }
         }
         Ok(())
-    }
-
-    /// The same for a directory inside a container's, which has processes: a controller that it passed on would take the
-    /// directory below it out of use (cgroup-v2.rst, «domain invalid»). The container's limits hold there as well.
-    pub(super) fn make_inside(&self) -> Result<()> {
-        fs::create_dir_all(self.path()).map_err(Error::file("make", self.path()))
     }
 
     /// The directory itself, as clone3(2) wants it.
@@ -124,6 +118,12 @@ impl Directory {
         }
     }
 
+    /// cgroup.events tells of those above as well, which cgroup.freeze does not (cgroup-v2.rst).
+    pub(super) fn thawed(&self) -> Result<()> {
+        let is_frozen = |events: &str| events.lines().any(|line| line == "frozen 1");
+        refuse_frozen(&self.root, &self.place, "cgroup.events", is_frozen)
+    }
+
     /// Lets processes go on; a cgroup that is gone holds none.
     pub(super) fn thaw(&self) -> Result<()> {
         let file = self.file("cgroup.freeze");
@@ -167,7 +167,9 @@ impl Directory {
 
     fn memory(&self, memory: LinuxMemory) -> Result<()> {
         let said = |n: Option<i64>| n.filter(|n| *n != 0);
-        if let Some(swap) = swap(said(memory.limit()), said(memory.swap()))? {
+        let together = said(memory.swap());
+        let limit = said(memory.limit()).or_else(|| together.and_then(|_| memory_max(&self.path())));
+        if let Some(swap) = swap(limit, together)? {
             let file = self.file("memory.swap.max");
             // A kernel that does not account for swap has no such file, and none of the limit either: only a bound is lost.
             if swap >= 0 || file.exists() {
@@ -185,28 +187,32 @@ impl Directory {
         Ok(())
     }
 
+    /// An idle group has no weight of its own, and the kernel takes none; what is saved up must fit into the quota (cgroup-v2.rst).
     fn cpu(&self, cpu: &LinuxCpu) -> Result<()> {
-        // An idle group has no weight of its own: the kernel takes none (cgroup-v2.rst, cpu.idle).
+        let mut writes = Vec::new();
+        let mut add = |file: &str, text: String| -> Result<()> {
+            writes.push((self.need("cpu", file)?, text));
+            Ok(())
+        };
         if cpu.idle() == Some(0) {
-            put(&self.need("cpu", "cpu.idle")?, "0")?;
+            add("cpu.idle", "0".to_owned())?;
         }
         if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
-            put(&self.need("cpu", "cpu.weight")?, &weight(shares).to_string())?;
+            add("cpu.weight", weight(shares).to_string())?;
         }
         if let Some(idle) = cpu.idle().filter(|n| *n != 0) {
-            put(&self.need("cpu", "cpu.idle")?, &idle.to_string())?;
+            add("cpu.idle", idle.to_string())?;
         }
         let (quota, period) = (cpu.quota().filter(|n| *n != 0), cpu.period().filter(|n| *n != 0));
         if quota.is_some() || period.is_some() {
-            let file = self.need("cpu", "cpu.max")?;
-            let (old_quota, old_period) = cpu_max(&file)?;
+            let (old_quota, old_period) = cpu_max(&self.need("cpu", "cpu.max")?)?;
             let quota = quota.map_or(old_quota, number_or_max);
-            put(&file, &format!("{quota} {}", period.unwrap_or(old_period)))?;
+            add("cpu.max", format!("{quota} {}", period.unwrap_or(old_period)))?;
         }
-        match cpu.burst() {
-            Some(burst) => put(&self.need("cpu", "cpu.max.burst")?, &burst.to_string()),
-            None => Ok(()),
+        if let Some(burst) = cpu.burst() {
+            add("cpu.max.burst", burst.to_string())?;
         }
+        put_in_any_order(writes)
     }
 
     fn cpuset(&self, cpu: &LinuxCpu) -> Result<()> {
@@ -278,6 +284,12 @@ fn pass_on_controllers(directory: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The limit that a cgroup has, which swap is counted beside.
+pub(super) fn memory_max(directory: &Path) -> Option<i64> {
+    let text = gabion_see::small::read(directory.join("memory.max")).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The limit and the swap beside it: the spec counts both together, v2 swap alone.

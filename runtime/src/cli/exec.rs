@@ -1,11 +1,13 @@
 //! `exec`: another process in a running container, never with more than the container has.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::cgroup::Below;
 use crate::container::{
     self, AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Terminal, User,
 };
-use gabion_common::cli::Global;
+use gabion_common::cli::{Global, log};
 use gabion_core::ids::NO_ID;
 use gabion_see::audit::record::Action;
 use gabion_see::bundle::read_process;
@@ -25,7 +27,7 @@ pub(super) struct Args {
     pub(super) process: Option<PathBuf>,
     /// Set NAME=VALUE; may be given again
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(super) env: Vec<String>,
+    pub(super) env: Vec<OsString>,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     pub(super) cwd: Option<PathBuf>,
@@ -65,9 +67,9 @@ pub(super) struct Args {
     /// With all privileges; refused, unless permissive
     #[arg(long)]
     pub(super) privileged: bool,
-    /// In this cgroup below the container's
-    #[arg(long, value_name = "PATH")]
-    pub(super) cgroup: Option<String>,
+    /// In this cgroup below the container's, which must be there; on cgroup v1 for some controllers, and given again for others
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    pub(super) cgroup: Vec<String>,
     /// Also where the container is paused
     #[arg(long)]
     pub(super) ignore_paused: bool,
@@ -76,7 +78,7 @@ pub(super) struct Args {
     pub(super) id: String,
     /// Program and arguments
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) command: Vec<String>,
+    pub(super) command: Vec<OsString>,
 }
 
 impl Args {
@@ -97,9 +99,9 @@ impl Args {
             // As runc: the file says it all, flags beside it are not looked at.
             Some(file) => ExecProcess::File(Box::new(read_process(&file)?)),
             None => ExecProcess::Line(Box::new(ExecLine {
-                args: vet(self.command, &self.env, self.cwd.as_deref())?,
-                env: self.env,
-                cwd: self.cwd,
+                args: program(self.command.into_iter().map(text).collect())?,
+                env: environment(self.env.into_iter().map(text).collect())?,
+                cwd: self.cwd.map(absolute).transpose()?,
                 user: self.user,
                 additional_gids: self.additional_gids,
                 terminal: if self.tty { Terminal::Tty } else { Terminal::None },
@@ -128,7 +130,7 @@ impl Args {
             pid_file: self.pid_file,
             console_socket: self.console_socket,
             preserve_fds: self.preserve_fds,
-            cgroup: self.cgroup,
+            cgroup: Below::parse(&self.cgroup)?,
             paused: if self.ignore_paused {
                 Paused::Ignore
             } else {
@@ -138,23 +140,41 @@ impl Args {
     }
 }
 
-/// What process.json is checked for, for a command line. A NUL cannot be in an argument of ours.
-fn vet(command: Vec<String>, env: &[String], cwd: Option<&std::path::Path>) -> Result<Vec<String>> {
+/// A word as process.json could have it: runc puts U+FFFD where it is not UTF-8, and so is it here, with a word about it.
+fn text(word: OsString) -> String {
+    word.into_string().unwrap_or_else(|word| {
+        let text = word.to_string_lossy().into_owned();
+        log::warn(&format!(
+            "{text:?} is not UTF-8: the program is given U+FFFD in the place of what is not"
+        ));
+        text
+    })
+}
+
+/// Checks what process.json is checked for, of a command line. A NUL cannot be in an argument of ours.
+fn program(command: Vec<String>) -> Result<Vec<String>> {
     if command.first().is_none_or(String::is_empty) {
         return Err(Error::Usage(
             "exec needs a program to run, or --process FILE".to_owned(),
         ));
     }
-    if let Some(bad) = env.iter().find(|pair| pair.find('=').is_none_or(|at| at == 0)) {
-        return Err(Error::Usage(format!("--env {bad:?} is not NAME=VALUE")));
-    }
-    if let Some(cwd) = cwd.filter(|cwd| !cwd.is_absolute()) {
-        return Err(Error::Usage(format!(
-            "--cwd {:?} is not an absolute path",
-            cwd.display()
-        )));
-    }
     Ok(command)
+}
+
+fn environment(env: Vec<String>) -> Result<Vec<String>> {
+    match env.iter().find(|pair| pair.find('=').is_none_or(|at| at == 0)) {
+        Some(bad) => Err(Error::Usage(format!("--env {bad:?} is not NAME=VALUE"))),
+        None => Ok(env),
+    }
+}
+
+fn absolute(cwd: PathBuf) -> Result<PathBuf> {
+    if cwd.is_absolute() {
+        Ok(cwd)
+    } else {
+        let why = format!("--cwd {:?} is not an absolute path", cwd.display());
+        Err(Error::Usage(why))
+    }
 }
 
 fn parse_user(text: &str) -> std::result::Result<User, String> {

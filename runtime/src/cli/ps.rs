@@ -1,5 +1,6 @@
 //! `ps`: the container's processes, by pid or as ps(1) shows them.
 
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use crate::container;
@@ -18,7 +19,7 @@ pub(super) struct Args {
     pub(super) id: String,
     /// Options of ps(1) [default: -ef]
     #[arg(value_name = "PS OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) options: Vec<String>,
+    pub(super) options: Vec<OsString>,
 }
 
 impl Args {
@@ -33,7 +34,7 @@ impl Args {
 }
 
 /// ps(1)'s own words, of all processes.
-fn ps(options: &[String]) -> Result<String> {
+fn ps(options: &[OsString]) -> Result<String> {
     let mut command = Command::new("ps");
     if options.is_empty() {
         command.arg("-ef");

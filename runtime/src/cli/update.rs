@@ -1,11 +1,12 @@
 //! `update`: limits as JSON, or one by one as runc's flags.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::container;
-use gabion_common::cli::Global;
+use gabion_common::cli::{Global, log};
 use gabion_core::request::from_json;
 use gabion_core::size::Size;
 use gabion_see::audit::record::Action;
@@ -35,7 +36,7 @@ pub(super) struct Args {
     kernel_memory_tcp: Option<i64>,
     /// Taken for runc's sake: the kernel limits no kernel memory any more
     #[arg(long, value_name = "SIZE", hide = true, allow_hyphen_values = true)]
-    kernel_memory: Option<String>,
+    kernel_memory: Option<OsString>,
     /// Period of the CPU quota, in microseconds
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_period: Option<u64>,
@@ -114,7 +115,10 @@ impl Args {
                 io.set_weight(Some(weight));
                 io
             }));
-        if resources == *LinuxResources::default().set_devices(None) {
+        if self.kernel_memory.is_some() {
+            // runc's words.
+            log::warn("Kernel memory settings are ignored and will be removed: no kernel limits it any more");
+        } else if resources == *LinuxResources::default().set_devices(None) {
             return Err(Error::Usage(
                 "update needs a limit: --resources FILE, or one by one; see --help".to_owned(),
             ));

@@ -78,6 +78,8 @@ pub(crate) fn create_on(
         // Before anything is written down: what clears up after a failure kills whoever is in there.
         let enforced = record.hardened.enforces(ControlId::Cgroup);
         let cgroup = Cgroup::open(&record.cgroup);
+        cgroup.thawed()?;
+        let killed = cgroup.killed_for_memory();
         cgroup.claim(dir.path(), enforced)?;
         dir.write(&record).inspect_err(|_| cgroup.unclaim(dir.path()))?;
         options.audit.save(&dir)?;
@@ -86,7 +88,10 @@ pub(crate) fn create_on(
             console,
             preserved,
         };
-        make(options, &dir, &record, handles, ready).map(|pid| (pid, record))
+        match make(options, &dir, &record, handles, ready) {
+            Ok(pid) => Ok((pid, record)),
+            Err(error) => Err(named(error, &cgroup, killed)),
+        }
     });
     match made {
         Ok((pid, record)) => {
@@ -99,6 +104,16 @@ pub(crate) fn create_on(
             Err(error)
         }
     }
+}
+
+/// Names a memory limit that the first process does not fit into. The kernel kills the process for that, and it dies without a word.
+fn named(error: Error, cgroup: &Cgroup, killed_before: u64) -> Error {
+    if !error.may_follow_an_end() || cgroup.killed_for_memory() <= killed_before {
+        return error;
+    }
+    tracing::debug!(%error, "killed for its memory");
+    let why = "container init was OOM-killed (memory limit too low?): raise linux.resources.memory.limit";
+    Error::failed(Step::Cgroup, why)
 }
 
 /// After a failure: what was made goes, as `delete --force` would have it. The first error is the one to tell.

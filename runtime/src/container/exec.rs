@@ -1,11 +1,12 @@
 //! `exec`: another process in a running container, through the same door as the first.
 
-use std::path::{Component, Path};
+use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, ExecCPUAffinity, Process};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Below, Cgroup};
 use crate::container::foreground::{self, Terminal};
 use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
@@ -39,8 +40,32 @@ use joined::entry;
 /// «container not running»; a refusal; whatever fails before the process runs.
 pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) -> Result<u8> {
     let dir = StateDir::open(&settings.root, id)?;
-    let record = dir.record()?;
     let init = running(&dir, options.paused)?;
+    let detach = options.detach;
+    let (pid, terminal) = begin(settings, &dir, init, options).map_err(|error| ended_meanwhile(error, id, init))?;
+    match detach {
+        Detach::Detached => Ok(0),
+        Detach::Foreground => foreground::wait(pid, terminal),
+    }
+}
+
+/// How long the first process's end may come after that of a process beside it, where both were killed.
+const BOTH_ENDED: Duration = Duration::from_millis(200);
+
+/// Tells that the container has ended where a step failed because of that: it looks like any failure (a process that dies without a word, a
+/// namespace or file of /proc that is gone), and callers wait for the words.
+fn ended_meanwhile(error: Error, id: &ContainerId, init: Init) -> Error {
+    if error.may_follow_an_end() && init.has_ended_within(BOTH_ENDED) {
+        tracing::debug!(%error, "the container ended before exec was done");
+        Error::NotRunning { id: id.to_string() }
+    } else {
+        error
+    }
+}
+
+/// Makes the process and sees it to its program.
+fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) -> Result<(Pid, Terminal)> {
+    let record = dir.record()?;
     if record.hardened.plan().exec == ExecPlan::Deny {
         return Err(Error::RefusedCall {
             code: "exec.denied",
@@ -60,14 +85,14 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
         as_runc(vetted.process, &asked, record)
     };
     // Before anything of it is made: a process without its record must not be, where the policy says so.
-    if let Some(trail) = Trail::load(&dir)? {
+    if let Some(trail) = Trail::load(dir)? {
         trail.exec(&process, &vetted.decision)?;
     }
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(record, &filters)?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
     let (ours, theirs) = Channel::pair()?;
-    let (entry, joins) = entry(&dir, init)?;
+    let (entry, joins) = entry(dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
     // exec may name another user than the first process's: what was vetted is what must be in force. Where exec is only
     // observed nothing was, and the stored one stays the measure.
@@ -91,7 +116,7 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
     if options.detach == Detach::Foreground {
         foreground::hold_signals()?;
     }
-    let cgroup = cgroup(record, options.cgroup.as_deref())?;
+    let cgroup = cgroup(record, options.cgroup, options.paused)?;
     // CPUs that are chosen for the time before the cgroup want a time before it.
     let affinity = process.exec_cpu_affinity().as_ref();
     let cradle = match affinity.and_then(|a| a.initial().as_ref()) {
@@ -119,25 +144,16 @@ pub(crate) fn exec(settings: &Settings, id: &ContainerId, options: ExecOptions) 
             )
         })
         .inspect_err(|_| wait::end(pid))?;
-    match options.detach {
-        Detach::Detached => Ok(0),
-        Detach::Foreground => foreground::wait(pid, terminal),
-    }
+    Ok((pid, terminal))
 }
 
-/// The container's, or one below it.
-fn cgroup(record: &Record, below: Option<&str>) -> Result<Cgroup> {
-    let Some(below) = below else {
-        return Ok(Cgroup::open(&record.cgroup));
-    };
-    let below = Path::new(below);
-    if below.components().any(|c| c == Component::ParentDir) {
-        return Err(Error::Usage(format!(
-            "--cgroup {} leads out of the container's cgroup",
-            below.display()
-        )));
+/// The container's, or those below it. Where a paused container is not to be waited for, a frozen one is an error.
+fn cgroup(record: &Record, below: Below, paused: Paused) -> Result<Cgroup> {
+    let cgroup = Cgroup::open_below(&record.cgroup, below)?;
+    if paused == Paused::Refuse {
+        cgroup.thawed()?;
     }
-    Ok(Cgroup::open_below(&record.cgroup, below))
+    Ok(cgroup)
 }
 
 /// The child waits for us: its CPUs are chosen from here, around its move into the cgroup (runtime-spec, config.md#process).

@@ -8,6 +8,8 @@ use nix::unistd::Pid;
 use crate::cgroup::{Cgroup, signal};
 use crate::container::options::{KillScope, Settings};
 use crate::state::StateDir;
+use gabion_core::control::namespaces::is_new;
+use gabion_core::namespace::NsType;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::{Init, Record, Status};
@@ -28,6 +30,9 @@ pub(crate) fn kill(settings: &Settings, id: &ContainerId, number: i32, scope: Ki
         }
         return all(&Cgroup::open(&record.cgroup), number);
     }
+    if number == libc::SIGKILL && !is_new(record.hardened.spec(), NsType::Pid) && !record.cgroup.delegation.is_none() {
+        return whole(record, id, status);
+    }
     match (status, dir.init()?) {
         (Status::Stopped, _) | (_, None) => Err(Error::NotRunning { id: id.to_string() }),
         (_, Some(init)) => {
@@ -39,6 +44,16 @@ pub(crate) fn kill(settings: &Settings, id: &ContainerId, number: i32, scope: Ki
             Ok(())
         }
     }
+}
+
+/// Ends every process of a container that shares its pid namespace: there the kernel does not end the others with the first one, and they
+/// may outlive it.
+fn whole(record: &Record, id: &ContainerId, status: Status) -> Result<()> {
+    let cgroup = Cgroup::open(&record.cgroup);
+    if status == Status::Stopped && cgroup.pids()?.is_empty() {
+        return Err(Error::NotRunning { id: id.to_string() });
+    }
+    all(&cgroup, libc::SIGKILL)
 }
 
 /// Sends a signal to every process of the container's own pid namespace, where it has no cgroup.

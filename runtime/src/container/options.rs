@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cgroup::Below;
 use gabion_common::audit::Trail;
 pub(crate) use gabion_common::cli::Settings;
 pub(crate) use gabion_core::hardened::Keyring;
@@ -136,8 +137,8 @@ pub(crate) struct ExecOptions {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) preserve_fds: u32,
-    /// `--cgroup`: a cgroup below the container's.
-    pub(crate) cgroup: Option<String>,
+    /// `--cgroup`: cgroups below the container's.
+    pub(crate) cgroup: Below,
     pub(crate) paused: Paused,
 }
 

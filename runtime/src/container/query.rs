@@ -76,8 +76,12 @@ fn user_name(uid: u32) -> String {
 }
 
 /// Every container below the root, and why others cannot be told of. One that is deleted meanwhile is left out.
+///
+/// # Errors
+/// The root, which was named, is not there: a mistyped one must not look like one without containers.
 pub(crate) fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    fs::metadata(&settings.root).map_err(Error::file("list", &settings.root))?;
     for id in state::ids(&settings.root)? {
         match entry(settings, &id) {
             Ok(entry) => entries.push(entry),

@@ -32,6 +32,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether a time namespace is made before the clone. With a user namespace it is the first process that makes it, in there
+    /// (`namespaces::clocks`): made here it would belong to our user namespace, and nobody in the container's could join it.
+    fn makes_clocks(&self) -> bool {
+        self.new.contains(&NsType::Time) && !self.new.contains(&NsType::User)
+    }
+
     /// Those that clone makes. The cgroup namespace is left out: it is rooted where the process is when it is made.
     /// The time namespace is, too: its offsets are written before anyone is in it.
     fn made_by_clone(&self) -> NewNamespaces {
@@ -102,12 +108,11 @@ pub(crate) fn spawn(
 ) -> Result<Spawned> {
     faults::at(Step::Clone)?;
     let mut ours = Some(ours);
-    let (pid, born) =
-        if entry.user.is_some() || entry.pid.is_some() || (entry.new.contains(&NsType::Time) && !returns()) {
-            middle::spawn(entry, setup, &mut ours, cradle, settle)?
-        } else {
-            directly(entry, setup, &mut ours, cradle)?
-        };
+    let (pid, born) = if entry.user.is_some() || entry.pid.is_some() || (entry.makes_clocks() && !returns()) {
+        middle::spawn(entry, setup, &mut ours, cradle, settle)?
+    } else {
+        directly(entry, setup, &mut ours, cradle)?
+    };
     let channel = ours.ok_or_else(|| Error::failed(Step::Clone, "the channel to the first process is gone"))?;
     Ok(Spawned { pid, born, channel })
 }
@@ -133,7 +138,7 @@ fn directly(entry: &Entry, setup: Setup<'_>, ours: &mut OurEnd, cradle: Option<O
 /// A new time namespace is for children only, and its clocks are set while it is empty (time_namespaces(7)). Gives back our own,
 /// for those that are forked later.
 fn new_clocks(entry: &Entry) -> Result<Option<OwnedFd>> {
-    if !entry.new.contains(&NsType::Time) {
+    if !entry.makes_clocks() {
         return Ok(None);
     }
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;

@@ -297,7 +297,7 @@ fn updates() -> Vec<Case> {
             )
         })
         .alone()
-        .shows(on("exit 1\nexit 0\n", "exit 1\nexit 1\n")),
+        .shows(on("exit 0\nexit 0\n", "exit 0\nexit 1\n")),
         case("update-reservation", |c| {
             update(
                 c,

@@ -1,5 +1,7 @@
 //! The first process, told apart from any other that has its number later.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Result, Step};
 
 /// A process that cannot be mistaken for another one with its number.
@@ -26,6 +28,34 @@ impl Init {
     /// zombie, and its other threads run on.
     pub fn lives(self) -> bool {
         stat(self.pid).is_some_and(|s| s.start == self.start && (!s.is_zombie() || s.threads > 1))
+    }
+
+    /// Whether it ends within so long. One whose threads are all on their way out has: the kernel ends everybody in its pid namespace before it
+    /// becomes a zombie.
+    pub fn has_ended_within(self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            if !self.lives() || self.is_on_its_way_out() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn is_on_its_way_out(self) -> bool {
+        /// PF_EXITING (linux/sched.h).
+        const EXITING: u64 = 0x4;
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return !self.lives();
+        };
+        let stats = tasks.filter_map(|entry| {
+            let task = entry.ok()?.file_name();
+            stat(format!("{}/task/{}", self.pid, task.to_str()?))
+        });
+        stats.into_iter().all(|s| s.flags & EXITING != 0)
     }
 
     /// The directory in /proc of a thread of it that lives: its own, where the first one does. One that has ended has neither namespaces
@@ -79,4 +109,22 @@ fn stat(who: impl std::fmt::Display) -> Option<Stat> {
         threads,
         start: fields.nth(1)?.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_seen_within_its_time() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let init = Init::now(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(!init.has_ended_within(Duration::from_millis(5)));
+        child.kill().unwrap();
+        // Not reaped yet: a zombie is enough.
+        assert!(init.has_ended_within(Duration::from_secs(10)));
+        child.wait().unwrap();
+        assert!(init.has_ended_within(Duration::ZERO));
+    }
 }

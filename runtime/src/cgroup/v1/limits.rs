@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 
 use super::Directories;
 use crate::cgroup::limits::rdma_lines;
-use crate::cgroup::put;
+use crate::cgroup::{put, put_in_any_order};
 use gabion_see::error::{Error, Result, Step};
 
 impl Directories {
@@ -77,7 +77,7 @@ impl Directories {
             put(&swap_file, &swap.to_string())?;
         }
         if let Some(limit) = limit {
-            put(&limit_file, &limit.to_string())?;
+            put(&limit_file, &limit.to_string()).map_err(|e| in_use(e, &directory, limit))?;
         }
         if let Some(swap) = swap.filter(|_| !swap_first) {
             put(&swap_file, &swap.to_string())?;
@@ -90,8 +90,12 @@ impl Directories {
                 put(&directory.join(file), &value.to_string())?;
             }
         }
-        if memory.disable_oom_killer() == Some(true) {
-            put(&directory.join("memory.oom_control"), "1")?;
+        let oom = directory.join("memory.oom_control");
+        match memory.disable_oom_killer() {
+            Some(true) => put(&oom, "1")?,
+            // Engines say false by default: only what was off is switched on again, and where there is no such file nothing was.
+            Some(false) if oom.exists() && said_of(&oom, "oom_kill_disable")? == "1" => put(&oom, "0")?,
+            Some(false) | None => {}
         }
         match memory.swappiness() {
             Some(swappiness) => put(&directory.join("memory.swappiness"), &swappiness.to_string()),
@@ -99,48 +103,38 @@ impl Directories {
         }
     }
 
+    /// Which of these the kernel takes first hangs on what they are: a period that shrinks below its quota comes after it, a runtime must
+    /// fit into the period, burst into the quota, and an idle group takes no shares.
     fn cpu(&self, cpu: &LinuxCpu) -> Result<()> {
         let said = |n: Option<u64>| n.filter(|n| *n != 0).map(|n| n.to_string());
         let said_signed = |n: Option<i64>| n.filter(|n| *n != 0).map(|n| n.to_string());
-        let mut writes = vec![
+        let (waking, idle) = match cpu.idle() {
+            Some(0) => (Some("0".to_owned()), None),
+            idle => (None, idle.map(|n| n.to_string())),
+        };
+        let writes = [
+            ("cpu.idle", waking),
             ("cpu.shares", said(cpu.shares())),
-            // A runtime must fit into the period that holds already.
             ("cpu.rt_period_us", said(cpu.realtime_period())),
             ("cpu.rt_runtime_us", said_signed(cpu.realtime_runtime())),
+            ("cpu.cfs_period_us", said(cpu.period())),
+            ("cpu.cfs_quota_us", said_signed(cpu.quota())),
+            ("cpu.cfs_burst_us", cpu.burst().map(|n| n.to_string())),
+            ("cpu.idle", idle),
         ];
-        let (period, quota) = (said(cpu.period()), said_signed(cpu.quota()));
-        let burst = cpu.burst().map(|n| n.to_string());
-        writes.push(("cpu.idle", cpu.idle().filter(|n| *n != 0).map(|n| n.to_string())));
-        if writes.iter().all(|(_, v)| v.is_none()) && period.is_none() && quota.is_none() && burst.is_none() {
+        let said: Vec<_> = writes
+            .into_iter()
+            .filter_map(|(file, value)| Some((file, value?)))
+            .collect();
+        if said.is_empty() {
             return Ok(());
         }
         let directory = self.need("cpu")?;
-        for (file, value) in writes {
-            if let Some(value) = value {
-                put(&directory.join(file), &value)?;
-            }
-        }
-        Self::quota(&directory, period.as_deref(), quota.as_deref())?;
-        burst.map_or(Ok(()), |burst| put(&directory.join("cpu.cfs_burst_us"), &burst))
-    }
-
-    /// Below a parent with a quota of its own one order fails and the other does not.
-    fn quota(directory: &Path, period: Option<&str>, quota: Option<&str>) -> Result<()> {
-        let (period_file, quota_file) = (directory.join("cpu.cfs_period_us"), directory.join("cpu.cfs_quota_us"));
-        let mut later = None;
-        if let Some(period) = period
-            && let Err(error) = put(&period_file, period)
-        {
-            let invalid = matches!(&error, Error::File { source, .. } if source.raw_os_error() == Some(libc::EINVAL));
-            if !invalid || quota.is_none() {
-                return Err(error);
-            }
-            later = Some(period);
-        }
-        if let Some(quota) = quota {
-            put(&quota_file, quota)?;
-        }
-        later.map_or(Ok(()), |period| put(&period_file, period))
+        put_in_any_order(
+            said.into_iter()
+                .map(|(file, value)| (directory.join(file), value))
+                .collect(),
+        )
     }
 
     fn cpuset(&self, cpu: &LinuxCpu) -> Result<()> {
@@ -213,4 +207,25 @@ impl Directories {
 fn get(path: &Path) -> Result<i64> {
     let text = gabion_see::small::read(path).map_err(Error::file("read", path))?;
     Ok(text.trim().parse().unwrap_or(i64::MAX))
+}
+
+/// Names a limit that the processes do not fit into: the kernel takes what it can from them, and says EBUSY of the rest.
+fn in_use(error: Error, directory: &Path, limit: i64) -> Error {
+    let busy = matches!(&error, Error::File { source, .. } if source.raw_os_error() == Some(libc::EBUSY));
+    match get(&directory.join("memory.usage_in_bytes")) {
+        Ok(usage) if busy => {
+            let why = format!("unable to set memory limit to {limit} (current usage: {usage}): it is too low");
+            Error::failed(Step::Cgroup, why)
+        }
+        _ => error,
+    }
+}
+
+/// A line of a file with a name and a number in each.
+fn said_of(path: &Path, name: &str) -> Result<String> {
+    let text = gabion_see::small::read(path).map_err(Error::file("read", path))?;
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    Ok(number.unwrap_or_default().to_owned())
 }

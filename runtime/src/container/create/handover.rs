@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 use oci_spec::runtime::Process;
 
 use super::idmap::Mapper;
-use crate::build::mounts;
+use crate::build::{mounts, namespaces};
 use crate::container::spawn::Entry;
 use crate::contract::setup::{PointKind, Tree};
 use crate::faults::{self, Enforcement};
@@ -27,7 +27,7 @@ use gabion_see::survey::Handles;
 pub(super) fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Vec<(NsType, OwnedFd)>)> {
     let mut entry = Entry {
         new: namespace::made(hardened.spec()).collect(),
-        offsets: clock_offsets(hardened),
+        offsets: namespaces::clock_offsets(hardened),
         ..Entry::default()
     };
     if faults::enforcement(ControlId::Namespaces) != Enforcement::Do {
@@ -54,19 +54,6 @@ pub(super) fn entry(hardened: &Hardened, handles: &Handles) -> Result<(Entry, Ve
         }
     }
     Ok((entry, joins))
-}
-
-/// `linux.timeOffsets` as the kernel takes them, a line for each clock.
-fn clock_offsets(hardened: &Hardened) -> Vec<String> {
-    let offsets = hardened.spec().linux().as_ref().and_then(|l| l.time_offsets().as_ref());
-    let line = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
-        format!(
-            "{clock} {} {}\n",
-            offset.secs().unwrap_or(0),
-            offset.nanosecs().unwrap_or(0)
-        )
-    };
-    offsets.into_iter().flatten().map(line).collect()
 }
 
 /// A detached clone, or None where only a user namespace of ours will allow it.

@@ -127,14 +127,20 @@ fn join(entry: &Entry, setup: &Setup<'_>) -> Result<()> {
     // Before the first namespace: where the pid namespace is not one of them, its processes see us already.
     namespaces::unreadable()?;
     namespaces::wordless(setup)?;
-    if let Some(user) = &entry.user {
-        namespaces::join(NsType::User, user)?;
-        namespaces::root_ids()?;
-        namespaces::unreadable()?;
-    }
+    let left = match &entry.user {
+        Some(user) => {
+            // What belongs to another user namespace can be joined from ours only, what belongs to that one from there as well.
+            let left = namespaces::join_those_allowed(setup)?;
+            namespaces::join(NsType::User, user)?;
+            namespaces::root_ids()?;
+            namespaces::unreadable()?;
+            left
+        }
+        None => setup.joins.iter().collect(),
+    };
     // Ours are not needed again: we end.
     new_clocks(entry).map(drop)?;
-    namespaces::join_others(setup)?;
+    left.into_iter().try_for_each(|(typ, fd)| namespaces::join(*typ, fd))?;
     match &entry.pid {
         Some(pid) => {
             setns(pid.as_fd(), CloneFlags::CLONE_NEWPID).map_err(Step::Clone.failing("enter the pid namespace"))

@@ -3,7 +3,7 @@
 //! Here nobody sends «unlimited» by default, as engines do at create: who asks for it is told no, rather than given a bound
 //! that was not meant. Zero says nothing (runc).
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice};
 
 use super::{ABOUT, binding, cpu, finite, memory, pids, refuse_absent, unified};
 use crate::control::Context;
@@ -44,13 +44,27 @@ pub fn vet(id: &ContainerId, asked: &LinuxResources, hardened: &Hardened) -> Res
         .spec()
         .linux()
         .as_ref()
-        .and_then(|linux| linux.resources().clone());
-    let merged = merge(stored.unwrap_or_default(), &apply);
+        .and_then(|linux| linux.resources().clone())
+        .unwrap_or_default();
+    wake(&mut apply, &stored);
+    let merged = merge(stored, &apply);
     Ok(Vetted {
         apply,
         hardened: hardened.clone().amend(Amendment::Resources(merged)),
         decision,
     })
+}
+
+/// Gives a group that is idle no more its weight back: the kernel has forgotten it.
+fn wake(apply: &mut LinuxResources, stored: &LinuxResources) {
+    let (Some(mut cpu), Some(old)) = (apply.cpu().clone(), stored.cpu()) else {
+        return;
+    };
+    let wakes = cpu.idle() == Some(0) && old.idle().is_some_and(|idle| idle != 0);
+    if wakes && cpu.shares().is_none() {
+        cpu.set_shares(old.shares());
+        apply.set_cpu(Some(cpu));
+    }
 }
 
 /// What the update says: zeros and empty strings say nothing, and devices are create's alone (runc).
@@ -214,11 +228,26 @@ fn merge(mut stored: LinuxResources, new: &LinuxResources) -> LinuxResources {
     if let Some(cpu) = new.cpu() {
         stored.set_cpu(Some(merge_cpu(&stored.cpu().clone().unwrap_or_default(), cpu)));
     }
-    if new.block_io().is_some() {
-        stored.set_block_io(new.block_io().clone());
+    if let Some(io) = new.block_io() {
+        stored.set_block_io(Some(merge_io(stored.block_io().clone().unwrap_or_default(), io)));
     }
-    if new.hugepage_limits().is_some() {
-        stored.set_hugepage_limits(new.hugepage_limits().clone());
+    if let Some(new) = new.hugepage_limits() {
+        let mut merged = stored.hugepage_limits().clone().unwrap_or_default();
+        merged.retain(|old| new.iter().all(|n| n.page_size() != old.page_size()));
+        merged.extend(new.iter().cloned());
+        stored.set_hugepage_limits(Some(merged));
+    }
+    if let Some(new) = new.network() {
+        let mut merged = stored.network().clone().unwrap_or_default();
+        let class = new.class_id().or(merged.class_id());
+        let priorities = new.priorities().clone().or_else(|| merged.priorities().clone());
+        merged.set_class_id(class).set_priorities(priorities);
+        stored.set_network(Some(merged));
+    }
+    if let Some(new) = new.rdma() {
+        let mut merged = stored.rdma().clone().unwrap_or_default();
+        merged.extend(new.clone());
+        stored.set_rdma(Some(merged));
     }
     if let Some(unified) = new.unified() {
         let mut merged = stored.unified().clone().unwrap_or_default();
@@ -226,6 +255,38 @@ fn merge(mut stored: LinuxResources, new: &LinuxResources) -> LinuxResources {
         stored.set_unified(Some(merged));
     }
     stored
+}
+
+/// A device that the new limits name has those, and any other its old ones.
+fn merge_io(mut old: LinuxBlockIo, new: &LinuxBlockIo) -> LinuxBlockIo {
+    let (weight, leaf) = (new.weight().or(old.weight()), new.leaf_weight().or(old.leaf_weight()));
+    let mut weights = old.weight_device().clone().unwrap_or_default();
+    let new_weights = new.weight_device().as_deref().unwrap_or_default();
+    weights.retain(|o| {
+        new_weights
+            .iter()
+            .all(|n| (n.major(), n.minor()) != (o.major(), o.minor()))
+    });
+    weights.extend(new_weights.iter().copied());
+    let throttles = |old: &Option<Vec<LinuxThrottleDevice>>, new: &Option<Vec<LinuxThrottleDevice>>| {
+        let new = new.as_deref().unwrap_or_default();
+        let mut all = old.clone().unwrap_or_default();
+        all.retain(|o| new.iter().all(|n| (n.major(), n.minor()) != (o.major(), o.minor())));
+        all.extend(new.iter().copied());
+        (!all.is_empty()).then_some(all)
+    };
+    let read_bps = throttles(old.throttle_read_bps_device(), new.throttle_read_bps_device());
+    let write_bps = throttles(old.throttle_write_bps_device(), new.throttle_write_bps_device());
+    let read_iops = throttles(old.throttle_read_iops_device(), new.throttle_read_iops_device());
+    let write_iops = throttles(old.throttle_write_iops_device(), new.throttle_write_iops_device());
+    old.set_weight(weight)
+        .set_leaf_weight(leaf)
+        .set_weight_device((!weights.is_empty()).then_some(weights))
+        .set_throttle_read_bps_device(read_bps)
+        .set_throttle_write_bps_device(write_bps)
+        .set_throttle_read_iops_device(read_iops)
+        .set_throttle_write_iops_device(write_iops);
+    old
 }
 
 fn merge_cpu(old: &LinuxCpu, new: &LinuxCpu) -> LinuxCpu {
@@ -360,5 +421,58 @@ mod tests {
         assert_eq!(resources.pids().map(|p| p.limit()), Some(100));
         assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(512));
         assert_eq!(resources.cpu().as_ref().unwrap().quota(), Some(50_000));
+    }
+
+    fn stored(vetted: &Vetted) -> Value {
+        let linux = vetted.hardened.spec().linux().clone().unwrap();
+        serde_json::to_value(linux.resources()).unwrap()
+    }
+
+    #[test]
+    fn a_limit_of_one_device_leaves_those_of_others() {
+        let first = json!({
+            "blockIO": {"weight": 300, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}, {"major": 8, "minor": 1, "rate": 7}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 9}, {"pageSize": "1GB", "limit": 8}],
+            "network": {"classID": 5, "priorities": [{"name": "lo", "priority": 1}]}
+        });
+        let first = vet(
+            &"web1".parse().unwrap(),
+            &serde_json::from_value(first).unwrap(),
+            &container(Level::Permissive),
+        );
+        let second = json!({
+            "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 2000}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 3}],
+            "network": {"classID": 6}
+        });
+        let second = serde_json::from_value(second).unwrap();
+        let both = vet(&"web1".parse().unwrap(), &second, &first.unwrap().hardened).unwrap();
+        let told = stored(&both);
+        assert_eq!(told["blockIO"]["weight"], 300);
+        assert_eq!(
+            told["blockIO"]["throttleReadBpsDevice"],
+            json!([{"major": 8, "minor": 1, "rate": 7}, {"major": 8, "minor": 0, "rate": 2000}])
+        );
+        assert_eq!(
+            told["hugepageLimits"],
+            json!([{"pageSize": "1GB", "limit": 8}, {"pageSize": "2MB", "limit": 3}])
+        );
+        assert_eq!(
+            told["network"],
+            json!({"classID": 6, "priorities": [{"name": "lo", "priority": 1}]})
+        );
+    }
+
+    #[test]
+    fn who_is_idle_no_more_has_its_weight_again() {
+        let id: ContainerId = "web1".parse().unwrap();
+        let asked = |json| serde_json::from_value::<LinuxResources>(json).unwrap();
+        let idle = asked(json!({"cpu": {"idle": 1, "shares": 512}}));
+        let idle = vet(&id, &idle, &container(Level::Hardened)).unwrap().hardened;
+        let awake = vet(&id, &asked(json!({"cpu": {"idle": 0}})), &idle).unwrap();
+        let cpu = awake.apply.cpu().clone().unwrap();
+        assert_eq!((cpu.idle(), cpu.shares()), (Some(0), Some(512)));
+        let again = vet(&id, &asked(json!({"cpu": {"idle": 0}})), &awake.hardened).unwrap();
+        assert_eq!(again.apply.cpu().as_ref().unwrap().shares(), None);
     }
 }
