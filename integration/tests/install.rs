@@ -413,6 +413,121 @@ fn a_config_that_containerd_cannot_read_is_neither_made_nor_built_upon() {
     on_a_machine_of_its_own(install_beside_a_broken_config);
 }
 
+#[test]
+fn a_second_name_has_a_policy_of_its_own_also_after_a_restart() {
+    on_a_machine_of_its_own(run_by_a_second_name);
+}
+
+/// Does something at a test's end, however it ends.
+struct Gone<F: Fn()>(F);
+impl<F: Fn()> Drop for Gone<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// podman stores the path of a container's runtime, and none of its flags.
+fn run_by_a_second_name() {
+    if Command::new("podman").arg("--version").output().is_err() {
+        integration::left_out("no podman here");
+        return;
+    }
+    let bundle = Bundle::with_busybox("second-name");
+    own_machine(&bundle.dir);
+    let own = &Runtime::gabion().program;
+    for name in ["gabion", "gabionctl"] {
+        fs::copy(own.with_file_name(name), Path::new("/usr/local/bin").join(name)).unwrap();
+    }
+    let second = "/usr/local/bin/gabion-ci";
+    std::os::unix::fs::symlink("gabion", second).unwrap();
+    let call = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args);
+        for name in [
+            "CONTAINERS_CONF",
+            "CONTAINERS_STORAGE_CONF",
+            "STORAGE_DRIVER",
+            "STORAGE_OPTS",
+        ] {
+            command.env_remove(name);
+        }
+        Running::start(command, &bundle.dir).wait(limit(60))
+    };
+    let rootfs = bundle.rootfs().display().to_string();
+    let name = bundle.name.clone();
+    let run = |runtime: &str| {
+        let fixed = [
+            "--cgroup-manager=cgroupfs",
+            "--events-backend=file",
+            "--runtime",
+            runtime,
+        ];
+        let container = [
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "--network",
+            "none",
+            "--cap-add",
+            "NET_ADMIN",
+        ];
+        let limits = ["--ulimit", "nofile=1024", "--ulimit", "nproc=1024", "--rootfs", &rootfs];
+        let words = [&fixed[..], &container, &limits, &["/usr/bin/sleep", "600"]].concat();
+        call("podman", &words)
+    };
+    let podman = |args: &[&str]| {
+        call(
+            "podman",
+            &[&["--cgroup-manager=cgroupfs", "--events-backend=file"][..], args].concat(),
+        )
+    };
+    // Whatever fails below, the container ends here, where podman can be asked.
+    let _gone = Gone(|| {
+        podman(&["rm", "--force", "--time", "0", "--ignore", &name]);
+        umount2(&bundle.dir.join("layers"), MntFlags::MNT_DETACH).ok();
+    });
+
+    let failed = |done: Done| {
+        assert_ne!(done.code, 0, "{done}");
+        done
+    };
+
+    // A name without its file starts nothing.
+    fs::create_dir_all("/etc/gabion/runtimes").unwrap();
+    failed(run(second)).says(&["/etc/gabion/runtimes/ci.toml", "the file is missing"]);
+    podman(&["rm", "--force", "--ignore", &name]).ok();
+    let file = Path::new("/etc/gabion/runtimes/ci.toml");
+    fs::write(file, "[capabilities]\nallow = [\"CAP_NET_ADMIN\"]\n").unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    // By the plain name it is refused: the second name's file is nobody else's.
+    failed(run("/usr/local/bin/gabion")).says(&["refused [capabilities.not-allowed]"]);
+    podman(&["rm", "--force", "--ignore", &name]).ok();
+
+    run(second).ok();
+    podman(&["restart", "--time", "0", &name]).ok();
+    let state = podman(&["inspect", "--format", "{{.State.Status}}", &name]).ok();
+    assert_eq!(state.out.trim(), "running");
+    let show = call(second, &["policy", "show"]).ok();
+    assert!(
+        show.out.starts_with("/etc/gabion/runtimes/ci.toml, level hardened"),
+        "{show}"
+    );
+
+    // A broken policy keeps new containers from starting, and what runs goes on, can be entered, listed and ended.
+    fs::write(file, "levle = \"hardened\"\n").unwrap();
+    podman(&["exec", &name, "/usr/bin/true"]).ok();
+    let listed = call(second, &["list", "--quiet"]).ok();
+    assert!(!listed.out.trim().is_empty(), "{listed}");
+    podman(&["stop", "--time", "0", &name]).ok();
+    failed(podman(&["start", &name])).says(&["line 1, column 1", "levle"]);
+
+    // The lock binds the name as it binds a flag.
+    fs::write(file, "lock = true\n[capabilities]\nallow = [\"CAP_NET_ADMIN\"]\n").unwrap();
+    fs::write("/etc/gabion/policy.toml", "lock = true\n").unwrap();
+    failed(podman(&["start", &name])).says(&["is locked, and this one is weaker: `capabilities.allow`"]);
+}
+
 fn install_beside_a_broken_config() {
     let place = Place::new("install-broken");
     own_machine(&place.bundle.dir);

@@ -128,6 +128,42 @@ pub enum Channel {
 /// The program's name by which CRI-O calls gabion, and nobody else.
 pub const CRI_O_NAME: &str = "gabion-crio";
 
+/// How a second name of the runtime begins: `gabion-ci` has the policy /etc/gabion/runtimes/ci.toml.
+const NAMED: &str = "gabion-";
+
+/// By which name the program was called, as far as a policy depends on it. podman, Docker and containerd keep a runtime's path with each container,
+/// so that it is the same at every start; a flag of one call is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CalledAs<'a> {
+    /// `gabion`, and CRI-O's name for it.
+    Plain,
+    /// A second name: what stands behind the hyphen.
+    Runtime(&'a str),
+    /// It begins as a second name does and cannot be one. Nobody's policy can be meant by it.
+    Unusable,
+}
+
+impl<'a> CalledAs<'a> {
+    /// Reads it off the program's name, argv\[0\].
+    pub fn of_name(program: &'a std::ffi::OsStr) -> Self {
+        let name = Path::new(program).file_name().unwrap_or_default();
+        if name == CRI_O_NAME {
+            return Self::Plain;
+        }
+        let good = |word: &str| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+            !word.is_empty() && word.len() <= 64 && word.chars().all(inner)
+        };
+        if !name.as_encoded_bytes().starts_with(NAMED.as_bytes()) {
+            return Self::Plain;
+        }
+        match name.to_str().and_then(|name| name.strip_prefix(NAMED)) {
+            Some(word) if good(word) => Self::Runtime(word),
+            _ => Self::Unusable,
+        }
+    }
+}
+
 /// containerd's namespace that its CRI plugin keeps all of its containers in.
 pub const CRI_NAMESPACE: &str = "k8s.io";
 

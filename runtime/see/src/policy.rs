@@ -1,15 +1,18 @@
 //! Loading a policy: from a file that nobody but its owner could have written, opened once.
 //!
-//! Which file: `--policy FILE`, else /etc/gabion/policy.toml, else the built-in default. With `lock = true` in
+//! Which file: `--policy FILE`, else that of the name by which the program was called (`gabion-ci`: /etc/gabion/runtimes/ci.toml), else
+//! /etc/gabion/policy.toml, else the built-in default. With `lock = true` in
 //! /etc/gabion/policy.toml the caller's word may only tighten: `--level` must not be below the file's, and another file must be
 //! provably no weaker (`Policy::weaker_than`).
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use gabion_core::caller::{OwnUserNs, Reader};
 use gabion_core::digest::sha256_hex;
 use gabion_core::policy::{BUILT_IN, Date, Exception, Level, Lock, Policy, parse};
+use gabion_core::request::CalledAs;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
@@ -17,6 +20,9 @@ use crate::vetted::{self, Fault, Kind, Links, Owner, Rules};
 
 /// Where a machine's policy is.
 pub const SYSTEM: &str = "/etc/gabion/policy.toml";
+
+/// Where the policies of second names are.
+pub const RUNTIMES: &str = "/etc/gabion/runtimes";
 
 /// The largest policy file.
 const MAX_POLICY: u64 = 1 << 20;
@@ -49,20 +55,46 @@ pub struct Loaded {
     pub expired: Vec<Exception>,
 }
 
-/// The policy that holds for this call.
-pub fn load(file: Option<&Path>, level: Option<Level>, reader: Reader) -> Result<Loaded> {
-    load_from(file, level, reader, Path::new(SYSTEM))
+/// Gives the file that the name of the program means. None: the machine's policy.
+///
+/// # Errors
+/// The name looks like a second one and cannot be.
+pub fn of_name(program: &OsStr) -> Result<Option<PathBuf>> {
+    match CalledAs::of_name(program) {
+        CalledAs::Plain => Ok(None),
+        CalledAs::Runtime(name) => Ok(Some(Path::new(RUNTIMES).join(format!("{name}.toml")))),
+        CalledAs::Unusable => Err(Error::Usage(format!(
+            "called as {}: a second name is gabion- and lower-case letters, digits, - and _; its policy is {RUNTIMES}/NAME.toml",
+            Path::new(program).display()
+        ))),
+    }
 }
 
-fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+/// The policy that holds for this call.
+pub fn load(file: Option<&Path>, level: Option<Level>, reader: Reader) -> Result<Loaded> {
+    load_from(file.map(|path| (path, Place::Given)), level, reader, Path::new(SYSTEM))
+}
+
+/// The same for a call by a second name, whose file only root can have put there.
+pub fn load_of_name(file: &Path, level: Option<Level>, reader: Reader) -> Result<Loaded> {
+    load_from(Some((file, Place::System)), level, reader, Path::new(SYSTEM))
+}
+
+fn load_from(given: Option<(&Path, Place)>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+    let file = given.map(|(path, _)| path);
     let base = read(system, reader, Place::System)?;
     let locked = base.as_ref().filter(|b| b.policy.lock == Lock::Locked);
-    let mut loaded = match (file, &base) {
+    let mut loaded = match (given, &base) {
         (None, Some(base)) => base.clone(),
         (None, None) => Loaded::built_in(),
-        (Some(path), _) => read(path, reader, Place::Given)?.ok_or_else(|| Error::Policy {
+        (Some((path, place)), _) => read(path, reader, place)?.ok_or_else(|| Error::Policy {
             path: path.to_owned(),
-            why: "the file is missing".to_owned(),
+            why: match place {
+                Place::Given => "the file is missing".to_owned(),
+                Place::System => {
+                    "the file is missing: it is the policy of the name that gabion was called by".to_owned()
+                }
+            },
         })?,
     };
     if let (Some(path), Some(base)) = (file, locked)
@@ -205,6 +237,10 @@ mod tests {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
         }
+    }
+
+    fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+        super::load_from(file.map(|path| (path, super::Place::Given)), level, reader, system)
     }
 
     fn me() -> Reader {
@@ -371,6 +407,35 @@ mod tests {
         assert_eq!(level(None, Some(Level::Permissive)), Level::Permissive);
         assert_eq!(level(Some(&other), None), Level::Permissive);
         assert_eq!(level(Some(&other), Some(Level::Hardened)), Level::Hardened);
+    }
+
+    #[test]
+    fn a_second_name_has_its_own_file() {
+        assert_eq!(of_name(OsStr::new("/usr/bin/gabion")).unwrap(), None);
+        assert_eq!(of_name(OsStr::new("gabion-crio")).unwrap(), None);
+        let file = of_name(OsStr::new("/usr/bin/gabion-ci")).unwrap();
+        assert_eq!(file, Some("/etc/gabion/runtimes/ci.toml".into()));
+        assert!(of_name(OsStr::new("gabion-../x/gabion-A")).is_err());
+        let place = Place::new("named");
+        let (system, named) = (
+            place.file("system.toml", "lock = true\n"),
+            place.file("ci.toml", "lock = true\n[capabilities]\nallow = [\"CAP_NET_ADMIN\"]\n"),
+        );
+        let load =
+            |file: &Path, system: &Path| super::load_from(Some((file, super::Place::System)), None, me(), system);
+        let none = place.0.join("none");
+        assert_eq!(load(&named, &none).unwrap().source, Source::File(named.clone()));
+        // A name is the caller's choice as much as a flag is.
+        let text = load(&named, &system).unwrap_err().to_string();
+        assert!(
+            text.contains("is locked, and this one is weaker: `capabilities.allow`"),
+            "{text}"
+        );
+        let text = load(&place.0.join("gone.toml"), &none).unwrap_err().to_string();
+        assert!(
+            text.contains("the policy of the name that gabion was called by"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use gabion_core::request::CalledAs;
 use gabion_see::error::Error;
 
 /// What gabionctl parses.
@@ -24,7 +25,12 @@ pub(super) fn to_gabionctl(command: &str, arguments: &[OsString]) -> Error {
     };
     let path = own.with_file_name("gabionctl");
     let rest = arguments.iter().skip(1).cloned();
-    let words: Result<Vec<CString>, _> = std::iter::once(OsString::from("gabionctl"))
+    // A second name has a policy of its own, which is to be shown and checked by, too.
+    let called = arguments
+        .first()
+        .filter(|name| CalledAs::of_name(name) != CalledAs::Plain);
+    let name = called.cloned().unwrap_or_else(|| OsString::from("gabionctl"));
+    let words: Result<Vec<CString>, _> = std::iter::once(name)
         .chain(rest)
         .map(|word| CString::new(word.into_vec()))
         .collect();

@@ -33,7 +33,7 @@ pub struct Global {
     /// Taken for runc's sake; gabion sees by itself whether it is root
     #[arg(long, value_name = "true|false|auto")]
     pub rootless: Option<Rootless>,
-    /// Policy file [default: /etc/gabion/policy.toml, else built in]
+    /// Policy file [default: of the name gabion-NAME /etc/gabion/runtimes/NAME.toml; else /etc/gabion/policy.toml, else built in]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Level in the place of the policy's: hardened, restricted or permissive
@@ -90,7 +90,11 @@ impl Global {
     /// # Errors
     /// It cannot be believed or used, or a flag would loosen a locked one.
     pub fn policy(&self) -> Result<Loaded> {
-        let mut loaded = policy::load(self.policy.as_deref(), self.level, caller::reader())?;
+        let program = std::env::args_os().next().unwrap_or_default();
+        let mut loaded = match (&self.policy, policy::of_name(&program)?) {
+            (None, Some(named)) => policy::load_of_name(&named, self.level, caller::reader())?,
+            (given, _) => policy::load(given.as_deref(), self.level, caller::reader())?,
+        };
         if let Some(file) = &self.audit_log {
             // A caller who may choose the log may lose it: no word of theirs where the file is locked.
             if loaded.policy.lock == Lock::Locked {

@@ -512,4 +512,27 @@ mod tests {
             assert_eq!(Channel::of_name(name.as_ref()), channel, "{name:?}");
         }
     }
+
+    #[test]
+    fn a_second_name_is_what_stands_behind_the_hyphen() {
+        use crate::request::CalledAs;
+        use std::os::unix::ffi::OsStrExt;
+        for (name, called) in [
+            ("/usr/local/bin/gabion-ci", CalledAs::Runtime("ci")),
+            ("gabion-build_2-x", CalledAs::Runtime("build_2-x")),
+            ("gabion", CalledAs::Plain),
+            ("gabionctl", CalledAs::Plain),
+            ("", CalledAs::Plain),
+            ("/gabion-ci/gabion", CalledAs::Plain),
+            ("gabion-crio", CalledAs::Plain),
+            ("gabion-", CalledAs::Unusable),
+            ("gabion-Ci", CalledAs::Unusable),
+            ("gabion-..", CalledAs::Unusable),
+            ("gabion-a.toml", CalledAs::Unusable),
+        ] {
+            assert_eq!(CalledAs::of_name(name.as_ref()), called, "{name:?}");
+        }
+        let bytes = std::ffi::OsStr::from_bytes(b"gabion-\xff");
+        assert_eq!(CalledAs::of_name(bytes), CalledAs::Unusable);
+    }
 }

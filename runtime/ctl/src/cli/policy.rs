@@ -6,8 +6,10 @@ use crate::origin::{self, Flags};
 use gabion_common::cli::Global;
 use gabion_common::cli::output::{self, Format};
 use gabion_core::digest::sha256_hex;
-use gabion_core::policy::Date;
+use gabion_core::policy::narrow::NARROW;
 use gabion_core::policy::validate::{Gravity, validate};
+use gabion_core::policy::{Date, Exception};
+use gabion_core::request::PodType;
 use gabion_see::caller::reader;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::{self, Source};
@@ -90,14 +92,50 @@ fn table(shown: &origin::Policy) -> String {
     }
     let mut text = format!("{}, level {}, SHA-256 {}\n\n", shown.source, shown.level, shown.digest);
     text.push_str(&output::columns(&rows));
-    for (what, list) in [("exception", &shown.exceptions), ("EXPIRED exception", &shown.expired)] {
-        for exception in list {
-            // JSON, because it is one line and every key is named.
-            let body = serde_json::to_string(exception).unwrap_or_default();
-            text = text + what + " " + &output::clean(&body) + "\n";
-        }
+    let listed = [("", &shown.exceptions), ("EXPIRED ", &shown.expired)];
+    if listed.iter().any(|(_, list)| !list.is_empty()) {
+        let head = ["EXCEPTION FOR", "WHAT", "UNTIL", "REASON"].map(str::to_owned).to_vec();
+        let rows = listed
+            .iter()
+            .flat_map(|(what, list)| list.iter().map(|e| exception(what, e)));
+        let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+        text = text + "\n" + &output::columns(&rows);
     }
     text
+}
+
+/// One exception as a row: whom it is for, what it lets them, how long, and why.
+fn exception(what: &str, exception: &Exception) -> Vec<String> {
+    let matches = &exception.matches;
+    let mut of = format!("{what}{}/{}", matches.namespace, matches.name);
+    if let Some(typ) = matches.typ {
+        of += if typ == PodType::Sandbox {
+            " sandbox"
+        } else {
+            " container"
+        };
+    }
+    for (word, glob) in [("container", &matches.container), ("image", &matches.image)] {
+        of += &glob.as_ref().map_or_else(String::new, |glob| format!(" {word} {glob}"));
+    }
+    let mut lets: Vec<String> = exception
+        .level
+        .map(|level| format!("level {level}"))
+        .into_iter()
+        .collect();
+    if !exception.loosen.is_empty() {
+        let controls: Vec<&str> = exception.loosen.iter().map(|id| id.as_str()).collect();
+        lets.push(format!("loosen {}", controls.join(" ")));
+    }
+    let said = serde_json::to_value(exception).unwrap_or_default();
+    for key in NARROW {
+        if let Some(value) = said.pointer(&format!("/{}", key.replace('.', "/"))) {
+            lets.push(format!("{key} {value}"));
+        }
+    }
+    let until = exception.expires.map_or_else(|| "-".to_owned(), |day| day.to_string());
+    let row = [of, lets.join("; "), until, exception.reason.clone()];
+    row.map(|cell| output::clean(&cell)).to_vec()
 }
 
 fn check(file: &Path) -> Result<u8> {
@@ -115,4 +153,27 @@ fn check(file: &Path) -> Result<u8> {
     }
     output::print(&output::clean(&said.concat()))?;
     Ok(if bad { INVALID } else { 0 })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_is_a_row() {
+        let text = "cri = \"containerd\"\n[[exception]]\nreason = \"why\"\nmatch = { namespace = \"n\", name = \"db-*\", type = \"container\", image = \"r/*\" }\n\
+                    level = \"hardened\"\nloosen = [\"mounts\", \"user\"]\nseccomp.allow = [\"io_uring\"]\nsysctl.memfd_noexec = \"observe\"\nexpires = 2027-01-02\n";
+        let policy = gabion_core::policy::parse(text).unwrap();
+        let row = exception("EXPIRED ", &policy.exceptions[0]);
+        assert_eq!(
+            row,
+            [
+                "EXPIRED n/db-* container image r/*",
+                "level hardened; loosen mounts user; sysctl.memfd_noexec \"observe\"; seccomp.allow [\"io_uring\"]",
+                "2027-01-02",
+                "why"
+            ]
+        );
+    }
 }
