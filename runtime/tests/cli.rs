@@ -133,7 +133,7 @@ fn a_policy_that_cannot_be_used_stops_everything() {
     let out = gabion(&["--policy", file.to_str().unwrap(), "check", "/"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(
-        stderr(&out).contains("line 2: unknown field `levle`"),
+        stderr(&out).contains("line 2, column 1: unknown field `levle`"),
         "{}",
         stderr(&out)
     );

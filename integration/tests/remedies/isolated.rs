@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         code: "landlock.kernel",
-        ask: |a| policy(a, "[landlock]\nneed = \"required\"\nmin_abi = 99\n"),
+        ask: |a| policy(a, "[landlock]\nneed = \"required\"\nmin_abi = 64\n"),
         remedy: |a| a.policy = a.policy.replace("required", "best_effort"),
     },
     Row {
