@@ -11,3 +11,4 @@ mod cri_o;
 mod go_runc;
 mod podman;
 mod podman_build;
+mod words;

@@ -133,7 +133,8 @@ enum Unusable {
 fn not_runnable(name: &str, unusable: Unusable) -> Error {
     let why = match unusable {
         Unusable::Ours => "it is the runtime itself",
-        Unusable::Kernel(Errno::ENOENT | Errno::ENOTDIR) => "no such file or directory",
+        Unusable::Kernel(Errno::ENOENT) => "no such file or directory",
+        Unusable::Kernel(Errno::ENOTDIR) => "not a directory",
         Unusable::Kernel(Errno::EISDIR) => "is a directory",
         Unusable::Kernel(_) => "permission denied",
     };

@@ -1,10 +1,11 @@
 //! Binds: attached from the tree that was opened when it was judged, never from a path.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
+use nix::sys::stat::fstat;
 use oci_spec::runtime::Mount;
 
 use super::{attributes, place, root_propagation};
@@ -64,9 +65,21 @@ pub(super) fn bind(
     };
     gabion_sys::mount_setattr(tree.as_fd(), Reach::One, &set).map_err(failed)?;
     attributes::set_recursive(&tree, options.tree)?;
-    gabion_sys::move_mount(tree.as_fd(), place.as_fd())
-        .map_err(|e| Error::step(Step::Mounts, "attach a bind mount", e))?;
+    gabion_sys::move_mount(tree.as_fd(), place.as_fd()).map_err(|e| {
+        let errno = if e == Errno::EINVAL && one_is_a_directory(&tree, &place) {
+            Errno::ENOTDIR
+        } else {
+            e
+        };
+        Error::step(Step::Mounts, "attach a bind mount", errno)
+    })?;
     Ok(late.then_some(tree))
+}
+
+/// Whether a directory meets something else. move_mount(2) calls that invalid, mount(2) «not a directory»: engines look for those words.
+fn one_is_a_directory(tree: &OwnedFd, place: &OwnedFd) -> bool {
+    let is_directory = |fd: &OwnedFd| fstat(fd.as_raw_fd()).map(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    matches!((is_directory(tree), is_directory(place)), (Ok(a), Ok(b)) if a != b)
 }
 
 /// What the spec says may be (`rw`, `exec`, `dev`, `suid`) is taken off the clone; what a user namespace locks stays on.
