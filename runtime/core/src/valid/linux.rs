@@ -185,14 +185,16 @@ fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Option<Invalid> {
 
 /// Nodes that cannot be made.
 fn devices(linux: &Linux, found: &mut Vec<Invalid>) {
-    let number = |n: i64| u32::try_from(n).is_ok();
+    // The kernel keeps twelve bits and twenty (kdev_t.h).
+    let major = |n: i64| (0..1 << 12).contains(&n);
+    let minor = |n: i64| (0..1 << 20).contains(&n);
     for device in linux.devices().iter().flatten() {
         let path = device.path();
         let why = if device.typ() == LinuxDeviceType::A {
             "«a» is no type of a node"
         } else if path.parent().is_none() || path.file_name().is_none() {
             "it is no path of a node"
-        } else if !number(device.major()) || !number(device.minor()) {
+        } else if !major(device.major()) || !minor(device.minor()) {
             "it has no device number"
         } else {
             continue;

@@ -77,10 +77,37 @@ fn write(directory: &Path, rules: &[LinuxDeviceCgroup]) -> Result<()> {
         let path = directory.join(if allow { "devices.allow" } else { "devices.deny" });
         let mut file = open(&path)?;
         for rule in alike {
-            tracing::debug!(path = %path.display(), %rule, "cgroup");
-            file.write_all(rule.to_string().as_bytes())
-                .map_err(Error::file("write", &path))?;
+            let rule = line(rule);
+            tracing::debug!(path = %path.display(), rule, "cgroup");
+            file.write_all(rule.as_bytes()).map_err(Error::file("write", &path))?;
         }
     }
     Ok(())
+}
+
+/// A rule as the kernel takes it: a number that is absent or below zero is every number (runc), as in v2's program.
+fn line(rule: &LinuxDeviceCgroup) -> String {
+    let mut rule = rule.clone();
+    let (major, minor) = (rule.major().filter(|n| *n >= 0), rule.minor().filter(|n| *n >= 0));
+    rule.set_major(major).set_minor(minor);
+    rule.to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_below_zero_is_every_number() {
+        for (major, wanted) in [
+            ("-1", "c *:3 r"),
+            ("null", "c *:3 r"),
+            ("0", "c 0:3 r"),
+            ("1", "c 1:3 r"),
+        ] {
+            let text = format!(r#"{{"allow": true, "type": "c", "major": {major}, "minor": 3, "access": "r"}}"#);
+            assert_eq!(line(&serde_json::from_str(&text).unwrap()), wanted);
+        }
+    }
 }
