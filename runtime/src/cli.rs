@@ -171,6 +171,8 @@ impl Cli {
         // Only these have a process that a container gets to see.
         if matches!(self.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
             selfprotect::ensure()?;
+            // Not before: what we are then would take these for its caller's.
+            gabion_common::limits::raise();
         }
         tracing::debug!(command = self.command.name(), rootless = ?global.rootless, "called");
         match self.command {

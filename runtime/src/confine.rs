@@ -44,7 +44,7 @@ impl Workload {
     pub(crate) fn validate(setup: &Setup<'_>, prepared: Prepared) -> Result<Self> {
         let process = setup.process;
         let env = environment::build(setup)?;
-        let program = environment::find_program(setup, &env)?;
+        let program = credentials::as_the_program(setup, || environment::find_program(setup, &env))??;
         let text = |s: &String| crate::build::ids::c_string("an argument", s);
         let args = process.args().iter().flatten().map(text).collect::<Result<Vec<_>>>()?;
         // Opened while paths are still as the mounts left them; nothing is restricted yet. With what is still permitted: the
@@ -111,7 +111,9 @@ impl Workload {
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
     fn confine(&self, setup: &Setup<'_>) -> Result<()> {
-        // Opened before Landlock, which does not let us at the host's procfs.
+        // Both opened before Landlock, which does not let us at the host's procfs.
+        let limits = setup.proc.open_file("self/limits", libc::O_RDONLY);
+        let limits = limits.map_err(|e| Error::step(Step::Verify, "open our limits", e))?;
         let status = match self.privileges {
             Privileges::DropNow => None,
             Privileges::DropAfterConfinement => {
@@ -123,6 +125,7 @@ impl Workload {
         if let Some(ruleset) = &self.ruleset {
             landlock::enforce(ruleset, self.probe.as_ref())?;
         }
+        crate::build::limits::of_the_program(setup, limits)?;
         faults::at(Step::Seccomp)?;
         filter(setup)?;
         let Some(status) = status else { return Ok(()) };

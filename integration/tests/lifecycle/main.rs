@@ -8,6 +8,7 @@
 
 mod agree;
 mod bad_input;
+mod callers_own;
 mod cgroups;
 mod console;
 mod events;

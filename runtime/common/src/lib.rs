@@ -4,4 +4,5 @@
 pub mod apparmor;
 pub mod audit;
 pub mod cli;
+pub mod limits;
 pub mod whole;

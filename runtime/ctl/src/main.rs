@@ -8,5 +8,6 @@ mod cli;
 mod origin;
 
 fn main() -> ExitCode {
+    gabion_common::limits::raise();
     ExitCode::from(cli::main(std::env::args_os()))
 }

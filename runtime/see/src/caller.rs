@@ -9,6 +9,8 @@ use gabion_core::caller::{OwnUserNs, Reader};
 use gabion_core::ids::{IdMap, Maps, OwnIds, SetGroups};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+pub mod limits;
+
 /// Who is calling, as far as policy files depend on it.
 pub fn reader() -> Reader {
     Reader {

@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use self::files::Opened;
 use crate::bundle::open_rootfs;
 use crate::caller::{self, reader};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Step};
 use crate::policy::Loaded;
 use gabion_core::caller::Reader;
 use gabion_core::host::{CgroupDriver, Host, MemfdNoexec};
@@ -22,6 +22,7 @@ use gabion_core::namespace::NsType;
 use gabion_core::policy::Policy;
 use gabion_core::reach::Guard;
 use gabion_core::request::Request;
+use gabion_core::request::mount_options::is_bind;
 
 mod cgroups;
 mod cri;
@@ -50,6 +51,7 @@ pub struct Handles {
 /// # Errors
 /// A root file system that cannot be one, or a host whose own namespaces cannot be seen.
 pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: CgroupDriver) -> Result<(Host, Handles)> {
+    room(request)?;
     let rootfs = open_rootfs(request)?;
     let (host, ns, sources) = gather(request, policy, state_root, driver, Some(rootfs.as_fd()));
     for typ in NsType::ALL {
@@ -64,6 +66,29 @@ pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: Cg
         }
     }
     Ok((host, Handles { rootfs, ns, sources }))
+}
+
+/// Tells whether all that is to be opened at once may be: who meets the limit in the middle can say little, and pathrs panics.
+///
+/// # Errors
+/// There is less room than a container with as many binds takes.
+pub fn room(request: &Request) -> Result<()> {
+    /// Of a container without binds.
+    const OTHERS: usize = 40;
+    let binds = request.spec.mounts().iter().flatten().filter(|m| is_bind(m)).count();
+    // Each source, and the mount that is made of it.
+    let needed = binds.saturating_mul(2).saturating_add(OTHERS);
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(());
+    };
+    if u64::try_from(needed).is_ok_and(|needed| needed <= soft) {
+        return Ok(());
+    }
+    let why = format!(
+        "{binds} binds need {needed} open files at once, and the limit of open files is {soft}: raise the hard limit \
+         (`ulimit -Hn`, systemd's LimitNOFILE)"
+    );
+    Err(Error::failed(Step::Mounts, why))
 }
 
 /// The facts for a container that is only judged: its bundle may belong to another machine.
@@ -86,7 +111,7 @@ fn gather(
     let state_dirs = state_dirs(policy, state_root);
     let believed = believed(request, loaded, &state_dirs);
     let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), &believed);
-    let nofile = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    let nofile = caller::limits::limit(Resource::RLIMIT_NOFILE).ok();
     let cgroup = cgroups::facts(request, state_root, driver, euid, user_ns);
     let host = Host {
         namespaces: namespaces::own(),

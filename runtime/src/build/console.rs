@@ -1,7 +1,7 @@
 //! The container's terminal: a pseudo-terminal of its own devpts, whose master goes to the caller (runc, docs/terminals.md).
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -92,6 +92,14 @@ fn own(setup: &Setup<'_>, peer: &OwnedFd) -> Result<()> {
     let uid = nix::unistd::Uid::from_raw(setup.process.user().uid());
     nix::unistd::fchown(peer.as_raw_fd(), Some(uid), None)
         .map_err(Step::Console.failing("give the terminal to the user"))
+}
+
+/// Makes the place of the terminal's own file, if there is to be one, as long as /dev can be written.
+pub(crate) fn make_place(setup: &Setup<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    if setup.console.is_none() {
+        return Ok(());
+    }
+    target::open(Step::Console, root, Path::new("/dev/console"), Point::File).map(drop)
 }
 
 fn bind_console(peer: &OwnedFd) -> Result<()> {

@@ -92,6 +92,32 @@ pub(crate) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> 
     copy_directory(&from, &to, 0).map_err(failed("copy what the image has at", path))
 }
 
+/// Gives the top of a tmpfs the owner and mode that its own options name: copying gave it the image's.
+pub(crate) fn as_asked(top: BorrowedFd<'_>, options: &[String]) -> nix::Result<()> {
+    let value = |key: &str| {
+        options
+            .iter()
+            .rev()
+            .find_map(|o| o.strip_prefix(key)?.strip_prefix('='))
+    };
+    let number = |text: &str, radix| u32::from_str_radix(text, radix).map_err(|_| Errno::EINVAL);
+    let uid = value("uid").map(|text| number(text, 10)).transpose()?;
+    let gid = value("gid").map(|text| number(text, 10)).transpose()?;
+    // By its name: what fsmount gives is no descriptor to change things by.
+    let raw = Some(top.as_raw_fd());
+    if uid.is_some() || gid.is_some() {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        nix::unistd::fchownat(raw, ".", uid, gid, AtFlags::empty())?;
+    }
+    match value("mode").map(|text| number(text, 8)).transpose()? {
+        Some(mode) => {
+            let mode = Mode::from_bits_truncate(mode);
+            nix::sys::stat::fchmodat(raw, ".", mode, FchmodatFlags::FollowSymlink)
+        }
+        None => Ok(()),
+    }
+}
+
 fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> nix::Result<()> {
     if depth > MAX_DEPTH {
         return Err(Errno::ELOOP);

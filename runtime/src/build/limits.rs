@@ -1,14 +1,24 @@
 //! What the kernel is asked to count or rank for the process: rlimits, scheduler, I/O priority, OOM score, sysctls.
 
-use nix::sys::resource::{Resource, setrlimit};
+use std::fs::File;
+use std::io::Read;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Scheduler,
+    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimit, PosixRlimitType,
+    Scheduler,
 };
 
 use crate::contract::setup::{Kind, Setup};
 use crate::faults;
+use gabion_core::control::Control;
+use gabion_core::control::rlimits::Rlimits;
 use gabion_core::id::ControlId;
+use gabion_core::observed::Observed;
+use gabion_core::observed::parse::parse_limit;
 use gabion_see::error::{Error, Result, Step};
+use gabion_see::readback::all_hold;
 use gabion_sys::{IoClass, SchedAttr};
 
 /// linux/personality.h
@@ -26,15 +36,12 @@ pub(crate) fn score(setup: &Setup<'_>) -> Result<()> {
         .map_err(Step::Rlimits.failing(format!("set oom_score_adj {score}")))
 }
 
-/// All else that is set before credentials change.
+/// All else that is set before credentials change. Of the limits only what needs the host's privileges: hard ones are raised.
 pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
     faults::at(Step::Rlimits)?;
     let process = setup.process;
     if crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
-        for limit in process.rlimits().iter().flatten() {
-            let doing = format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard());
-            setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(Step::Rlimits.failing(doing))?;
-        }
+        process.rlimits().iter().flatten().try_for_each(make_room)?;
     }
     if let Some(priority) = process.io_priority() {
         let class = match priority.class() {
@@ -52,6 +59,51 @@ pub(crate) fn apply(setup: &Setup<'_>) -> Result<()> {
         schedule(scheduler)?;
     }
     personality(setup)
+}
+
+/// Raises the hard limit to what the process shall have, and lowers it where that is no hindrance to us.
+fn make_room(limit: &PosixRlimit) -> Result<()> {
+    /// Files that we have open at once, but for specs with thousands of mounts.
+    const FILES: u64 = 4096;
+    let resource = resource(limit.typ());
+    let (soft, hard) = getrlimit(resource).map_err(Step::Rlimits.failing("read our own limits"))?;
+    let harmless = match resource {
+        Resource::RLIMIT_CORE => true,
+        Resource::RLIMIT_NOFILE => limit.hard() >= FILES,
+        _ => false,
+    };
+    if limit.hard() <= hard && !harmless {
+        return Ok(());
+    }
+    setrlimit(resource, soft.min(limit.hard()), limit.hard()).map_err(cannot_set(limit))
+}
+
+fn cannot_set(limit: &PosixRlimit) -> impl Fn(Errno) -> Error {
+    Step::Rlimits.failing(format!("set {:?} to {}/{}", limit.typ(), limit.soft(), limit.hard()))
+}
+
+/// Sets the process's own limits. Last of all but the filters, which may forbid the call: they are the program's, and none of our own steps
+/// shall fail by one. `own` is our /proc/self/limits, by which they are read back.
+pub(crate) fn of_the_program(setup: &Setup<'_>, own: File) -> Result<()> {
+    if !crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
+        return Ok(());
+    }
+    gabion_common::limits::give_back().map_err(Step::Rlimits.failing("give the caller's limits back"))?;
+    for limit in setup.process.rlimits().iter().flatten() {
+        setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(cannot_set(limit))?;
+    }
+    if !setup.hardened.enforces(ControlId::Rlimits) {
+        return Ok(());
+    }
+    let mut text = String::with_capacity(4096);
+    (&own)
+        .read_to_string(&mut text)
+        .map_err(|e| Error::failed(Step::Verify, format!("cannot read our limits back: {e}")))?;
+    let seen = Observed {
+        limits: text.lines().filter_map(parse_limit).collect(),
+        ..Observed::default()
+    };
+    all_hold(Rlimits.facts(setup.hardened, &seen))
 }
 
 fn personality(setup: &Setup<'_>) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Read-only and masked paths, after the pivot: they are paths of the container.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode};
 
 use crate::build::fsmount;
 use crate::contract::setup::{Create, Setup};
@@ -29,7 +30,13 @@ pub(crate) fn apply(setup: &Setup<'_>, create: &Create<'_>) -> Result<()> {
         return Ok(());
     };
     let root = root_of(setup)?;
-    for path in linux.readonly_paths().iter().flatten() {
+    let mut seen = BTreeSet::new();
+    for path in linux
+        .readonly_paths()
+        .iter()
+        .flatten()
+        .filter(|path| seen.insert(*path))
+    {
         make_read_only(Path::new(path), root)?;
     }
     let masked = linux.masked_paths().as_deref().unwrap_or_default();
@@ -119,11 +126,29 @@ fn null_device() -> Result<OwnedFd> {
 }
 
 impl Covers<'_> {
+    /// Tells whether what is there is a cover of ours: the list may name a path twice, or by two names.
+    fn covers_already(&self, there: &FileStat, directory: bool) -> nix::Result<bool> {
+        let cover = if directory {
+            self.empty.as_ref()
+        } else {
+            Some(&self.null)
+        };
+        let Some(cover) = cover else { return Ok(false) };
+        let cover = nix::sys::stat::fstat(cover.as_raw_fd())?;
+        Ok((cover.st_dev, cover.st_ino) == (there.st_dev, there.st_ino))
+    }
+
     fn mask(&mut self, path: &Path) -> Result<()> {
         let Some(fd) = open(path)? else { return Ok(()) };
         not_root(&fd, path, self.root)?;
         let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
         let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if self
+            .covers_already(&stat, directory)
+            .map_err(failed("look at the cover of", path))?
+        {
+            return Ok(());
+        }
         let template = if directory {
             self.empty.as_ref()
         } else {

@@ -1,14 +1,14 @@
 //! The container's file system tree: root, holes, the spec's mounts, devices, in that order.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
 use crate::build::target::{self, Point};
-use crate::build::{cgroup_mount, devices, fsmount, holes};
+use crate::build::{cgroup_mount, console, devices, fsmount, holes};
 use crate::contract::setup::{Create, Setup};
 use crate::faults;
 use gabion_core::id::ControlId;
@@ -19,6 +19,7 @@ use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 mod attributes;
 mod bind;
+mod long;
 
 pub(crate) use bind::reach;
 
@@ -39,6 +40,7 @@ pub(crate) fn build(setup: &Setup<'_>, create: &Create<'_>) -> Result<OwnedFd> {
         late.extend(attached);
     }
     devices::make(setup, &root)?;
+    console::make_place(setup, root.as_fd())?;
     // Read-only only now: mount points and device nodes had to be made inside.
     for (fd, reach) in late {
         let read_only = MountAttr {
@@ -123,6 +125,7 @@ fn mount_one(
             read_only.then_some((top, Reach::Tree))
         });
     }
+    let was_there = there(setup, root, index, mount);
     let place = place(setup, root, index, mount, Point::Directory)?;
     let mut attributes = attributes::of(options.one);
     let mut tree = options.tree;
@@ -133,7 +136,7 @@ fn mount_one(
         tree.set &= !MOUNT_ATTR_RDONLY;
     }
     let mut data = options.data.clone();
-    if typ == "tmpfs" && !data.iter().any(|o| o.starts_with("mode=")) {
+    if typ == "tmpfs" && was_there && !data.iter().any(|o| o.starts_with("mode=")) {
         data.push(mode_of(&place)?);
     }
     let source = mount
@@ -142,16 +145,22 @@ fn mount_one(
         .map_or_else(|| typ.to_owned(), |s| s.display().to_string());
     let label = create.mount_label.as_deref();
     data.extend(fsmount::context(label.filter(|_| takes_context(typ))));
-    let made = fsmount::create(typ, &source, &data, attributes)
-        .map_err(|e| Error::step(Step::Mounts, format!("make a {typ}"), e))?;
+    let made = if long::is_long(&source, &data) {
+        let look = || mount_point(setup, root, index, mount);
+        long::create(typ, &source, &data, attributes, &place, look)
+    } else {
+        fsmount::create(typ, &source, &data, attributes)
+    };
+    let made = made.map_err(|e| Error::step(Step::Mounts, format!("make a {typ}"), e))?;
     if let Some(label) = label
         && typ == "mqueue"
     {
         fsmount::relabel(made.as_fd(), label)
             .map_err(|e| Error::step(Step::Mounts, format!("label a {typ} {label}"), e))?;
     }
-    if options.copy_up {
+    if options.copy_up && was_there {
         holes::copy_up(place.as_fd(), made.as_fd(), mount.destination())?;
+        holes::as_asked(made.as_fd(), &data).map_err(|e| Error::step(Step::Mounts, "set owner and mode", e))?;
     }
     attributes::set_recursive(&made, tree)?;
     gabion_sys::move_mount(made.as_fd(), place.as_fd())
@@ -162,18 +171,35 @@ fn mount_one(
 /// The mount point: the one that was judged, or what the destination leads to where nothing was.
 fn place(setup: &Setup<'_>, root: &OwnedFd, index: usize, mount: &Mount, point: Point) -> Result<OwnedFd> {
     let written = mount.destination();
-    if !setup.hardened.enforces(ControlId::Mounts) {
-        return target::open(Step::Mounts, root.as_fd(), written, point);
+    match vetted(setup, index, mount) {
+        Some(vetted) => target::open_vetted(Step::Mounts, root.as_fd(), written, &vetted, point),
+        None => target::open(Step::Mounts, root.as_fd(), written, point),
     }
-    // What could not be looked up in the image was judged as it is written.
-    let vetted = match setup.hardened.plan().targets.get(&index) {
-        Some(target) => target.clone(),
-        None => normalize(written),
-    };
-    target::open_vetted(Step::Mounts, root.as_fd(), written, &vetted, point)
 }
 
-/// A tmpfs looks as the directory that it covers (runc): /tmp stays 1777, /var/lib/x stays 0700.
+/// Tells whether something is at the mount point before it is made.
+fn there(setup: &Setup<'_>, root: &OwnedFd, index: usize, mount: &Mount) -> bool {
+    mount_point(setup, root, index, mount).is_ok()
+}
+
+/// Opens the mount point as it is now; nothing is made.
+fn mount_point(setup: &Setup<'_>, root: &OwnedFd, index: usize, mount: &Mount) -> nix::Result<OwnedFd> {
+    match vetted(setup, index, mount) {
+        Some(vetted) => target::resolve_vetted(root.as_fd(), &vetted),
+        None => target::resolve(root.as_fd(), mount.destination()),
+    }
+}
+
+/// Where the destination was found to lead when it was judged; None where nothing was.
+fn vetted(setup: &Setup<'_>, index: usize, mount: &Mount) -> Option<PathBuf> {
+    // What could not be looked up in the image was judged as it is written.
+    let vetted = setup.hardened.plan().targets.get(&index);
+    let vetted = || vetted.cloned().unwrap_or_else(|| normalize(mount.destination()));
+    setup.hardened.enforces(ControlId::Mounts).then(vetted)
+}
+
+/// A tmpfs looks as the directory that it covers (runc): /tmp stays 1777, /var/lib/x stays 0700. Where there was none it has a tmpfs's
+/// own mode, 1777: whoever runs may write there.
 fn mode_of(place: &OwnedFd) -> Result<String> {
     let stat = nix::sys::stat::fstat(std::os::fd::AsRawFd::as_raw_fd(place))
         .map_err(|e| Error::step(Step::Mounts, "look at the mount point", e))?;

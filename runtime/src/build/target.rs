@@ -15,6 +15,8 @@ use pathrs::flags::OpenFlags;
 
 use gabion_see::error::{Error, Result, Step};
 
+mod links;
+
 const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_IN_ROOT: u64 = 0x10;
@@ -47,14 +49,17 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd>
     )
 }
 
-/// Opens the mount point at `path` below `root`, making what is missing.
+/// Opens the mount point at `path` below `root`, making what is missing: where a symlink leads nowhere, what it leads to.
 pub(crate) fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<OwnedFd> {
     if sensitive(path) {
         return open_strict(step, root, path);
     }
     match resolve(root, path) {
         Ok(fd) => as_written(step, path, fd),
-        Err(Errno::ENOENT) => make(step, root, path, point),
+        Err(Errno::ENOENT) => {
+            let led = links::led_to(root, path).map_err(|errno| failed(step, path, errno))?;
+            as_written(step, path, make(step, root, &led, point)?)
+        }
         Err(errno) => Err(failed(step, path, errno)),
     }
 }

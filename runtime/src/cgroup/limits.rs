@@ -44,7 +44,8 @@ impl Cgroup {
             limits.set_pids(None).set_memory(None);
         }
         self.apply(&limits)?;
-        let rules = resources.devices().as_deref().unwrap_or_default();
+        let rules: Vec<LinuxDeviceCgroup> = resources.devices().iter().flatten().map(as_the_kernel_s).collect();
+        let rules = rules.as_slice();
         let v1 = match self.files() {
             Files::None => return Ok(()),
             Files::V1(v1) => v1,
@@ -281,6 +282,16 @@ fn decided(hardened: &Hardened) -> Vec<Decided> {
     }
     all.retain(|d| hardened.enforces(d.control));
     all
+}
+
+/// A device rule whose access has letters that the kernel knows.
+fn as_the_kernel_s(rule: &LinuxDeviceCgroup) -> LinuxDeviceCgroup {
+    let mut rule = rule.clone();
+    if let Some(access) = rule.access().as_deref().filter(|access| access.contains('a')) {
+        let known = access.replace('a', "");
+        rule.set_access(Some(known));
+    }
+    rule
 }
 
 #[cfg(test)]

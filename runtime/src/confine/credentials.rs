@@ -47,7 +47,10 @@ pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
     raise()?;
     bounding(&convert(wanted.bounding())?)?;
-    // Permitted before effective: effective may not exceed it. Inheritable before ambient: ambient needs both.
+    // Inheritable first: it may hold what permitted no longer has, as long as it once had (capset(2)). Effective before permitted, which it may
+    // not exceed. Ambient last: it needs both.
+    let inheritable = convert(wanted.inheritable())?;
+    caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
     let effective = convert(wanted.effective())?;
     let permitted = convert(wanted.permitted())?;
     caps::set(
@@ -57,9 +60,23 @@ pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     )
     .map_err(failed("set the effective set"))?;
     caps::set(None, CapSet::Permitted, &permitted).map_err(failed("set the permitted set"))?;
-    let inheritable = convert(wanted.inheritable())?;
-    caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
     ambient(wanted, &permitted, &inheritable)
+}
+
+/// Looks with the privileges that the program will have, not with all that we still hold: what only root can reach, or what a capability of the
+/// program's opens, is told as execve(2) will tell it.
+pub(crate) fn as_the_program<T>(setup: &Setup<'_>, look: impl FnOnce() -> T) -> Result<T> {
+    let none = gabion_core::control::capabilities::none();
+    let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
+    let (effective, permitted) = (convert(wanted.effective())?, convert(wanted.permitted())?);
+    let wanted: CapsHashSet = effective.intersection(&permitted).copied().collect();
+    let held = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
+    let before = caps::read(None, CapSet::Effective).map_err(failed("read the effective set"))?;
+    let during = wanted.intersection(&held).copied().collect();
+    caps::set(None, CapSet::Effective, &during).map_err(failed("set the effective set"))?;
+    let seen = look();
+    caps::set(None, CapSet::Effective, &before).map_err(failed("set the effective set again"))?;
+    Ok(seen)
 }
 
 /// After the change of user the effective set is empty: what is permitted is raised once more, to confine and drop with.

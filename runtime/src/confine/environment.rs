@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::unistd::AccessFlags;
 
 use crate::build::ids::c_string;
@@ -146,7 +147,8 @@ fn not_runnable(name: &str, unusable: Unusable) -> Error {
 
 /// `own` is the device and inode of our own binary.
 fn usable(path: &Path, own: (u64, u64)) -> std::result::Result<(), Unusable> {
-    nix::unistd::eaccess(path, AccessFlags::X_OK).map_err(Unusable::Kernel)?;
+    // Not eaccess(3): where real and effective ids are one, glibc asks without capabilities.
+    nix::unistd::faccessat(None, path, AccessFlags::X_OK, AtFlags::AT_EACCESS).map_err(Unusable::Kernel)?;
     let failed = |e: std::io::Error| Unusable::Kernel(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)));
     let meta = std::fs::metadata(path).map_err(failed)?;
     if meta.is_dir() {

@@ -12,8 +12,8 @@ use gabion_core::observed::Observed;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::readback::all_hold;
 
-/// Everything that is in force before `start`. Landlock and seccomp come later and are probed there; limits of the cgroup are
-/// read by the runtime, which sees its files.
+/// Everything that is in force before `start`. Landlock and seccomp come later and are probed there, as are the process's limits; those of
+/// the cgroup are read by the runtime, which sees its files.
 pub(crate) fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> {
     faults::at(Step::Verify)?;
     let first_free = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
@@ -30,7 +30,7 @@ pub(crate) fn in_force(setup: &Setup<'_>, privileges: Privileges) -> Result<()> 
         });
     }
     let later = |control: ControlId| match control {
-        ControlId::Landlock | ControlId::Seccomp => true,
+        ControlId::Landlock | ControlId::Seccomp | ControlId::Rlimits => true,
         ControlId::Capabilities => privileges == Privileges::DropAfterConfinement,
         _ => false,
     };

@@ -21,6 +21,16 @@ pub(crate) fn set(pid: Pid, list: Option<&str>) -> Result<()> {
     sched_setaffinity(pid, &cpus).map_err(|e| Error::step(Step::Rlimits, format!("run on CPUs {list}"), e))
 }
 
+/// Lets the process run on all CPUs of its cgroup, whichever our caller is bound to: that is the caller's own affair, and the kernel gives none
+/// beyond the cgroup's (runc, the same). Where it may not be said, the process stays on the caller's.
+pub(crate) fn of_the_cgroup(pid: Pid) {
+    let mut cpus = CpuSet::new();
+    let all = (0..CpuSet::count()).try_for_each(|cpu| cpus.set(cpu));
+    if let Err(error) = all.and_then(|()| sched_setaffinity(pid, &cpus)) {
+        tracing::warn!(%error, "the process stays on the CPUs that our caller is bound to");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

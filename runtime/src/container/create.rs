@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::pid_file::PidFile;
 use crate::container::spawn::{self, Born};
-use crate::container::{as_host, delete, id_maps, precheck};
+use crate::container::{affinity, as_host, delete, id_maps, precheck};
 use crate::contract::channel::{Channel, Message};
 use crate::contract::hooks;
 use crate::contract::setup::Preserved;
@@ -133,6 +133,7 @@ fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, hand
     let rootfs = fs::read_link(format!("/proc/self/fd/{}", handles.rootfs.as_raw_fd()))
         .map_err(Error::file("find", "the root file system"))?;
     let asked = hardened.spec().linux().as_ref().and_then(|l| l.cgroups_path().clone());
+    let asked = asked.filter(|path| !path.as_os_str().is_empty());
     let cgroup = CgroupRecord {
         path: asked.unwrap_or_else(|| gabion_see::cgroup::default_place(settings.cgroup_driver, &options.id)),
         driver: settings.cgroup_driver,
@@ -213,6 +214,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     let init = Init::now(pid.as_raw())?;
     dir.write_init(init, &record.cgroup)?;
     into_cgroup(record, &cgroup, pid, born)?;
+    affinity::of_the_cgroup(pid);
     if new_user {
         id_maps::write(record.hardened.spec(), pid)?;
     }

@@ -171,7 +171,13 @@ fn enter(
     (affinity, pid_file): (Option<&ExecCPUAffinity>, Option<&Path>),
 ) -> Result<()> {
     cgroup.verify_member(&record.hardened, pid)?;
-    affinity::set(pid, affinity.and_then(|a| a.cpu_affinity_final().as_deref()))?;
+    match affinity
+        .and_then(|a| a.cpu_affinity_final().as_deref())
+        .filter(|l| !l.is_empty())
+    {
+        Some(list) => affinity::set(pid, Some(list))?,
+        None => affinity::of_the_cgroup(pid),
+    }
     let pid_file = pid_file.map(|path| PidFile::write(path, pid)).transpose()?;
     let ran = let_run((record, governing), ours, pid);
     if let (Err(_), Some(file)) = (&ran, pid_file) {

@@ -5,16 +5,16 @@
 //! and a user can raise none.
 
 use nix::errno::Errno;
-use nix::sys::resource::getrlimit;
 use oci_spec::runtime::{PosixRlimit, Process};
 
 use crate::build::limits::resource;
 use gabion_core::control::exec::lower;
+use gabion_see::caller;
 use gabion_see::error::{Error, Result, Step};
 
 /// Fills in what process.json leaves out. What it names stays, and is an error later where it cannot be had.
 pub(super) fn fill(asked: &mut Process, container: &Process) -> Result<()> {
-    let own = |limit: &PosixRlimit| getrlimit(resource(limit.typ()));
+    let own = |limit: &PosixRlimit| caller::limits::limit(resource(limit.typ()));
     fill_from(asked, container, own).map_err(|e| Error::step(Step::Rlimits, "read the caller's own limits", e))
 }
 

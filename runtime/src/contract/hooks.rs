@@ -194,7 +194,7 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Fault::Start)?;
+        let mut child = gabion_common::limits::for_another(|| command.spawn()).map_err(Fault::Start)?;
         let stdin = child.stdin.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
         let mut running = Self {

@@ -219,6 +219,10 @@ fn kinds() -> Vec<Case> {
             "cat /etc/hostname; touch /etc/new && ls /etc | sort").field("/mounts/-/options").shows("image"),
         Case::new(MOUNTS, "tmpfs-without-copy-up", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}]}), "ls /etc"),
         Case::new(MOUNTS, "tmpfs-mode-of-the-image", tmpfs(&["nosuid"]), "stat -c %a /mnt").setup(|b| { std::fs::create_dir(b.rootfs().join("mnt")).unwrap(); std::fs::set_permissions(b.rootfs().join("mnt"), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap(); }).runc().shows("711"),
+        Case::new(MOUNTS, "tmpfs-mode-without-the-image", add(json!({"destination": "/not/there", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "uid=7", "gid=8"]})), "stat -c '%a %u %g' /not/there /not").runc().shows("1777 7 8\n755 0 0"),
+        Case::new(MOUNTS, "tmpfs-copy-up-without-the-image", add(json!({"destination": "/not/there", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "uid=7"]})), "stat -c '%a %u' /not/there").runc().shows("1777 7"),
+        Case::new(MOUNTS, "tmpfs-copy-up-owner", json!({"mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "uid=7", "gid=8", "mode=0710"]}]}), "stat -c '%a %u %g' /etc; ls /etc/hostname").alone().shows("710 7 8\n/etc/hostname"),
+        Case::new(MOUNTS, "overlay-of-many-layers", add(json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [layers(), "nosuid"]})), "ls /mnt; awk '$5==\"/mnt\"{print $6}' /proc/self/mountinfo").setup(make_layers).runc().shows("0\n1\n2\n3\n"),
         Case::new(MOUNTS, "all-mounts", json!({}), "awk '{f=\"\"; for(i=7;i<=NF;i++) if($i==\"-\") f=$(i+1); print $5, $6, f}' /proc/self/mountinfo | grep -v /sys/fs/cgroup"),
         Case::new(MOUNTS, "super-options", json!({}), "awk '{print $2, $3, $4}' /proc/mounts | grep -E '^/(dev|proc)' | sed 's/,inode64//; s/size=[0-9]*k//'"),
         Case::new(MOUNTS, "cgroup-mount", json!({}), "ls /sys/fs/cgroup | grep -v hugetlb | sort; cat /sys/fs/cgroup/pids/cgroup.procs > /tmp/p; wc -l < /tmp/p")
@@ -338,6 +342,31 @@ fn with_a_mount_below(container: &Container) -> String {
     format!("{}exit {}", done.out, done.code)
 }
 
+/// Longer than fsconfig(2) takes a value.
+fn layers() -> String {
+    let layers: Vec<String> = (0..4).map(|n| format!("@DIR@/layers/{}{n}", "x".repeat(70))).collect();
+    format!("lowerdir={}", layers.join(":"))
+}
+
+fn make_layers(bundle: &mut Bundle) {
+    let dir = bundle.host_dir("layers");
+    for n in 0..4 {
+        std::fs::create_dir_all(dir.join(format!("{}{n}", "x".repeat(70))).join(n.to_string())).unwrap();
+    }
+}
+
+/// Symlinks of the image that lead nowhere: /etc/resolv.conf of distributions with systemd is one.
+fn dangling(bundle: &mut Bundle) {
+    host(bundle);
+    for (to, at) in [
+        ("../run/x/stub", "etc/file"),
+        ("/var/q", "etc/dir"),
+        ("../../../../up", "etc/tmpfs"),
+    ] {
+        std::os::unix::fs::symlink(to, bundle.rootfs().join(at)).unwrap();
+    }
+}
+
 fn places() -> Vec<Case> {
     let at = |destination: &str| {
         add(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}))
@@ -350,6 +379,42 @@ fn places() -> Vec<Case> {
         Case::new(MOUNTS, "destination-through-link", at("/var/run/x"), show).shows("/run/x"),
         Case::new(MOUNTS, "destination-climbs", at("/tmp/../opt/../../srv"), show).shows("/srv"),
         Case::new(MOUNTS, "destination-relative", at("srv"), show).runc(),
+        Case::new(
+            MOUNTS,
+            "bind-on-a-dangling-link",
+            add(json!({"destination": "/etc/file", "type": "bind", "source": "@DIR@/host/file", "options": ["bind"]})),
+            "cat /run/x/stub /etc/file",
+        )
+        .setup(dangling)
+        .runc()
+        .shows("from the host\nfrom the host"),
+        Case::new(
+            MOUNTS,
+            "directory-on-a-dangling-link",
+            add(json!({"destination": "/etc/dir", "type": "bind", "source": "@DIR@/host", "options": ["bind"]})),
+            "cat /var/q/file",
+        )
+        .setup(dangling)
+        .runc()
+        .shows("from the host"),
+        Case::new(
+            MOUNTS,
+            "below-a-dangling-link",
+            add(json!({"destination": "/etc/dir/a/b", "type": "bind", "source": "@DIR@/host", "options": ["bind"]})),
+            "cat /var/q/a/b/file",
+        )
+        .setup(dangling)
+        .runc()
+        .shows("from the host"),
+        Case::new(
+            MOUNTS,
+            "tmpfs-on-a-dangling-link",
+            add(json!({"destination": "/etc/tmpfs", "type": "tmpfs", "source": "tmpfs"})),
+            "stat -c %a /up; awk '$5==\"/up\"{print $5}' /proc/self/mountinfo",
+        )
+        .setup(dangling)
+        .runc()
+        .shows("1777\n/up"),
         Case::new(
             MOUNTS,
             "mount-order",
@@ -393,6 +458,14 @@ fn paths() -> Vec<Case> {
         )
         .field("/linux/maskedPaths")
         .shows("0\n"),
+        Case::new(
+            masked,
+            "masked-twice",
+            json!({"linux": {"maskedPaths": ["/etc", "/etc/", "/proc/interrupts", "/proc//interrupts"], "readonlyPaths": ["/proc/sys", "/proc/sys"]}}),
+            "awk '$5==\"/etc\"||$5 ~ /^.proc.(interrupts|sys)$/' /proc/self/mountinfo | wc -l",
+        )
+        .alone()
+        .shows("3\n"),
         Case::new(
             masked,
             "masked-absent",

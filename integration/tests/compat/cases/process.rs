@@ -1,7 +1,10 @@
 //! config.md, Process; root, hostname, and what a process shows of itself.
 
 use crate::case::Case;
-use serde_json::json;
+use integration::Bundle;
+use serde_json::{Value, json};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 const PROCESS: &str = "config.md#process";
 const POSIX: &str = "config.md#posix-process";
@@ -37,6 +40,9 @@ fn identity() -> Vec<Case> {
         Case::new(USER, "user-umask-zero", json!({"process": {"user": {"umask": 0}}}), "touch /tmp/f; stat -c %a /tmp/f")
             .field("/process/user/umask")
             .shows("666"),
+        Case::new(USER, "cwd-of-root-s-only", json!({"process": {"cwd": "/root", "user": {"uid": 42, "gid": 42}}}), "pwd; id -u; ls / >/dev/null && echo goes on").setup(closed_home).runc().shows("/root\n42\n"),
+        Case::new(USER, "program-by-capability", json!({"process": {"args": ["/bin/printf", "ran\n"], "user": {"uid": 1000, "gid": 1000}, "capabilities": {"bounding": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"], "effective": ["CAP_DAC_OVERRIDE"], "inheritable": ["CAP_DAC_OVERRIDE"], "ambient": ["CAP_DAC_OVERRIDE"]}}}), "").setup(of_root).shows("ran\nexit 0"),
+        Case::new(USER, "program-without-capability", json!({"process": {"args": ["/bin/printf", "ran\n"], "user": {"uid": 1000, "gid": 1000}, "capabilities": {"bounding": ["CAP_DAC_OVERRIDE"], "permitted": [], "effective": [], "inheritable": [], "ambient": []}}}), "").setup(of_root).runc().shows("permission denied"),
         Case::new(USER, "user-unknown", json!({"process": {"user": {"uid": 4242, "gid": 4242}}}), "id; echo $HOME").runc().shows("4242"),
         Case::new(LINUX, "whole-status", json!({}), "grep -E '^(Cap|NoNewPrivs|Seccomp:|SigPnd|SigBlk|ShdPnd|SigCgt|Uid|Gid|Groups|Threads)' /proc/self/status"),
         Case::new(LINUX, "session-and-group", json!({}), "awk '{print $5, $6, $7}' /proc/self/stat"),
@@ -51,6 +57,20 @@ fn identity() -> Vec<Case> {
             .shows("1"),
         Case::new(LINUX, "new-privileges", json!({"process": {"noNewPrivileges": false}}), "grep NoNew /proc/self/status").shows("0"),
     ]
+}
+
+fn closed_home(bundle: &mut Bundle) {
+    let home = bundle.rootfs().join("root");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::set_permissions(home, Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A program that root's capabilities run, and no other user.
+fn of_root(bundle: &mut Bundle) {
+    let bin = bundle.rootfs().join("usr/bin");
+    std::fs::remove_file(bin.join("printf")).unwrap();
+    std::fs::copy(bin.join("busybox"), bin.join("printf")).unwrap();
+    std::fs::set_permissions(bin.join("printf"), Permissions::from_mode(0o744)).unwrap();
 }
 
 fn environment() -> Vec<Case> {
@@ -196,6 +216,13 @@ fn capabilities() -> Vec<Case> {
         ),
         Case::new(
             LINUX,
+            "caps-inheritable-not-permitted",
+            caps(json!({"bounding": all, "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": all})),
+            sets,
+        )
+        .shows("exit 0"),
+        Case::new(
+            LINUX,
             "caps-none",
             caps(json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []})),
             sets,
@@ -284,6 +311,14 @@ fn limits() -> Vec<Case> {
             "grep 'open files' /proc/self/limits",
         )
         .shows("100"),
+        // Limits are the program's: our own set-up, which needs more than these, is done before.
+        small("rlimit-nofile-and-binds", json!([{"type": "RLIMIT_NOFILE", "soft": 30, "hard": 30}]), "ls /many | wc -l; ulimit -n").shows("20\n30"),
+        small("rlimit-nofile-tiny", json!([{"type": "RLIMIT_NOFILE", "soft": 16, "hard": 16}]), "ulimit -n").shows("16"),
+        small("rlimit-all-tiny", json!([{"type": "RLIMIT_AS", "soft": 8 << 20, "hard": 8 << 20}, {"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_MEMLOCK", "soft": 0, "hard": 0}, {"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]), "ulimit -l; echo ran").shows("0\nran"),
+        Case::new(POSIX, "rlimit-fsize-and-copy-up", json!({"process": {"rlimits": [{"type": "RLIMIT_FSIZE", "soft": 512, "hard": 512}]}, "mounts+": [{"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}]}), "wc -c < /etc/large; ulimit -f")
+            .setup(|bundle| std::fs::write(bundle.rootfs().join("etc/large"), [b'x'; 4096]).unwrap())
+            .runc()
+            .shows("4096\n1"),
         Case::new(
             POSIX,
             "rlimit-unknown",
@@ -293,6 +328,20 @@ fn limits() -> Vec<Case> {
         .shows("exit 1"),
         Case::new(POSIX, "rlimit-none", json!({}), "cat /proc/self/limits"),
     ]
+}
+
+/// Twenty binds, and what only root can raise.
+fn small(name: &'static str, limits: Value, script: &'static str) -> Case {
+    let binds: Vec<Value> = (0..20)
+        .map(|n| json!({"destination": format!("/many/{n}"), "type": "bind", "source": "@DIR@", "options": ["bind"]}))
+        .collect();
+    Case::new(
+        POSIX,
+        name,
+        json!({"process": {"rlimits": limits}, "mounts+": binds}),
+        script,
+    )
+    .runc()
 }
 
 fn scheduling() -> Vec<Case> {

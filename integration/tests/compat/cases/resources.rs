@@ -73,6 +73,7 @@ fn limits() -> Vec<Case> {
         case("config-linux.md#allowed-device-list", "device-list-rule", json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]}),
             &[("devices", "devices.list")]).runc().field("/linux/resources/devices/1").shows("c 10:229 rw").only_if(|| !unified()),
         case("config-linux.md#allowed-device-list", "device-list-all", json!({"devices": [{"allow": true, "access": "rwm"}]}), &[("devices", "devices.list")]).shows(on("a *:*", "create 0")),
+        to_the_log("device-rule-of-odd-access", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwa"}])).runc().shows("open\n"),
         to_the_log("device-rule", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}])).field("/linux/resources/devices/1").shows("open\n"),
         to_the_log("device-rule-of-another-kind", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 1, "minor": 11, "access": "w"}])).shows("denied\n"),
         to_the_log("device-rule-of-another-access", &json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}])).shows("denied\n"),

@@ -25,6 +25,18 @@ fn terminals() -> Vec<Case> {
         )
         .field("/process/consoleSize")
         .shows("33 77"),
+        case(
+            "terminal-on-a-closed-dev",
+            json!({"terminal": true}),
+            "tty; touch /dev/x 2>&1; stat -c %F /dev/console; echo done",
+        )
+        .setup(|bundle| {
+            bundle
+                .config
+                .mount_options("/dev", &["nosuid", "strictatime", "mode=755", "size=65536k", "ro"]);
+        })
+        .runc()
+        .shows("Read-only file system\ncharacter special file"),
         case("terminal-not", json!({"terminal": false}), "tty; echo done")
             .runc()
             .shows("create 1"),

@@ -22,7 +22,7 @@ static ABOUT: About = About {
              real-time process starves the host",
     rule: "RLIMIT_CORE is 0; RLIMIT_NOFILE is at most the policy's max_nofile; no limit is given twice; nothing ranks before the \
            host's own processes (real time, negative nice values and OOM scores)",
-    enforced_by: "prlimit(2); read back from /proc/PID/limits",
+    enforced_by: "prlimit(2), after all that gabion does itself; read back from /proc/PID/limits",
     kernel_floor: "2.6.36 (prlimit)",
     refs: &["CIS Docker 5.19", "NIST SP 800-190 4.4.3"],
 };

@@ -107,11 +107,13 @@ fn numbers(resources: &LinuxResources) -> Vec<(&'static str, i128, &'static str)
 }
 
 fn device(rule: &LinuxDeviceCgroup) -> Option<&'static str> {
+    // `a` is no letter of the spec's, and some write it for «all»: it adds nothing (runc).
     let access = rule.access().as_deref().unwrap_or_default();
+    let known = access.replace('a', "");
     let numbers = [rule.major(), rule.minor()];
     if rule.typ() == Some(LinuxDeviceType::P) {
         Some("a FIFO has no device rule")
-    } else if access.contains(|c: char| !"rwm".contains(c)) {
+    } else if known.contains(|c: char| !"rwm".contains(c)) || known.is_empty() && !access.is_empty() {
         Some("its access is not of r, w and m")
     } else if numbers.into_iter().flatten().any(|n| n > i64::from(i32::MAX)) {
         Some("a device number out of range")

@@ -19,7 +19,7 @@ use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
 use gabion_see::seccomp;
-use gabion_see::survey::{door_of_bundle, survey};
+use gabion_see::survey::{door_of_bundle, room, survey};
 
 mod summary;
 mod table;
@@ -112,6 +112,7 @@ impl Args {
     /// Reads what is to be judged, and says who would call with it: by `--called-by`, else by where the bundle lies.
     fn read(&self, input: &Path, policy: &Policy) -> Result<Request> {
         let mut request = read(input)?;
+        room(&request)?;
         request.channel = match self.called_by {
             Some(CalledBy::CriO) => Channel::CriO,
             Some(CalledBy::Containerd) => Channel::Shim {
