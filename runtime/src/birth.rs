@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use libcontainer::container::ContainerStatus;
 use nix::errno::Errno;
 
 use crate::build::{console, devices, fsmount, ids, limits, masks, memory_policy, mounts, namespaces, pivot};
@@ -137,7 +138,10 @@ fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd
         // They see the host by path, and the container's root as their directory (runc, the same).
         nix::unistd::fchdir(root.as_raw_fd()).map_err(|e| Error::step(Step::Hooks, "enter the root file system", e))?;
     }
-    hooks::run(hooks::Kind::CreateContainer, list, setup.annotations_state.as_ref())
+    let state = setup.annotations_state.as_ref();
+    let state = state.map(|state| hooks::state_inside(state, ContainerStatus::Creating, nix::unistd::getpid()));
+    let scene = hooks::Scene::of_process(setup.process);
+    hooks::run(hooks::Kind::CreateContainer, list, state.as_ref(), &scene)
 }
 
 /// How many connections of strangers a container that waits for its start bears.

@@ -114,7 +114,7 @@ fn settle() -> Result<gabion_sys::Sealed> {
     Ok(sealed)
 }
 
-/// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
+/// Runs one command line and gives the process's exit code. What made it fail is printed here and nowhere else.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(not(target_arch = "x86_64"))]

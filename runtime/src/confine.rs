@@ -8,9 +8,10 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use crate::contract::channel::Report;
 use crate::contract::hooks;
 use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
@@ -18,6 +19,8 @@ use crate::{faults, filter};
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Flags;
+use libcontainer::container::ContainerStatus;
+use nix::fcntl::OFlag;
 
 pub(crate) mod credentials;
 pub(crate) mod environment;
@@ -78,7 +81,7 @@ impl Workload {
         let result = self.exec_inner(setup);
         let Some(status) = status else { return result };
         let Err(error) = result;
-        let report = crate::contract::channel::Report::from(&error);
+        let report = Report::from(&error);
         let text = serde_json::to_vec(&report).unwrap_or_default();
         // `start` waits for the end of this stream: without a message it would take it for success, so a message that cannot
         // be written ends the process by a signal that shows.
@@ -141,23 +144,52 @@ impl Workload {
         else {
             return Ok(());
         };
-        match gabion_sys::fork().map_err(|e| Error::step(Step::Hooks, "fork for startContainer hooks", e))? {
+        let state = setup.annotations_state.as_ref();
+        let state = state.map(|state| hooks::state_inside(state, ContainerStatus::Created, nix::unistd::getpid()));
+        let scene = hooks::Scene::of_workload(&self.env);
+        let (said, says) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Step::Hooks.failing("make a pipe"))?;
+        match gabion_sys::fork().map_err(Step::Hooks.failing("fork for startContainer hooks"))? {
             gabion_sys::Cloned::Child => {
-                let ran = hold_pipe_signal().and_then(|()| self.confine(setup)).and_then(|()| {
-                    hooks::run(
-                        hooks::Kind::StartContainer,
-                        Some(list),
-                        setup.annotations_state.as_ref(),
-                    )
-                });
+                let run = || hooks::run(hooks::Kind::StartContainer, Some(list), state.as_ref(), &scene);
+                let ran = hold_pipe_signal()
+                    .and_then(|()| self.confine(setup))
+                    .and_then(|()| run());
+                if let Err(error) = &ran {
+                    tell(says, error);
+                }
                 gabion_sys::exit_now(i32::from(ran.is_err()))
             }
-            gabion_sys::Cloned::Parent(pid) => match nix::sys::wait::waitpid(pid, None) {
-                Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
-                Ok(_) => Err(Error::failed(Step::Hooks, "a startContainer hook failed")),
-                Err(e) => Err(Error::step(Step::Hooks, "wait for startContainer hooks", e)),
-            },
+            gabion_sys::Cloned::Parent(pid) => {
+                drop(says);
+                match nix::sys::wait::waitpid(pid, None) {
+                    Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
+                    Ok(_) => Err(told(said)),
+                    Err(e) => Err(Error::step(Step::Hooks, "wait for startContainer hooks", e)),
+                }
+            }
         }
+    }
+}
+
+/// Says what failed to the first process, whose stderr may be a terminal that nobody looks at. A profile may forbid even that: then the
+/// exit code says it.
+fn tell(says: OwnedFd, error: &Error) {
+    if let Ok(text) = serde_json::to_vec(&Report::from(error))
+        && let Err(error) = File::from(says).write_all(&text)
+    {
+        tracing::debug!(%error, "telling of a failed hook");
+    }
+}
+
+/// What the ended child has said. Nobody else had that end of the pipe: hooks get none of our descriptors.
+fn told(said: OwnedFd) -> Error {
+    let mut text = Vec::new();
+    // At most what a pipe holds, and it does not wait.
+    let read = File::from(said).take(64 << 10).read_to_end(&mut text);
+    match read.ok().and_then(|_| serde_json::from_slice::<Report>(&text).ok()) {
+        Some(report) => report.into(),
+        None => Error::failed(Step::Hooks, "a startContainer hook failed"),
     }
 }
 

@@ -42,6 +42,43 @@ fn each_alone() {
     check(CASES);
 }
 
+/// Without an environment of its own, a hook of the host has the runtime's, and of that nothing that loads code. With the rule off it has all.
+#[test]
+fn no_code_comes_in_by_the_callers_environment() {
+    if !hardens() {
+        return;
+    }
+    for (kind, hardened) in [
+        ("createRuntime", true),
+        ("createContainer", true),
+        ("createRuntime", false),
+        ("createContainer", false),
+    ] {
+        let mut bundle = Bundle::new("hook-callers-env");
+        let (path, log) = (bundle.dir.join("hook"), bundle.dir.join("log"));
+        std::fs::write(&path, format!("#!/bin/sh\nexport -p > {}\n", log.display())).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        bundle.config.push(&format!("/hooks/{kind}"), json!({ "path": path }));
+        bundle.config.push("/process/env", json!("BASH_ENV=/image"));
+        let policy = if hardened {
+            Policy::hardened()
+        } else {
+            Policy::permissive()
+        };
+        let allow = format!("hooks.allow = [{path:?}]");
+        let mut container = Container::new(bundle)
+            .policy(&policy.line(&allow))
+            .env("BASH_ENV", "/callers")
+            .env("FROM", "caller");
+        container.acts(&["cwd"]).ok("cwd");
+        let told = std::fs::read_to_string(log).unwrap();
+        let callers = kind == "createRuntime";
+        assert_eq!(told.contains("FROM="), callers, "{told}");
+        assert_eq!(told.contains("BASH_ENV="), !hardened, "{kind} {told}");
+        assert_eq!(told.contains("/image"), !callers && !hardened, "{kind} {told}");
+    }
+}
+
 /// What the policy names runs, as the spec says.
 #[test]
 fn a_hook_that_the_policy_names_runs() {

@@ -75,6 +75,65 @@ fn a_failure_names_kind_place_path_and_last_line() {
     }
 }
 
+/// What a hook said is in the error, wherever the container's own stderr is.
+#[test]
+fn a_start_hook_that_fails_is_named_with_a_terminal_too() {
+    if !gabion() {
+        return;
+    }
+    for terminal in [false, true] {
+        let mut bundle = Bundle::with_busybox("hook-start-named");
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo one >&2; echo 'no cache' >&2; exit 3"]});
+        bundle
+            .config
+            .args(&["/bin/sleep", "60"])
+            .set("/process/terminal", terminal.into())
+            .set("/hooks", json!({"startContainer": [{"path": "/bin/true"}, hook]}));
+        let container = Container::new(bundle).policy(&Policy::hardened());
+        let done = container.run().fails_with(1);
+        done.says(&["startContainer hook 1 (/bin/sh)", "exit code 3", "one; no cache"]);
+        container.nothing_left();
+    }
+}
+
+/// It fails no delete, and is told of where a caller looks: on stderr and in the log.
+#[test]
+fn a_poststop_hook_that_fails_is_told_of() {
+    if !gabion() {
+        return;
+    }
+    let container = with("hook-poststop", "poststop", shell("echo 'still there' >&2; exit 5"));
+    let log = container.bundle.dir.join("log");
+    let container = container.global(&["--log", log.to_str().unwrap(), "--log-format", "json"]);
+    container.create().ok();
+    let done = container.op(&["delete", "--force", container.id()]).ok();
+    let words = ["poststop hook 0 (/bin/sh)", "exit code 5", "still there"];
+    let told = std::fs::read_to_string(log).unwrap();
+    for word in words {
+        assert!(done.err.contains(word) && told.contains(word), "{done}\n{told}");
+    }
+    assert_eq!(told.lines().count(), 1, "{told}");
+    container.nothing_left();
+}
+
+/// A timeout that is none is an error before anything runs, of every kind.
+#[test]
+fn a_timeout_of_nothing_is_an_error() {
+    if !gabion() {
+        return;
+    }
+    for (kind, timeout) in [("createRuntime", 0), ("startContainer", -1), ("poststop", 0)] {
+        let container = with(
+            "hook-timeout-none",
+            kind,
+            json!({"path": "/bin/true", "timeout": timeout}),
+        );
+        let field = format!("hooks.{kind}[0].timeout");
+        container.create().fails_with(1).says(&[&field, "bundle.invalid"]);
+        container.nothing_left();
+    }
+}
+
 /// A service that a hook leaves behind may keep the hook's stderr for as long as it likes.
 #[test]
 fn a_child_that_keeps_stderr_keeps_nobody() {

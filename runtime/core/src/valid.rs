@@ -14,6 +14,7 @@ use crate::id::ControlId;
 use crate::namespace::{self, NsType};
 use crate::printable::printable;
 
+mod hooks;
 mod linux;
 mod mounts;
 mod process;
@@ -130,6 +131,9 @@ pub fn judge(spec: &Spec, host: &Host) -> Vec<Invalid> {
     }
     if let Some(process) = spec.process() {
         found.extend(process::judge(process, "process."));
+    }
+    if let Some(hooks) = spec.hooks() {
+        hooks::judge(hooks, &mut found);
     }
     if let Some(linux) = spec.linux() {
         linux::judge(linux, &namespaces, &mut found);

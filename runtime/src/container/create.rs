@@ -73,34 +73,32 @@ pub(crate) fn create_on(
     }
     let filters = filters(settings, &hardened)?;
     let (mut dir, lock) = StateDir::claim(&settings.root, &options.id)?;
-    let record = record(settings, options, hardened, handles);
-    let made = record.and_then(|record| {
-        // Before anything is written down: what clears up after a failure kills whoever is in there.
-        let enforced = record.hardened.enforces(ControlId::Cgroup);
-        let cgroup = Cgroup::open(&record.cgroup);
-        cgroup.thawed()?;
-        let killed = cgroup.killed_for_memory();
-        cgroup.claim(dir.path(), enforced)?;
-        dir.write(&record).inspect_err(|_| cgroup.unclaim(dir.path()))?;
-        options.audit.save(&dir)?;
-        let ready = Ready {
-            filters,
-            console,
-            preserved,
-        };
-        match make(options, &dir, &record, handles, ready) {
-            Ok(pid) => Ok((pid, record)),
-            Err(error) => Err(named(error, &cgroup, killed)),
+    let ready = Ready {
+        filters,
+        console,
+        preserved,
+    };
+    let begun = record(settings, options, hardened, handles).and_then(|record| begin(options, &dir, record));
+    let (record, killed) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let undone = undo(dir, lock);
+            tracing::debug!(?undone, "nothing had begun");
+            return Err(error);
         }
-    });
-    match made {
-        Ok((pid, record)) => {
+    };
+    match make(options, &dir, &record, handles, ready) {
+        Ok(pid) => {
             drop(lock);
             dir.keep(record);
             Ok((pid, dir))
         }
         Err(error) => {
-            undo(dir, lock);
+            let error = named(error, &Cgroup::open(&record.cgroup), killed);
+            // What its other hooks did is taken back by these (runtime-spec, runtime.md#lifecycle: on to the destruction; runc, the same).
+            if undo(dir, lock) == Undone::Whole {
+                delete::poststop(settings, &record, Some(record.bundle.clone()));
+            }
             Err(error)
         }
     }
@@ -116,16 +114,44 @@ fn named(error: Error, cgroup: &Cgroup, killed_before: u64) -> Error {
     Error::failed(Step::Cgroup, why)
 }
 
+/// Writes it down, in a cgroup that is free for it. How many of that cgroup's processes were killed for its memory before, comes with it.
+fn begin(options: &CreateOptions, dir: &StateDir, record: Record) -> Result<(Record, u64)> {
+    // Before anything is written down: what clears up after a failure kills whoever is in there.
+    let enforced = record.hardened.enforces(ControlId::Cgroup);
+    let cgroup = Cgroup::open(&record.cgroup);
+    cgroup.thawed()?;
+    let killed = cgroup.killed_for_memory();
+    cgroup.claim(dir.path(), enforced)?;
+    dir.write(&record).inspect_err(|_| cgroup.unclaim(dir.path()))?;
+    options.audit.save(dir)?;
+    Ok((record, killed))
+}
+
+/// What became of a container whose create failed.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undone {
+    /// Nothing is left.
+    Whole,
+    /// Its state stays, for a `delete`; or somebody deleted it meanwhile.
+    Not,
+}
+
 /// After a failure: what was made goes, as `delete --force` would have it. The first error is the one to tell.
-fn undo(dir: StateDir, lock: CreateLock) {
+fn undo(dir: StateDir, lock: CreateLock) -> Undone {
     // Deleted meanwhile, and the id given to another: that one is not ours to clear.
     if !dir.is_current() {
-        return;
+        return Undone::Not;
     }
-    if let Err(error) = delete::clear(&dir) {
-        tracing::error!(%error, "cleaning up after a failed create");
-    }
+    let undone = match delete::clear(&dir) {
+        Ok(()) => Undone::Whole,
+        Err(error) => {
+            tracing::error!(%error, "cleaning up after a failed create");
+            Undone::Not
+        }
+    };
     drop(lock);
+    undone
 }
 
 fn record(settings: &Settings, options: &CreateOptions, hardened: Hardened, handles: &Handles) -> Result<Record> {
@@ -262,11 +288,12 @@ fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>
             Some((Message::Ready, _)) => return Ok(()),
             Some((Message::RunHooks, _)) => {
                 let state = hooks::state_for(record, ContainerStatus::Creating, Some(pid.as_raw()));
+                let scene = hooks::Scene::of_runtime(&record.hardened, Some(record.bundle.clone()));
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
-                hooks::run(hooks::Kind::Prestart, prestart, Some(&state))?;
+                hooks::run(hooks::Kind::Prestart, prestart, Some(&state), &scene)?;
                 let create = hooks.and_then(|h| h.create_runtime().as_ref());
-                hooks::run(hooks::Kind::CreateRuntime, create, Some(&state))?;
+                hooks::run(hooks::Kind::CreateRuntime, create, Some(&state), &scene)?;
                 channel.send(&Message::HooksRan)?;
                 // It runs hooks of its own now.
                 let own = hooks::patience(hooks.and_then(|h| h.create_container().as_ref()));

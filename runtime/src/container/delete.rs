@@ -1,5 +1,6 @@
 //! `delete`: nothing of the container stays.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use libcontainer::container::ContainerStatus;
@@ -9,6 +10,7 @@ use crate::container::kill;
 use crate::container::options::{Force, Settings};
 use crate::contract::hooks;
 use crate::state::{Mark, StateDir};
+use gabion_common::cli::log;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::{Init, Record, Status};
@@ -40,6 +42,20 @@ pub(crate) enum Left {
 /// # Errors
 /// It runs and `force` is not given; something of it cannot be removed (its state then stays, to try again).
 pub(crate) fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Deleted> {
+    delete_from(settings, id, force, Place::Callers)
+}
+
+/// Where poststop hooks run (runc, the same).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the directory that `delete` is called in.
+    Callers,
+    /// `run`, which works in the bundle.
+    Bundle,
+}
+
+/// The same, with a place for hooks.
+pub(crate) fn delete_from(settings: &Settings, id: &ContainerId, force: Force, place: Place) -> Result<Deleted> {
     let dir = match (StateDir::open(&settings.root, id), force) {
         // runc: what is to be gone is gone.
         (Err(Error::NotFound { .. }), Force::Kill) => return Ok(Deleted::Whole),
@@ -64,7 +80,10 @@ pub(crate) fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Res
     match brief.and_then(|brief| brief.poststop.then(|| dir.record()).transpose()) {
         Ok(record) => {
             clear(&dir)?;
-            record.into_iter().for_each(poststop);
+            if let Some(record) = record {
+                let bundle = (place == Place::Bundle).then(|| record.bundle.clone());
+                poststop(settings, record, bundle);
+            }
             Ok(Deleted::Whole)
         }
         Err(damage) if never_written(&damage) => clear(&dir).map_err(with_remedy).map(|()| Deleted::Whole),
@@ -169,17 +188,18 @@ fn end(dir: &StateDir, init: Init) -> Result<()> {
 }
 
 /// What is gone cannot come back: a hook that fails is told of, and the next one runs (runtime-spec, runtime.md#lifecycle).
-fn poststop(record: &Record) {
+pub(crate) fn poststop(settings: &Settings, record: &Record, dir: Option<PathBuf>) {
     let hooks = record
         .hardened
         .spec()
         .hooks()
         .as_ref()
         .and_then(|h| h.poststop().as_ref());
+    let scene = hooks::Scene::of_runtime(&record.hardened, dir);
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
         let state = hooks::state_for(record, ContainerStatus::Stopped, None);
-        if let Err(error) = hooks::run_one(hooks::Kind::Poststop, index, hook, Some(&state)) {
-            tracing::warn!(%error, hook = %hook.path().display(), "a poststop hook failed");
+        if let Err(error) = hooks::run_one(hooks::Kind::Poststop, index, hook, Some(&state), &scene) {
+            log::report(&error, &settings.log);
         }
     }
 }

@@ -61,7 +61,8 @@ fn poststart(dir: &StateDir) -> Result<()> {
     let init = dir.init()?;
     let pid = init.map(|init| init.pid);
     let state = hooks::state_for(record, ContainerStatus::Running, pid);
-    let ran = hooks::run(hooks::Kind::Poststart, list, Some(&state));
+    let scene = hooks::Scene::of_runtime(&record.hardened, Some(record.bundle.clone()));
+    let ran = hooks::run(hooks::Kind::Poststart, list, Some(&state), &scene);
     // runtime-spec, runtime.md#lifecycle: the container is stopped then.
     if let (Err(_), Some(init)) = (&ran, init) {
         end(init, "whose poststart hook failed");

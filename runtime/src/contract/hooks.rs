@@ -3,7 +3,9 @@
 //! libcontainer gives the state its form. Its runner is not used: it writes the state before its clock starts, and waits in a thread that nobody
 //! ends (`gabion_sys` makes processes from one thread). Here one poll(2) feeds the hook, hears it and waits for its end, with one deadline.
 
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,8 +17,11 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Process};
 
+use gabion_core::control::hooks as control;
+use gabion_core::hardened::Hardened;
+use gabion_core::id::ControlId;
 use gabion_core::printable;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Record;
@@ -24,6 +29,8 @@ use gabion_sys::Held;
 
 /// Bytes of a hook's stderr that are kept: the last ones.
 const KEPT: usize = 64 << 10;
+/// Bytes of it that an error has at most: whole lines, from the last one on.
+const TOLD: usize = 2 << 10;
 /// How often a hook is looked at where its end cannot be waited for: the workload's own filter may forbid pidfd_open(2).
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a killed hook is waited for: one that hangs in the kernel ends when it can, without us.
@@ -58,6 +65,60 @@ impl Kind {
     }
 }
 
+/// What a hook finds around it, where it does not say so itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scene {
+    /// The environment of a hook that names none; one that names an empty one has an empty one.
+    env: Vec<(OsString, OsString)>,
+    /// The working directory; None where it is ours. One that is gone meanwhile is ours, too.
+    dir: Option<PathBuf>,
+}
+
+impl Scene {
+    /// Gives that of hooks which the runtime runs: its own environment. Where the control is in force nothing in it loads code.
+    pub(crate) fn of_runtime(hardened: &Hardened, dir: Option<PathBuf>) -> Self {
+        let clean = hardened.enforces(ControlId::Hooks);
+        let kept = |(name, value): (OsString, OsString)| {
+            let cleaned = if clean {
+                control::cleaned(name.to_str()?, value.to_str()?)?.into()
+            } else {
+                value
+            };
+            Some((name, cleaned))
+        };
+        let env = std::env::vars_os().filter_map(kept).collect();
+        Self { env, dir }
+    }
+
+    /// Gives that of createContainer hooks: the workload's environment, as the spec has it (runc, the same). Where the control is in force
+    /// it has given these hooks one of their own.
+    pub(crate) fn of_process(process: &Process) -> Self {
+        let pairs = process.env().iter().flatten().filter_map(|one| one.split_once('='));
+        let env = pairs.map(|(name, value)| (name.into(), value.into())).collect();
+        Self { env, dir: None }
+    }
+
+    /// Gives that of startContainer hooks: the environment that the workload will have.
+    pub(crate) fn of_workload(env: &[CString]) -> Self {
+        let pair = |one: &CString| {
+            let at = one.as_bytes().iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (one.as_bytes().get(..at)?, one.as_bytes().get(at + 1..)?);
+            Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
+        };
+        let env = env.iter().filter_map(pair).collect();
+        Self { env, dir: None }
+    }
+}
+
+/// The state that a hook inside the container reads: its first process has the pid there that the container sees (runtime.md, state).
+pub(crate) fn state_inside(state: &State, status: ContainerStatus, pid: Pid) -> State {
+    State {
+        status,
+        pid: Some(pid.as_raw()),
+        ..state.clone()
+    }
+}
+
 /// The state that a hook reads on stdin.
 pub(crate) fn state_for(record: &Record, status: ContainerStatus, pid: Option<i32>) -> State {
     State {
@@ -85,16 +146,16 @@ pub(crate) fn patience(hooks: Option<&Vec<Hook>>) -> Option<Duration> {
         .sum()
 }
 
-/// Runs hooks in their order, in our own working directory; the first that fails ends it.
-pub(crate) fn run(kind: Kind, hooks: Option<&Vec<Hook>>, state: Option<&State>) -> Result<()> {
+/// Runs hooks in their order; the first that fails ends it.
+pub(crate) fn run(kind: Kind, hooks: Option<&Vec<Hook>>, state: Option<&State>, scene: &Scene) -> Result<()> {
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
-        run_one(kind, index, hook, state)?;
+        run_one(kind, index, hook, state, scene)?;
     }
     Ok(())
 }
 
 /// Runs the hook that is at `index` in its list.
-pub(crate) fn run_one(kind: Kind, index: usize, hook: &Hook, state: Option<&State>) -> Result<()> {
+pub(crate) fn run_one(kind: Kind, index: usize, hook: &Hook, state: Option<&State>, scene: &Scene) -> Result<()> {
     let failed = |why: String| {
         let path = hook.path().display();
         Error::failed(
@@ -111,16 +172,15 @@ pub(crate) fn run_one(kind: Kind, index: usize, hook: &Hook, state: Option<&Stat
         },
     };
     let mut said = Vec::new();
-    let ended = Running::start(kind, hook).and_then(|mut running| {
+    let ended = Running::start(kind, hook, scene).and_then(|mut running| {
         let ended = running.wait(state.as_bytes(), timeout);
         said = std::mem::take(&mut running.said);
         ended
     });
-    pass_on(&said);
     match ended {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(format!("{}{}", how(status), last_line(&said)))),
-        Err(fault) => Err(failed(format!("{fault}{}", last_line(&said)))),
+        Ok(status) => Err(failed(format!("{}{}", how(status), last_words(&said)))),
+        Err(fault) => Err(failed(format!("{fault}{}", last_words(&said)))),
     }
 }
 
@@ -177,8 +237,8 @@ struct Running {
 }
 
 impl Running {
-    /// In a group of its own, so that what it started can be ended with it. Its environment is what it names, and nothing else (runc, the same).
-    fn start(kind: Kind, hook: &Hook) -> std::result::Result<Self, Fault> {
+    /// In a group of its own, so that what it started can be ended with it.
+    fn start(kind: Kind, hook: &Hook, scene: &Scene) -> std::result::Result<Self, Fault> {
         // A relative path, which only a startContainer hook can have left here, would be looked for in somebody's PATH.
         if !hook.path().is_absolute() {
             return Err(Fault::Start(std::io::Error::other("its path is not absolute")));
@@ -188,8 +248,14 @@ impl Running {
         if let Some((name, args)) = hook.args().as_ref().and_then(|args| args.split_first()) {
             command.arg0(name).args(args);
         }
-        let variables = hook.env().iter().flatten().filter_map(|one| one.split_once('='));
-        command.env_clear().envs(variables).process_group(0);
+        command.env_clear().process_group(0);
+        match hook.env() {
+            Some(own) => command.envs(own.iter().filter_map(|one| one.split_once('='))),
+            None => command.envs(scene.env.iter().map(|(name, value)| (name, value))),
+        };
+        if let Some(dir) = scene.dir.as_ref().filter(|dir| dir.is_dir()) {
+            command.current_dir(dir);
+        }
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -366,31 +432,20 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn last_line(said: &[u8]) -> String {
-    let line = said
-        .trim_ascii()
-        .rsplit(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    if line.is_empty() {
+/// The last lines that it said, whole ones and not more than `TOLD` bytes of them; of a last line that is longer, the end.
+fn last_words(said: &[u8]) -> String {
+    let said = said.trim_ascii();
+    let mut start = said.len().saturating_sub(TOLD);
+    if start > 0 {
+        let whole = said[start - 1..].iter().position(|byte| *byte == b'\n');
+        start += whole.unwrap_or(0);
+    }
+    let words = String::from_utf8_lossy(&said[start..]);
+    let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
         String::new()
     } else {
-        format!(": {}", line.trim())
-    }
-}
-
-/// Puts what a hook said on our own stderr, where who runs us looks for it. Only as much as that takes at once: nobody may read it.
-fn pass_on(said: &[u8]) {
-    let stderr = std::io::stderr();
-    // What a pipe takes without waiting, once it says that it takes anything (PIPE_BUF).
-    for piece in said.chunks(4096) {
-        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let takes = poll(&mut fds, PollTimeout::from(100_u8)).is_ok_and(|n| n > 0);
-        if !takes || nix::unistd::write(&stderr, piece) != Ok(piece.len()) {
-            tracing::debug!("not all that a hook said could be passed on");
-            return;
-        }
+        format!(": {}", lines.join("; "))
     }
 }
 

@@ -38,7 +38,7 @@ fn state(bytes: usize) -> State {
 }
 
 fn one(hook: &Hook, bytes: usize) -> std::result::Result<(), String> {
-    run_one(Kind::CreateRuntime, 3, hook, Some(&state(bytes))).map_err(|e| e.to_string())
+    run_one(Kind::CreateRuntime, 3, hook, Some(&state(bytes)), &Scene::default()).map_err(|e| e.to_string())
 }
 
 /// A path for one test.
@@ -114,10 +114,10 @@ fn a_child_that_holds_stderr_keeps_nobody() {
 }
 
 #[test]
-fn a_failure_names_the_hook_and_its_last_line() {
+fn a_failure_names_the_hook_and_its_last_words() {
     let error = one(&shell("echo first >&2; echo 'no such device' >&2; exit 4"), 1).unwrap_err();
     assert!(
-        error.contains("createRuntime hook 3 (/bin/sh) failed with exit code 4: no such device"),
+        error.contains("createRuntime hook 3 (/bin/sh) failed with exit code 4: first; no such device"),
         "{error}"
     );
     let error = one(&shell("kill -9 $$"), 1).unwrap_err();
@@ -138,19 +138,55 @@ fn a_failure_names_the_hook_and_its_last_line() {
     assert!(error.ends_with("failed with exit code 1: \\u{1b}[2Jend"), "{error}");
 }
 
+/// A hook that names none has that of its scene; one that names an empty one has none at all.
 #[test]
-fn the_environment_is_what_the_hook_names() {
+fn the_environment_is_what_the_hook_names_or_its_scene() {
     let file = scratch("environment");
     let mut copy = hook(&["/bin/cp", "/proc/self/environ", file.to_str().unwrap()]);
+    let scene = Scene::of_workload(&[c"S=1=2".to_owned(), c"T=".to_owned(), c"none".to_owned()]);
     for (env, wanted) in [
-        (None, ""),
+        (None, "S=1=2\0T=\0"),
+        (Some(Vec::new()), ""),
         (Some(vec!["A=1".to_owned(), "B=x=y".to_owned()]), "A=1\0B=x=y\0"),
     ] {
         copy.set_env(env);
-        assert_eq!(one(&copy, 1), Ok(()));
+        let ran = run_one(Kind::CreateRuntime, 0, &copy, Some(&state(1)), &scene);
+        assert!(ran.is_ok(), "{ran:?}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
     }
     std::fs::remove_file(file).unwrap();
+}
+
+/// A bundle that somebody removed does not keep a hook from running.
+#[test]
+fn the_directory_is_its_scenes_where_it_is_there() {
+    let (file, dir) = (scratch("pwd"), scratch("dir"));
+    std::fs::create_dir(&dir).unwrap();
+    let tell = shell(&format!("pwd > {}", file.display()));
+    let own = std::env::current_dir().unwrap();
+    for wanted in [&dir, &own] {
+        let scene = Scene {
+            dir: Some(dir.clone()),
+            ..Scene::default()
+        };
+        let ran = run_one(Kind::Poststop, 0, &tell, Some(&state(1)), &scene);
+        assert!(ran.is_ok(), "{ran:?}");
+        let said = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(said.trim(), wanted.to_str().unwrap());
+        drop(std::fs::remove_dir(&dir));
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn the_last_words_are_whole_lines_within_bounds() {
+    assert_eq!(last_words(b" \n"), "");
+    assert_eq!(last_words(b"a\n\n b \n"), ": a; b");
+    let long = [b"first\n".to_vec(), vec![b'x'; TOLD - 3], b"\nend".to_vec()].concat();
+    assert_eq!(last_words(&long), ": end");
+    let endless = [vec![b'x'; 3 * TOLD], b"end".to_vec()].concat();
+    let told = last_words(&endless);
+    assert!(told.len() == TOLD + 2 && told.ends_with("xend"), "{}", told.len());
 }
 
 /// The wait of a hook without a timeout ends where somebody asks us to; one inside the container is the kernel's to end.
@@ -160,7 +196,13 @@ fn who_is_asked_to_end_ends_the_hook() {
     term.thread_block().unwrap();
     nix::sys::signal::raise(Signal::SIGTERM).unwrap();
     let started = Instant::now();
-    let inside = run_one(Kind::CreateContainer, 0, &hook(&["/bin/true"]), Some(&state(1)));
+    let inside = run_one(
+        Kind::CreateContainer,
+        0,
+        &hook(&["/bin/true"]),
+        Some(&state(1)),
+        &Scene::default(),
+    );
     assert!(inside.is_ok());
     let error = one(&hook(&["/bin/sleep", "20"]), 1).unwrap_err();
     assert!(error.contains("was killed: SIGTERM asked us to end"), "{error}");

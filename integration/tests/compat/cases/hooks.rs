@@ -19,6 +19,20 @@ fn with(kinds: &[&str]) -> Value {
     json!({"annotations": {"k": "v"}, "hooks": hooks})
 }
 
+/// A hook that names no environment, and tells which one it has, where it stands, and what the state says of the first process.
+fn silent(kind: &str, log: &str, filter: &str) -> Value {
+    let names = "export -p | cut -d= -f1 | grep -v -e PWD -e SHLVL | sort | tr '\\n' ' '";
+    let state = format!("tr ',' '\\n' | tr -d '{{}} \\t' | grep -E '^\"({filter})\"'");
+    let script =
+        format!("PATH=$PATH:/usr/bin:/bin; {{ echo '{kind}'; pwd; {names}; {state}; echo A=$A HOME=$HOME; }} >> {log}");
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
+}
+
+/// A pid in the container's own numbers shows; one of the host's would never be the same.
+fn surroundings(kind: &str, log: &str, filter: &str) -> Value {
+    json!({"process": {"env": ["PATH=/usr/bin:/bin", "A=1"]}, "hooks": {kind: [silent(kind, log, filter)]}})
+}
+
 /// The whole life, and what the hooks wrote.
 fn life(container: &Container) -> String {
     let codes = [container.create().code, container.start().code];
@@ -46,7 +60,31 @@ pub(crate) fn cases() -> Vec<Case> {
     let fails =
         |name: &'static str, kind: &'static str| Case::new(SECTION, name, failing(kind), "sleep 60").drive(life);
     let inside = json!({"hooks": {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state; { echo in $A; readlink /proc/self/root; grep -c status /tmp/state; id -u; } >> /opt/log"], "env": ["A=1", "PATH=/bin"]}]}});
+    let around = |name: &'static str, kind: &'static str, log: &str, filter: &str| {
+        Case::new(SECTION, name, surroundings(kind, log, filter), "sleep 60")
+            .drive(life)
+            .runc()
+            .shows(kind)
+    };
+    let log = "@DIR@/log";
+    let undone = |name: &'static str, kind: &'static str| {
+        let patch = json!({"hooks": {kind: [{"path": "/bin/false"}], "poststop": [hook("poststop")]}});
+        Case::new(SECTION, name, patch, "sleep 60")
+            .drive(life)
+            .runc()
+            .shows("poststop")
+    };
     vec![
+        around("hook-surroundings-prestart", "prestart", log, "status"),
+        around("hook-surroundings-create-runtime", "createRuntime", log, "status"),
+        around("hook-surroundings-create-container", "createContainer", log, "status|pid").shows("A=1").shows("\"pid\":1"),
+        around("hook-surroundings-start-container", "startContainer", "/opt/log", "status|pid").shows("HOME=/").shows("\"created\"").shows("\"pid\":1"),
+        // runc 1.1 runs them in `create`, with the status created.
+        around("hook-surroundings-poststart", "poststart", log, "id"),
+        around("hook-surroundings-poststop", "poststop", log, "status|pid").shows("\"stopped\""),
+        Case::new(SECTION, "hook-environment-empty", json!({"hooks": {"createRuntime": [{"path": "/bin/sh", "env": [], "args": ["sh", "-c", "export -p >> @DIR@/log"]}]}}), "sleep 60").drive(life).runc().shows("PWD"),
+        undone("hook-poststop-after-create-runtime", "createRuntime"),
+        undone("hook-poststop-after-create-container", "createContainer"),
         one("hook-prestart", "prestart").field("/hooks/prestart"),
         one("hook-create-runtime", "createRuntime").field("/hooks/createRuntime"),
         one("hook-create-container", "createContainer").field("/hooks/createContainer"),

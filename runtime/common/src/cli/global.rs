@@ -62,6 +62,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// `--systemd-cgroup`.
     pub cgroup_driver: CgroupDriver,
+    /// `--log`: for what fails without failing the command.
+    pub log: log::Target,
 }
 
 impl Global {
@@ -74,6 +76,7 @@ impl Global {
             } else {
                 CgroupDriver::Cgroupfs
             },
+            log: self.log_target(),
         }
     }
 

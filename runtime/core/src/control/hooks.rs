@@ -64,6 +64,9 @@ impl Control for Hooks {
                 judge(&at, hook, runs, cx, findings);
             }
         }
+        if cx.policy.level != Level::Restricted {
+            no_workloads_environment(draft, findings);
+        }
     }
 
     fn facts(&self, _hardened: &Hardened, _seen: &Observed) -> Vec<Fact> {
@@ -187,10 +190,56 @@ const SYSTEM_PATH: [&str; 8] = [
     "/snap/bin",
 ];
 
+/// Whether a variable of this name makes a program run the code of another.
+fn loads_code(name: &str) -> bool {
+    name.starts_with("LD_") || name.starts_with("BASH_FUNC_") || LOADS_CODE.contains(&name)
+}
+
+/// Gives what a hook gets of a variable of the runtime's own environment where this control is in force; None where it loads code.
+pub fn cleaned(name: &str, value: &str) -> Option<String> {
+    if loads_code(name) {
+        return None;
+    }
+    if name != "PATH" {
+        return Some(value.to_owned());
+    }
+    let kept: Vec<&str> = value.split(':').filter(|dir| SYSTEM_PATH.contains(dir)).collect();
+    (!kept.is_empty()).then(|| kept.join(":"))
+}
+
+/// createContainer hooks that name no environment have the workload's (runc). They are programs of the host, run with the runtime's rights,
+/// and the workload's environment is the image's: here they have none.
+fn no_workloads_environment(draft: &mut Draft, findings: &mut Findings) {
+    let process = draft.spec.process().as_ref();
+    let variables = process.and_then(|p| p.env().as_ref()).map_or(0, Vec::len);
+    let Some(mut hooks) = draft.spec.hooks().clone().filter(|_| variables > 0) else {
+        return;
+    };
+    let mut list = hooks.create_container().clone().unwrap_or_default();
+    let mut changed = false;
+    for (index, hook) in list.iter_mut().enumerate() {
+        if hook.env().is_some() {
+            continue;
+        }
+        hook.set_env(Some(Vec::new()));
+        changed = true;
+        findings.tightened(
+            format!("hooks.createContainer[{index}].env"),
+            format!("the {variables} variables of process.env"),
+            "none",
+            "it runs on the host, and the environment of a workload is its image's",
+        );
+    }
+    if changed {
+        hooks.set_create_container(Some(list));
+        draft.spec.set_hooks(Some(hooks));
+    }
+}
+
 fn judge_environment(at: &str, hook: &Hook, findings: &mut Findings) {
     for variable in hook.env().iter().flatten() {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        let loads = name.starts_with("LD_") || name.starts_with("BASH_FUNC_") || LOADS_CODE.contains(&name);
+        let loads = loads_code(name);
         let leads = name == "PATH" && value.split(':').any(|dir| !SYSTEM_PATH.contains(&dir));
         if loads || leads {
             findings.refused(
@@ -332,6 +381,39 @@ mod tests {
         ] {
             assert!(codes(&with(good)).is_empty(), "{good}");
         }
+    }
+
+    #[test]
+    fn of_the_runtimes_environment_nothing_that_loads_code_is_handed_on() {
+        for gone in ["LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "BASH_FUNC_x%%"] {
+            assert_eq!(cleaned(gone, "/x"), None, "{gone}");
+        }
+        assert_eq!(cleaned("NOTIFY_SOCKET", "/x").as_deref(), Some("/x"));
+        assert_eq!(
+            cleaned("PATH", "/opt/x:/usr/bin::/bin").as_deref(),
+            Some("/usr/bin:/bin")
+        );
+        assert_eq!(cleaned("PATH", "/opt/x:."), None);
+    }
+
+    /// The image's variables are no host program's; one that names its own keeps them.
+    #[test]
+    fn a_create_container_hook_has_no_environment_of_the_workloads() {
+        let with = |stage: &str, env: serde_json::Value| {
+            let case = hook(stage, "/h", file(0, 0o755)).with("/process/env", json!(["LD_PRELOAD=/x.so"]));
+            let (draft, decision) = case.with(&format!("/hooks/{stage}/0/env"), env).decide(&Hooks);
+            let hooks = draft.spec.hooks().clone().unwrap();
+            let list = hooks.create_container().as_ref().or(hooks.create_runtime().as_ref());
+            (decision.verdict, list.unwrap()[0].env().clone())
+        };
+        assert_eq!(
+            with("createContainer", json!(null)),
+            (Verdict::Tightened, Some(Vec::new()))
+        );
+        let own = with("createContainer", json!(["A=1"]));
+        assert_eq!(own, (Verdict::Kept, Some(vec!["A=1".to_owned()])));
+        // The others have the runtime's own.
+        assert_eq!(with("createRuntime", json!(null)), (Verdict::Kept, None));
     }
 
     #[test]
