@@ -14,6 +14,7 @@ pub(crate) mod options;
 mod own_limits;
 mod pause;
 mod pid_file;
+mod pidfd_socket;
 mod precheck;
 mod query;
 mod spawn;

@@ -1,12 +1,15 @@
 //! Waiting, in bounds, for processes of ours that others may see: a root in the container can stop them, and a frozen cgroup does too.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -17,6 +20,10 @@ pub(crate) const STEP: Duration = Duration::from_secs(30);
 
 /// The same where mounts are made, and directories of an image are copied.
 pub(crate) const BUILD: Duration = Duration::from_mins(2);
+
+/// How long a socket of our caller's may take to be answered, and how often it is asked.
+const ANSWER: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// How long one that was killed may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -61,6 +68,32 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, patience: Option<Duration>) -> Result
     }
 }
 
+/// Connects to a socket that our caller listens on. The kernel lets who connects to one that nobody accepts from wait without end, once its queue
+/// is full; this wait has one, and TERM ends it.
+///
+/// # Errors
+/// Nobody listens, or nobody accepts in time; the runtime is told to end.
+pub(crate) fn connect(doing: &'static str, path: &Path) -> Result<OwnedFd> {
+    let failed = |e: Errno| Error::file(doing, path)(e.into());
+    let address = UnixAddr::new(path).map_err(failed)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
+    let ends = Ends::watch()?;
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        match nix::sys::socket::connect(socket.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) if Instant::now() < deadline => ends.pause(AGAIN)?,
+            Err(Errno::EAGAIN) => return Err(failed(Errno::ETIMEDOUT)),
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    // Who sends on it may wait: the runtime bounds that wait.
+    fcntl(socket.as_raw_fd(), FcntlArg::F_SETFL(OFlag::empty())).map_err(failed)?;
+    Ok(socket)
+}
+
 /// What is left until then; a part of a millisecond counts as one.
 fn rest(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -86,6 +119,22 @@ impl Ends {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).map_err(Step::Ready.failing("listen for signals"))?;
         Ok(Self { signals, before })
+    }
+
+    /// Waits so long, or until we are told to end, which is an error.
+    fn pause(&self, time: Duration) -> Result<()> {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, rest(Instant::now() + time)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(Step::Ready.failing("wait for a socket")(e)),
+        }
+        match self.taken()? {
+            None => Ok(()),
+            Some(signal) => Err(Error::failed(
+                Step::Ready,
+                format!("ended by {signal} while it waited for a socket to be answered"),
+            )),
+        }
     }
 
     fn taken(&self) -> Result<Option<Signal>> {
@@ -160,6 +209,24 @@ mod tests {
         assert!(error.to_string().contains("did not go on"), "{error}");
         drop(theirs);
         readable(ours.as_fd(), None).unwrap();
+    }
+
+    /// TERM is held back only while a wait lasts, so the test's own is sent to its thread before.
+    #[test]
+    fn a_socket_that_nobody_answers_is_not_waited_for_when_told_to_end() {
+        let path = std::env::temp_dir().join(format!("gabion-deaf-{}", std::process::id()));
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let first = connect("try", &path).unwrap();
+        SigSet::from(Signal::SIGTERM).thread_block().unwrap();
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+        let error = connect("try", &path).unwrap_err().to_string();
+        assert!(error.contains("SIGTERM"), "{error}");
+        drop((first, listener));
+        let error = connect("try", &path).unwrap_err().to_string();
+        assert!(error.contains("refused"), "{error}");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

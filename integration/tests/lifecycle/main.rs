@@ -17,6 +17,7 @@ mod foreground;
 mod hooks;
 mod life;
 mod pid_file;
+mod pidfd_socket;
 mod run;
 mod systemd;
 mod tell;

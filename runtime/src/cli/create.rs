@@ -35,6 +35,9 @@ pub(super) struct Launch {
     /// Unix socket that receives the terminal's master end
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) pidfd_socket: Option<PathBuf>,
     /// Do not use pivot_root(2): for a root on a ramdisk; refused where the control rootfs is enforced
     #[arg(long)]
     pub(super) no_pivot: bool,
@@ -78,6 +81,7 @@ impl Launch {
             bundle: request.bundle,
             pid_file: self.pid_file,
             console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
             leave: request.leave,
             keyring: if self.no_new_keyring {
                 Keyring::Inherit

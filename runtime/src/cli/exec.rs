@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// Unix socket that receives the terminal's master end
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) pidfd_socket: Option<PathBuf>,
     /// How many descriptors above stderr the program keeps
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) preserve_fds: u32,
@@ -129,6 +132,7 @@ impl Args {
             },
             pid_file: self.pid_file,
             console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
             preserve_fds: self.preserve_fds,
             cgroup: Below::parse(&self.cgroup)?,
             paused: if self.ignore_paused {

@@ -23,7 +23,7 @@ fn clap_s_own_checks_hold() {
 fn containerd_s_create_is_understood() {
     let cli = parse(
         "gabion --root /r --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /p \
-         --console-socket /s --no-pivot --no-new-keyring c1"
+         --console-socket /s --pidfd-socket /t --no-pivot --no-new-keyring c1"
             .replace("  ", "")
             .as_str(),
     );
@@ -36,7 +36,9 @@ fn containerd_s_create_is_understood() {
     let Command::Create(args) = cli.command else { panic!() };
     let launch = args.launch;
     assert_eq!((launch.id.as_str(), launch.bundle.as_path()), ("c1", Path::new("/b")));
-    assert!(launch.no_pivot && launch.no_new_keyring && launch.console_socket.is_some());
+    assert!(
+        launch.no_pivot && launch.no_new_keyring && launch.console_socket.is_some() && launch.pidfd_socket.is_some()
+    );
 }
 
 #[test]

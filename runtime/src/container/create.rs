@@ -11,6 +11,7 @@ use oci_spec::runtime::{Hooks, LinuxResources};
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
 use crate::container::pid_file::PidFile;
+use crate::container::pidfd_socket::{Of, PidfdSocket};
 use crate::container::spawn::{self, Born};
 use crate::container::{affinity, as_host, delete, id_maps, precheck};
 use crate::contract::channel::{Channel, Message};
@@ -71,12 +72,14 @@ pub(crate) fn create_on(
     if hardened.enforces(ControlId::Lsm) && hardened.plan().lsm.load_default {
         gabion_common::apparmor::load()?;
     }
+    let pidfd = PidfdSocket::connect(options.pidfd_socket.as_deref())?;
     let filters = filters(settings, &hardened)?;
     let (mut dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let ready = Ready {
         filters,
         console,
         preserved,
+        pidfd,
     };
     let begun = record(settings, options, hardened, handles).and_then(|record| begin(options, &dir, record));
     let (record, killed) = match begun {
@@ -184,6 +187,7 @@ struct Ready {
     filters: Filters,
     console: Option<Console>,
     preserved: Preserved,
+    pidfd: Option<PidfdSocket>,
 }
 
 fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Handles, ready: Ready) -> Result<i32> {
@@ -191,6 +195,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         mut filters,
         console,
         preserved,
+        pidfd,
     } = ready;
     filters.notify = notify_target(record, &filters)?;
     let spec = record.hardened.spec();
@@ -249,6 +254,9 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     accompany(record, &ours, pid, spec.hooks().as_ref())?;
     as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
+    if let Some(pidfd) = pidfd {
+        pidfd.send(Of::First, pid)?;
+    }
     if let Some(path) = &options.pid_file {
         PidFile::write(path, pid)?;
     }

@@ -12,6 +12,7 @@ use crate::container::options::{
     AskNoNewPrivs, AskPrivileged, Detach, ExecLine, ExecOptions, ExecProcess, Paused, Settings, Terminal as Tty,
 };
 use crate::container::pid_file::PidFile;
+use crate::container::pidfd_socket::{Of, PidfdSocket};
 use crate::container::spawn::{self, Born};
 use crate::container::{affinity, as_host, create, own_limits, precheck};
 use crate::contract::channel::{Channel, Message};
@@ -91,6 +92,7 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
     let mut filters = create::filters(settings, &record.hardened)?;
     filters.notify = create::notify_target(record, &filters)?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
+    let pidfd = PidfdSocket::connect(options.pidfd_socket.as_deref())?;
     let (ours, theirs) = Channel::pair()?;
     let (entry, joins) = entry(dir, init)?;
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), options.detach)?;
@@ -140,7 +142,8 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
                 &cgroup,
                 &ours,
                 pid,
-                (affinity, options.pid_file.as_deref()),
+                affinity,
+                (options.pid_file.as_deref(), pidfd.as_ref()),
             )
         })
         .inspect_err(|_| wait::end(pid))?;
@@ -168,7 +171,8 @@ fn enter(
     cgroup: &Cgroup,
     ours: &Channel,
     pid: Pid,
-    (affinity, pid_file): (Option<&ExecCPUAffinity>, Option<&Path>),
+    affinity: Option<&ExecCPUAffinity>,
+    (pid_file, pidfd): (Option<&Path>, Option<&PidfdSocket>),
 ) -> Result<()> {
     cgroup.verify_member(&record.hardened, pid)?;
     match affinity
@@ -177,6 +181,9 @@ fn enter(
     {
         Some(list) => affinity::set(pid, Some(list))?,
         None => affinity::of_the_cgroup(pid),
+    }
+    if let Some(pidfd) = pidfd {
+        pidfd.send(Of::Joining, pid)?;
     }
     let pid_file = pid_file.map(|path| PidFile::write(path, pid)).transpose()?;
     let ran = let_run((record, governing), ours, pid);

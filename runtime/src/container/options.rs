@@ -17,6 +17,7 @@ pub(crate) struct CreateOptions {
     pub(crate) bundle: PathBuf,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) leave: Leave,
     pub(crate) keyring: Keyring,
     /// How many descriptors above stdio the workload keeps.
@@ -136,6 +137,7 @@ pub(crate) struct ExecOptions {
     pub(crate) detach: Detach,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) preserve_fds: u32,
     /// `--cgroup`: cgroups below the container's.
     pub(crate) cgroup: Below,

@@ -1,14 +1,13 @@
 //! The seccomp programs of a container, ready before anything of it exists.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::container::options::Settings;
 use crate::contract::setup::{Filters, NotifyTarget};
 use crate::state::make_root;
-use crate::{faults, filter};
+use crate::{faults, filter, wait};
 use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::{self, Program};
@@ -66,15 +65,8 @@ pub(crate) fn notify_target(record: &Record, filters: &Filters) -> Result<Option
     });
     let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
     Ok(Some(NotifyTarget {
-        socket: connect(path)?,
+        socket: wait::connect("connect to the seccomp listener at", path)?,
         state,
         metadata,
     }))
-}
-
-/// Connects to a listener while its path can still be reached.
-fn connect(path: &std::path::Path) -> Result<OwnedFd> {
-    let stream = std::os::unix::net::UnixStream::connect(path)
-        .map_err(Error::file("connect to the seccomp listener at", path))?;
-    Ok(stream.into())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -14,6 +13,7 @@ use crate::build::{mounts, namespaces};
 use crate::container::spawn::Entry;
 use crate::contract::setup::{PointKind, Tree};
 use crate::faults::{self, Enforcement};
+use crate::wait;
 use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::namespace::{self, NsType};
@@ -108,10 +108,7 @@ pub(super) fn trees(record: &Record, handles: &Handles) -> Result<BTreeMap<usize
 /// Connected before the clone: its path is the host's. A terminal and a socket come together or not at all.
 pub(crate) fn console_socket(path: Option<&Path>, process: &Process) -> Result<Option<OwnedFd>> {
     match (path, process.terminal().unwrap_or(false)) {
-        (Some(path), true) => {
-            let stream = UnixStream::connect(path).map_err(Error::file("connect to the console socket", path))?;
-            Ok(Some(stream.into()))
-        }
+        (Some(path), true) => wait::connect("connect to the console socket", path).map(Some),
         (None, true) => Err(Error::Usage(
             "the process wants a terminal: give --console-socket".to_owned(),
         )),
