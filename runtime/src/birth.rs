@@ -8,7 +8,7 @@ use libcontainer::container::ContainerStatus;
 use nix::errno::Errno;
 
 use crate::build::{console, devices, fsmount, ids, limits, masks, memory_policy, mounts, namespaces, pivot};
-use crate::confine::Workload;
+use crate::confine::{Confined, Workload};
 use crate::contract::channel::{Message, Report};
 use crate::contract::hooks;
 use crate::contract::setup::{Arrival, Create, Kind, Prepared, Setup};
@@ -59,14 +59,19 @@ fn walk(setup: &Setup<'_>, arrival: Arrival) -> Result<std::convert::Infallible>
     faults::at(Step::Ready)?;
     // From here on it ends, and we do not.
     at_the_runtimes_end(ParentsEnd::Unheard)?;
-    setup.channel.send(&Message::Ready)?;
     match &setup.kind {
         Kind::Create(create) => {
-            let starter = wait_for_start(create.listener.as_fd())?;
+            // Seen from a user namespace of ours, the host's root is unmapped, which is 65534. Learnt before any filter.
+            let own = nix::unistd::getuid().as_raw();
+            let confined = workload.ready(setup)?;
+            let starter = wait_for(create.listener.as_fd(), |uid| uid == 0 || uid == 65534 || uid == own)?;
             // From here on `start` hears of failures, not `create`, which has returned.
-            workload.exec(setup, Some(starter))
+            workload.exec(setup, Some(starter), confined)
         }
-        Kind::Exec => workload.exec(setup, None),
+        Kind::Exec => {
+            setup.channel.send(&Message::Ready)?;
+            workload.exec(setup, None, Confined::Not)
+        }
     }
 }
 
@@ -148,12 +153,7 @@ fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd
 const MOST_STRANGERS: u32 = 64;
 
 /// Waits for `start`: it connects, and stays connected until execve closes our end.
-fn wait_for_start(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
-    // Seen from a user namespace of ours, the host's root is unmapped, which is 65534.
-    let own = nix::unistd::getuid().as_raw();
-    wait_for(listener, |uid| uid == 0 || uid == 65534 || uid == own)
-}
-
+///
 /// The socket lies in a directory that its owner alone may enter, so nobody else should ever come: who does has got around that, or holds
 /// a capability that the host's administrator gave them. They are refused and told of, and after `MOST_STRANGERS` the container ends:
 /// somebody is trying to keep it from its start.
@@ -215,9 +215,7 @@ mod tests {
             seen.get() == 3
         };
         assert!(wait_for(listener.as_fd(), third).is_ok());
-        let own = UnixStream::connect(&path).unwrap();
-        assert!(wait_for_start(listener.as_fd()).is_ok());
-        drop((calls, own));
+        drop(calls);
         std::fs::remove_file(path).unwrap();
     }
 }

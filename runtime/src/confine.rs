@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::contract::channel::Report;
+use crate::contract::channel::{Message, Report};
 use crate::contract::hooks;
 use crate::contract::setup::{Kind, Prepared, Setup};
 use crate::filter::ProbeError;
@@ -30,6 +30,15 @@ pub(crate) mod notify;
 pub(crate) mod verify;
 
 use credentials::Privileges;
+use notify::{Listening, Tells};
+
+/// Whether Landlock and the filters are in force before the last stage.
+#[derive(Debug)]
+pub(crate) enum Confined {
+    Not,
+    /// A profile asks a listener, who was given the descriptor in `create`. None where a test has had the filter left out.
+    Already(Option<Listening>),
+}
 
 /// A vetted process, ready to run.
 #[derive(Debug)]
@@ -75,10 +84,40 @@ impl Workload {
         })
     }
 
+    /// Tells the runtime that a container's first process is ready. A profile that asks a listener is in force from here on, as with runc: the
+    /// listener has its descriptor when `create` returns, one for startContainer hooks and the workload together.
+    pub(crate) fn ready(&self, setup: &Setup<'_>) -> Result<Confined> {
+        if setup.filters.notify.is_none() {
+            setup.channel.send(&Message::Ready)?;
+            return Ok(Confined::Not);
+        }
+        let tells = match self.privileges {
+            Privileges::DropNow => Tells::Helper,
+            // Capabilities have still to be dropped, and that to be verified.
+            Privileges::DropAfterConfinement => Tells::Process,
+        };
+        let listening = self.confine(setup, tells)?;
+        match (&listening, tells) {
+            (Some(_), Tells::Helper) => {}
+            // A test has had the filter left out: nobody else tells.
+            (None, _) | (_, Tells::Process) => setup.channel.write(&Message::Ready)?,
+        }
+        Ok(Confined::Already(listening))
+    }
+
     /// Stage two. A failure here reaches `start`, or the caller of exec: `status` is a descriptor that execve closes.
-    pub(crate) fn exec(self, setup: &Setup<'_>, status: Option<OwnedFd>) -> Result<std::convert::Infallible> {
-        let status = status.map(|status| closed_first(status, self.probe.as_ref()));
-        let result = self.exec_inner(setup);
+    pub(crate) fn exec(
+        self,
+        setup: &Setup<'_>,
+        status: Option<OwnedFd>,
+        confined: Confined,
+    ) -> Result<std::convert::Infallible> {
+        let status = status.map(|status| match confined {
+            Confined::Not => closed_first(status, self.probe.as_ref()),
+            // A call less that somebody else may have to answer.
+            Confined::Already(_) => status,
+        });
+        let result = self.exec_inner(setup, confined);
         let Some(status) = status else { return result };
         let Err(error) = result;
         let report = Report::from(&error);
@@ -91,15 +130,22 @@ impl Workload {
         gabion_sys::exit_now(1)
     }
 
-    fn exec_inner(self, setup: &Setup<'_>) -> Result<std::convert::Infallible> {
+    fn exec_inner(self, setup: &Setup<'_>, confined: Confined) -> Result<std::convert::Infallible> {
         faults::at(Step::Start)?;
+        if let Confined::Already(Some(listening)) = &confined {
+            listening.settled();
+        }
         if let Kind::Create(create) = &setup.kind {
             // These come from the image: they run confined as the workload, which is why they fork off below.
-            self.start_hooks(setup, create.hooks.as_ref())?;
+            self.start_hooks(setup, create.hooks.as_ref(), &confined)?;
         }
         let args: Vec<&CStr> = self.args.iter().map(CString::as_c_str).collect();
         let env: Vec<&CStr> = self.env.iter().map(CString::as_c_str).collect();
-        self.confine(setup)?;
+        // Kept to the end: a listener's descriptor is execve's to close.
+        let _in_force = match confined {
+            Confined::Not => self.confine(setup, Tells::Process)?,
+            Confined::Already(listening) => listening,
+        };
         faults::at(Step::Execve)?;
         let errno = match nix::unistd::execve(&self.program, &args, &env) {
             Ok(never) => match never {},
@@ -113,7 +159,7 @@ impl Workload {
     }
 
     /// Landlock, then seccomp: the filter may forbid Landlock's calls. Each is probed: own return values are no evidence.
-    fn confine(&self, setup: &Setup<'_>) -> Result<()> {
+    fn confine(&self, setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
         // Both opened before Landlock, which does not let us at the host's procfs.
         let limits = setup.proc.open_file("self/limits", libc::O_RDONLY);
         let limits = limits.map_err(|e| Error::step(Step::Verify, "open our limits", e))?;
@@ -130,14 +176,21 @@ impl Workload {
         }
         crate::build::limits::of_the_program(setup, limits)?;
         faults::at(Step::Seccomp)?;
-        filter(setup)?;
-        let Some(status) = status else { return Ok(()) };
-        credentials::drop_capabilities(setup)?;
-        verify::capabilities(setup, status)
+        let listening = filter(setup, tells)?;
+        if let Some(status) = status {
+            credentials::drop_capabilities(setup)?;
+            verify::capabilities(setup, status)?;
+        }
+        Ok(listening)
     }
 
     /// startContainer hooks are programs of the image: they run in a child that is confined as the workload will be.
-    fn start_hooks(&self, setup: &Setup<'_>, asked: Option<&oci_spec::runtime::Hooks>) -> Result<()> {
+    fn start_hooks(
+        &self,
+        setup: &Setup<'_>,
+        asked: Option<&oci_spec::runtime::Hooks>,
+        confined: &Confined,
+    ) -> Result<()> {
         let Some(list) = asked
             .and_then(|h| h.start_container().as_ref())
             .filter(|l| !l.is_empty())
@@ -149,12 +202,18 @@ impl Workload {
         let scene = hooks::Scene::of_workload(&self.env);
         let (said, says) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Step::Hooks.failing("make a pipe"))?;
+        if let Confined::Already(Some(_)) = confined {
+            // The helper's end was nobody's to see; that of hooks is.
+            gabion_sys::default_signal(libc::SIGCHLD).map_err(Step::Hooks.failing("reset SIGCHLD"))?;
+        }
         match gabion_sys::fork().map_err(Step::Hooks.failing("fork for startContainer hooks"))? {
             gabion_sys::Cloned::Child => {
                 let run = || hooks::run(hooks::Kind::StartContainer, Some(list), state.as_ref(), &scene);
-                let ran = hold_pipe_signal()
-                    .and_then(|()| self.confine(setup))
-                    .and_then(|()| run());
+                let confine = || match confined {
+                    Confined::Not => self.confine(setup, Tells::Process).map(drop),
+                    Confined::Already(_) => Ok(()),
+                };
+                let ran = hold_pipe_signal().and_then(|()| confine()).and_then(|()| run());
                 if let Err(error) = &ran {
                     tell(says, error);
                 }
@@ -217,11 +276,11 @@ fn hold_pipe_signal() -> Result<()> {
         .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
-fn filter(setup: &Setup<'_>) -> Result<()> {
+fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
     let skipped = !crate::faults::not_skipped_by_a_test(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
     let helper = match (&setup.filters.notify, skipped) {
-        (Some(target), false) => Some(notify::Helper::fork(setup, target)?),
+        (Some(target), false) => Some(notify::Helper::fork(setup, target, tells)?),
         _ => None,
     };
     if let Some(floor) = &setup.filters.floor {
@@ -235,15 +294,15 @@ fn filter(setup: &Setup<'_>) -> Result<()> {
         })?;
     }
     let Some(profile) = &setup.filters.profile else {
-        return Ok(());
+        return Ok(None);
     };
     if skipped {
-        return Ok(());
+        return Ok(None);
     }
     match helper {
-        Some(helper) => helper.install(profile),
+        Some(helper) => helper.install(profile).map(Some),
         None => filter::install(&profile.program, profile.flags)
-            .map(drop)
+            .map(|_| None)
             .map_err(refused),
     }
 }

@@ -1,22 +1,33 @@
 //! A notify filter and where its descriptor goes (runtime-spec, config-linux.md, seccomp listenerPath).
 //!
-//! Once the filter is in force our own sendmsg(2) may be a call that it hands to the listener, who does not have the
-//! descriptor yet. So a helper is forked first: it shares our descriptors but not the filter, waits for the new one to appear,
-//! and sends it.
+//! Once the filter is in force any call of ours may be one that it hands to the listener, who does not have the descriptor yet: our own
+//! sendmsg(2), even the wait for somebody who sends for us. So a helper is forked first: it shares our descriptors but not the filter, waits
+//! for the new one to appear, sends it, and tells the runtime. We make no call until `start`, or execve(2), comes.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use crate::contract::setup::{NotifyTarget, Setup};
+use crate::contract::channel::Message;
+use crate::contract::setup::{Kind, NotifyTarget, Setup};
 use crate::filter;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Compiled;
+use gabion_sys::{ChildOf, Words};
 
 /// How long the helper waits for the filter.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who tells the runtime that all is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tells {
+    /// The helper, when the descriptor is sent: nothing else is left to do.
+    Helper,
+    /// The process itself, before or after.
+    Process,
+}
 
 /// The process that sends the descriptor.
 #[derive(Debug)]
@@ -25,40 +36,69 @@ pub(crate) struct Helper {
     number: RawFd,
 }
 
+/// A listener's descriptor that is in force. Execve closes it; before that, to close it may be a call that is handed to the listener.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    _listener: OwnedFd,
+    helper: Pid,
+}
+
 impl Helper {
     /// Forks it. Before any filter: the floor answers clone3(2) with ENOSYS.
-    pub(crate) fn fork(setup: &Setup<'_>, target: &NotifyTarget) -> Result<Self> {
+    pub(crate) fn fork(setup: &Setup<'_>, target: &NotifyTarget, tells: Tells) -> Result<Self> {
         let pid = nix::fcntl::readlinkat(Some(setup.proc.as_fd().as_raw_fd()), "self");
         let pid = pid.map_err(Step::Seccomp.failing("learn our pid"))?;
         let state = target.state_of(&pid.to_string_lossy())?;
+        let sent = match tells {
+            Tells::Helper => Message::Ready.bytes()?,
+            Tells::Process => Vec::new(),
+        };
+        let why = Error::failed(Step::Seccomp, "cannot send the notify descriptor to its listener");
+        let failed = Message::Failed((&why).into()).bytes()?;
+        let words = Words {
+            socket: setup.channel.as_fd(),
+            sent: &sent,
+            failed: &failed,
+        };
         let number = next_descriptor(setup)?;
-        let pid = gabion_sys::send_when_open(number, target.socket.as_fd(), &state, PATIENCE)
-            .map_err(Step::Seccomp.failing("fork a helper for the notify descriptor"))?;
+        let forking = Step::Seccomp.failing("fork a helper for the notify descriptor");
+        let whose = match setup.kind {
+            // The first process of a pid namespace has no siblings (clone(2)). It waits for its start, and by then this child is gone.
+            Kind::Create(_) => {
+                gabion_sys::unseen_children().map_err(Step::Seccomp.failing("have the kernel reap the helper"))?;
+                ChildOf::Us
+            }
+            // The program is run at once, and is no parent of a process of ours.
+            Kind::Exec => ChildOf::OurParent,
+        };
+        let to = (target.socket.as_fd(), state.as_slice());
+        let pid = gabion_sys::send_when_open(whose, number, to, PATIENCE, words).map_err(forking)?;
         Ok(Self { pid, number })
     }
 
-    /// Installs the profile; its listener is sent when this returns.
-    pub(crate) fn install(self, profile: &Compiled) -> Result<()> {
+    /// Installs the profile. From here on calls may be handed to the listener.
+    pub(crate) fn install(self, profile: &Compiled) -> Result<Listening> {
         let listener = filter::install(&profile.program, profile.flags)
             .map_err(Step::Seccomp.failing("install the seccomp filter"))?;
-        let Some(listener) = listener.filter(|fd| fd.as_raw_fd() == self.number) else {
-            return Err(Error::failed(
+        match listener.filter(|fd| fd.as_raw_fd() == self.number) {
+            Some(listener) => Ok(Listening {
+                _listener: listener,
+                helper: self.pid,
+            }),
+            None => Err(Error::failed(
                 Step::Seccomp,
                 "the notify descriptor is not where it was expected",
-            ));
-        };
-        // The listener may now have to answer our own calls, this one among them.
-        let sent = match waitpid(self.pid, None) {
-            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-            Ok(_) => Err(Error::failed(
-                Step::Seccomp,
-                "cannot send the notify descriptor to its listener",
             )),
-            // The profile forbids waiting: the helper still sends, and the workload reaps it.
-            Err(_) => Ok(()),
-        };
-        drop(listener);
-        sent
+        }
+    }
+}
+
+impl Listening {
+    /// Waits for the helper's end, which came with its word: the workload is to find no child. A profile may forbid to wait for it.
+    pub(crate) fn settled(&self) {
+        if let Err(error) = waitpid(self.helper, None) {
+            tracing::debug!(%error, "the helper is gone");
+        }
     }
 }
 

@@ -197,7 +197,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         preserved,
         pidfd,
     } = ready;
-    filters.notify = notify_target(record, &filters)?;
+    filters.notify = notify_target(record, &filters, None)?;
     let spec = record.hardened.spec();
     let process = spec
         .process()

@@ -97,7 +97,7 @@ pub(crate) struct Filters {
 pub(crate) struct NotifyTarget {
     /// Connected before the pivot, while its path can be reached.
     pub(crate) socket: OwnedFd,
-    /// The container's OCI state, without the pid.
+    /// The container's OCI state; without a pid where this is its first process.
     pub(crate) state: serde_json::Value,
     /// `listenerMetadata`.
     pub(crate) metadata: String,
@@ -110,14 +110,18 @@ impl NotifyTarget {
             .parse()
             .map_err(|_| Error::failed(Step::Seccomp, "our pid is not a number"))?;
         let mut state = self.state.clone();
-        state["pid"] = number.into();
-        let whole = serde_json::json!({
+        if state["pid"].is_null() {
+            state["pid"] = number.into();
+        }
+        let mut whole = serde_json::json!({
             "ociVersion": state["ociVersion"],
             "fds": ["seccompFd"],
             "pid": number,
-            "metadata": self.metadata,
             "state": state,
         });
+        if !self.metadata.is_empty() {
+            whole["metadata"] = self.metadata.as_str().into();
+        }
         serde_json::to_vec(&whole).map_err(|e| Error::failed(Step::Seccomp, e.to_string()))
     }
 }

@@ -72,21 +72,29 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+impl CloneArgs {
+    fn of(whose: ChildOf) -> Self {
+        const CLONE_PARENT: u64 = 0x8000;
+        let (flags, exit_signal) = match whose {
+            ChildOf::Us => (0, SIGCHLD),
+            // The signal must be unset: it is the parent's (clone3(2)).
+            ChildOf::OurParent => (CLONE_PARENT, 0),
+        };
+        Self {
+            flags,
+            exit_signal,
+            ..Self::default()
+        }
+    }
+}
+
 const SIGCHLD: u64 = libc::SIGCHLD.cast_unsigned() as u64;
 
 /// Forks into new namespaces (clone3(2)), and into the cgroup v2 directory given, if any.
 pub fn clone3(new: NewNamespaces, whose: ChildOf, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    const CLONE_PARENT: u64 = 0x8000;
-    let mut args = CloneArgs {
-        flags: new.0,
-        ..CloneArgs::default()
-    };
-    match whose {
-        ChildOf::Us => args.exit_signal = SIGCHLD,
-        // The signal must be unset: it is the parent's (clone3(2)).
-        ChildOf::OurParent => args.flags |= CLONE_PARENT,
-    }
+    let mut args = CloneArgs::of(whose);
+    args.flags |= new.0;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
@@ -94,9 +102,29 @@ pub fn clone3(new: NewNamespaces, whose: ChildOf, cgroup: Option<BorrowedFd<'_>>
     clone(&args)
 }
 
-/// Forks (clone3(2) without any flag).
+/// Forks (clone3(2) without any flag; clone(2) where a filter answers that there is no clone3, as most profiles do).
 pub fn fork() -> Result<Cloned> {
-    clone3(NewNamespaces::NONE, ChildOf::Us, None)
+    match clone3(NewNamespaces::NONE, ChildOf::Us, None) {
+        Err(Errno::ENOSYS) => old_fork(),
+        cloned => cloned,
+    }
+}
+
+fn old_fork() -> Result<Cloned> {
+    let none: libc::c_long = 0;
+    // SAFETY: no CLONE_VM and no stack: the child runs on a copy of our memory, and we have one thread. What follows the flags is null,
+    // in whatever order the architecture has it.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, SIGCHLD, none, none, none, none) };
+    cloned(pid)
+}
+
+fn cloned(pid: libc::c_long) -> Result<Cloned> {
+    match Errno::result(pid)? {
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent(Pid::from_raw(
+            i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
+        ))),
+    }
 }
 
 /// The callers here pass neither CLONE_VM nor a stack, a thread area or an address to write to.
@@ -106,12 +134,7 @@ fn clone(args: &CloneArgs) -> Result<Cloned> {
     let size = size_of::<CloneArgs>();
     // SAFETY: args is a clone_args of the size given; the child runs on a copy of our memory, and we have one thread.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size) };
-    match Errno::result(pid)? {
-        0 => Ok(Cloned::Child),
-        pid => Ok(Cloned::Parent(Pid::from_raw(
-            i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
-        ))),
-    }
+    cloned(pid)
 }
 
 /// Panics where this process has more than one thread.
@@ -130,20 +153,35 @@ fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
+/// What a helper says when it is done, and where. Nothing is said where the text is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    pub socket: BorrowedFd<'a>,
+    pub sent: &'a [u8],
+    pub failed: &'a [u8],
+}
+
 /// Forks a helper that sends, with `message`, the descriptor that this process is about to open as `number`. It waits until that is open, not
-/// longer than `patience`, and ends with 0 where it sent it.
+/// longer than `patience`, says how that went, and ends with 0 where all was sent. `whose` child it is, is the caller's choice.
 ///
 /// It shares our table of descriptors (CLONE_FILES), so what it closed would be closed for us, too: that is why all it does is done here, and
 /// its caller gets no child to go on in.
-pub fn send_when_open(number: RawFd, socket: BorrowedFd<'_>, message: &[u8], patience: Duration) -> Result<Pid> {
+pub fn send_when_open(
+    whose: ChildOf,
+    number: RawFd,
+    (socket, message): (BorrowedFd<'_>, &[u8]),
+    patience: Duration,
+    words: Words<'_>,
+) -> Result<Pid> {
     const CLONE_FILES: u64 = 0x400;
-    let args = CloneArgs {
-        flags: CLONE_FILES,
-        exit_signal: SIGCHLD,
-        ..CloneArgs::default()
-    };
+    let mut args = CloneArgs::of(whose);
+    args.flags |= CLONE_FILES;
     match clone(&args)? {
-        Cloned::Child => exit_now(i32::from(deliver(number, socket, message, patience).is_err())),
+        Cloned::Child => {
+            let delivered = deliver(number, socket, message, patience);
+            let word = if delivered.is_ok() { words.sent } else { words.failed };
+            exit_now(i32::from(delivered.and(say(words.socket, word)).is_err()))
+        }
         Cloned::Parent(pid) => Ok(pid),
     }
 }
@@ -160,7 +198,22 @@ fn deliver(number: RawFd, socket: BorrowedFd<'_>, message: &[u8], patience: Dura
     let fds = [number];
     let rights = [ControlMessage::ScmRights(&fds)];
     let parts = [IoSlice::new(message)];
-    sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    // A socket with a time for sending takes a part where that is over.
+    if sent == message.len() {
+        Ok(())
+    } else {
+        Err(Errno::ETIMEDOUT)
+    }
+}
+
+/// In the helper.
+fn say(socket: BorrowedFd<'_>, word: &[u8]) -> Result<()> {
+    if word.is_empty() {
+        return Ok(());
+    }
+    let parts = [IoSlice::new(word)];
+    sendmsg::<()>(socket.as_raw_fd(), &parts, &[], MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }
 
 #[cfg(test)]
@@ -213,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn the_old_way_forks_too() {
+        match old_fork().unwrap() {
+            Cloned::Child => exit_now(7),
+            Cloned::Parent(pid) => assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 7)),
+        }
+    }
+
+    #[test]
     fn a_sibling_is_our_parents_child() {
         use std::os::fd::AsFd;
         let (read, write) = nix::unistd::pipe().unwrap();
@@ -239,8 +300,15 @@ mod tests {
     fn a_descriptor_is_sent_when_it_is_open() {
         use std::os::fd::AsFd;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (hears, says) = std::os::unix::net::UnixStream::pair().unwrap();
+        let words = Words {
+            socket: says.as_fd(),
+            sent: b"sent",
+            failed: b"failed",
+        };
         let number = 777;
-        let helper = send_when_open(number, theirs.as_fd(), b"state", Duration::from_secs(10)).unwrap();
+        let to = (theirs.as_fd(), b"state".as_slice());
+        let helper = send_when_open(ChildOf::Us, number, to, Duration::from_secs(10), words).unwrap();
         let opened = crate::duplicate_above(theirs.as_fd(), number).unwrap();
         assert_eq!(opened.as_raw_fd(), number);
         let mut buffer = [0; 16];
@@ -248,8 +316,26 @@ mod tests {
         assert_eq!((&buffer[..length], fds.len()), (b"state".as_slice(), 1));
         assert_eq!(waitpid(helper, None).unwrap(), WaitStatus::Exited(helper, 0));
         assert!(fcntl(number, FcntlArg::F_GETFD).is_ok());
+        let heard = |buffer: &mut [u8]| nix::unistd::read(hears.as_raw_fd(), buffer).unwrap();
+        let length = heard(&mut buffer);
+        assert_eq!(&buffer[..length], b"sent");
         // One that never opens ends the helper, not us.
-        let late = send_when_open(778, theirs.as_fd(), b"", Duration::from_millis(5)).unwrap();
+        let late = send_when_open(ChildOf::Us, 778, to, Duration::from_millis(5), words).unwrap();
         assert_eq!(waitpid(late, None).unwrap(), WaitStatus::Exited(late, 1));
+        let length = heard(&mut buffer);
+        assert_eq!(&buffer[..length], b"failed");
+        // Nor does one that nobody hears; and who says nothing says nothing.
+        drop(ours);
+        let unheard = send_when_open(
+            ChildOf::Us,
+            number,
+            to,
+            Duration::from_secs(10),
+            Words { failed: b"", ..words },
+        )
+        .unwrap();
+        assert_eq!(waitpid(unheard, None).unwrap(), WaitStatus::Exited(unheard, 1));
+        drop(says);
+        assert_eq!(heard(&mut buffer), 0);
     }
 }

@@ -70,7 +70,7 @@ pub fn bpf_attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Res
 ///
 /// Safe as far as memory goes that the call itself touches. What a filter answers is another matter: one that says 0 for a call which it
 /// did not let happen lies to std and libc, and no type can rule that out. So nothing of gabion's own runs under a profile but
-/// its probes and execve(2), and startContainer hooks, which the profile's owner asked for.
+/// its probes and execve(2), startContainer hooks, which the profile's owner asked for, and the wait for a start where a listener answers.
 ///
 /// `program` is a sequence of `struct sock_filter` in native order, `flags` are `SECCOMP_FILTER_FLAG_*`. Returns the listener where
 /// the flags ask for one.

@@ -27,7 +27,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::Result;
 use nix::errno::Errno;
 
-pub use clone::{ChildOf, Cloned, NewNamespaces, clone3, fork, send_when_open};
+pub use clone::{ChildOf, Cloned, NewNamespaces, Words, clone3, fork, send_when_open};
 pub use file::{
     Identity, accept, become_stdio, cloexec_from, directory, duplicate_above, duplicate_number, fgetxattr, flistxattr,
     fsetxattr, fsetxattr_new, identity, open, open_path, openat, openat2, receive,
@@ -43,7 +43,9 @@ pub use process::{
     exit_now, ioprio_set, new_session_keyring, over_change_of_user, pidfd_open, pidfd_send_signal, prctl_ambient_clear,
     random, reap_any, sched_setattr, session_keyring, session_keyring_label, set_mempolicy, set_readable,
 };
-pub use signals::{Came, Held, Signals, default_signal, default_signals, hold_all_signals, is_ignored};
+pub use signals::{
+    Came, Held, Signals, default_signal, default_signals, hold_all_signals, is_ignored, unseen_children,
+};
 pub use terminal::{pty_peer, pty_unlock, set_controlling_terminal, set_window_size, window_size};
 
 const AT_RECURSIVE: c_uint = 0x8000;

@@ -24,6 +24,16 @@ pub fn default_signal(number: c_int) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_rt_sigaction, number, DEFAULT.as_ptr(), old, SET) })
 }
 
+/// Has the kernel reap our children, from now on to the next execve(2), which ends that (SA_NOCLDWAIT, sigaction(2)). wait(2) then fails with
+/// ECHILD, once there is none left.
+pub fn unseen_children() -> Result<()> {
+    const SA_NOCLDWAIT: u64 = 2;
+    const UNSEEN: Action = [0, SA_NOCLDWAIT, 0, 0];
+    let old = std::ptr::null::<libc::c_void>();
+    // SAFETY: the kernel reads UNSEEN and writes nothing; SIG_DFL runs no code of ours.
+    done(unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGCHLD, UNSEEN.as_ptr(), old, SET) })
+}
+
 /// Every one of them: ignored ones would stay ignored in the next program. std ignores SIGPIPE.
 pub fn default_signals() -> Result<()> {
     let ours = |n: &c_int| !matches!(*n, libc::SIGKILL | libc::SIGSTOP);
@@ -184,6 +194,17 @@ mod tests {
                 }
             }
             Ok(signals.next()?.is_none())
+        }));
+    }
+
+    #[test]
+    fn children_that_nobody_waits_for_leave_nothing() {
+        assert!(in_child(|| {
+            unseen_children()?;
+            match fork()? {
+                Cloned::Child => exit_now(0),
+                Cloned::Parent(pid) => Ok(waitpid(pid, None) == Err(Errno::ECHILD)),
+            }
         }));
     }
 

@@ -72,6 +72,15 @@ fn listeners() -> Vec<Case> {
         "listenerMetadata": "of this case",
         "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}]
     }}});
+    // Hooks of the image are under the same filter: there is one descriptor.
+    let mut hooked = profile.clone();
+    hooked["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "echo hook >> /opt/log"]}]});
+    let early = |name: &'static str, patch: &Value| {
+        Case::new("config-linux.md#seccomp", name, patch.clone(), "sleep 60")
+            .drive(listen_in_create)
+            .runc()
+            .shows("creating")
+    };
     let case =
         |name: &'static str| Case::new("config-linux.md#seccomp", name, profile.clone(), "sleep 60").drive(listen);
     vec![
@@ -81,7 +90,21 @@ fn listeners() -> Vec<Case> {
         case("seccomp-listener-metadata")
             .field("/linux/seccomp/listenerMetadata")
             .shows("of this case"),
+        early("seccomp-listener-in-create", &profile),
+        early("seccomp-listener-with-start-hook", &hooked).shows("hook\nrunning"),
     ]
+}
+
+/// Tells what the supervisor has before `start`, and that the container then starts.
+fn listen_in_create(container: &Container) -> String {
+    let listener = Listener::bind(&container.bundle.dir.join("notify.sock"));
+    container.create().ok();
+    let received: Received = listener.receive();
+    let told: Value = serde_json::from_str(&received.text).unwrap();
+    let own = told["pid"] == told["state"]["pid"] && told["pid"] == container.state()["pid"];
+    container.start().ok();
+    let log = std::fs::read_to_string(container.bundle.rootfs().join("opt/log")).unwrap_or_default();
+    format!("{} own pid {own}\n{log}{}", told["state"]["status"], container.status())
 }
 
 /// Tells what the supervisor gets, whenever the runtime sends it: at create (gabion) or later.

@@ -1,7 +1,9 @@
 //! The seccomp programs of a container, ready before anything of it exists.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 
+use nix::sys::time::{TimeVal, TimeValLike};
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::container::options::Settings;
@@ -12,6 +14,9 @@ use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::{self, Program};
 use gabion_see::state::Record;
+
+/// How long a listener may take to read its message, in seconds.
+const PATIENCE: i64 = 10;
 
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
 pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
@@ -42,8 +47,8 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
     })
 }
 
-/// Where the notify descriptor goes, for a profile that has one.
-pub(crate) fn notify_target(record: &Record, filters: &Filters) -> Result<Option<NotifyTarget>> {
+/// Where the notify descriptor goes, for a profile that has one. `running` is the pid of a container's first process that runs already.
+pub(crate) fn notify_target(record: &Record, filters: &Filters, running: Option<i32>) -> Result<Option<NotifyTarget>> {
     if !filters.profile.as_ref().is_some_and(|p| p.listener) {
         return Ok(None);
     }
@@ -56,17 +61,30 @@ pub(crate) fn notify_target(record: &Record, filters: &Filters) -> Result<Option
     let path = profile.and_then(|p| p.listener_path().as_ref());
     let path =
         path.ok_or_else(|| Error::failed(Step::Seccomp, "the profile uses SCMP_ACT_NOTIFY without listenerPath"))?;
-    let state = serde_json::json!({
+    let mut state = serde_json::json!({
         "ociVersion": record.hardened.spec().version(),
         "id": record.id.as_str(),
-        "status": "creating",
+        "status": if running.is_some() { "running" } else { "creating" },
         "bundle": record.bundle,
-        "annotations": record.hardened.spec().annotations(),
     });
+    if let Some(pid) = running {
+        state["pid"] = pid.into();
+    }
+    if let Some(annotations) = record.hardened.spec().annotations() {
+        state["annotations"] = serde_json::json!(annotations);
+    }
     let metadata = profile.and_then(|p| p.listener_metadata().clone()).unwrap_or_default();
     Ok(Some(NotifyTarget {
-        socket: wait::connect("connect to the seccomp listener at", path)?,
+        socket: bounded(wait::connect("connect to the seccomp listener at", path)?)?,
         state,
         metadata,
     }))
+}
+
+/// What is sent there is as long as the annotations are: to one who does not read it, no longer than this.
+fn bounded(socket: OwnedFd) -> Result<OwnedFd> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))
+        .map_err(Step::Seccomp.failing("bound what is sent to the listener"))?;
+    Ok(socket)
 }
