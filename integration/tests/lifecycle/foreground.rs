@@ -9,7 +9,7 @@ use integration::command::{limit, until};
 use integration::{Bundle, Container, Policy};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::{container, script};
+use crate::{container, gabion, script};
 
 fn with_terminal(test: &str, commands: &str) -> Container {
     let mut bundle = Bundle::with_busybox(test);
@@ -54,6 +54,47 @@ fn real_time_signals_reach_the_workload() {
         assert_eq!(running.wait(limit(10)).code, 9, "{number}");
         container.nothing_left();
     }
+}
+
+/// All but those that no process can have for itself (KILL, STOP), that tell of our own children (CHLD), that runc keeps from workloads, too
+/// (URG), and that a C library keeps to itself (32, 33). Of `exec` as of `run`.
+#[test]
+fn every_signal_reaches_the_workload_without_a_terminal() {
+    // runc 1.1 hands on none above 23 here.
+    if !gabion() {
+        return;
+    }
+    let numbers: Vec<i32> = (1..=64).filter(|n| ![9, 17, 19, 23, 32, 33].contains(n)).collect();
+    let traps: String = numbers.iter().map(|n| format!("trap 'echo got {n}.' {n}; ")).collect();
+    let workload = format!("{traps} echo up; while :; do sleep 0.05; done");
+    let container = script("fore-all", &workload);
+    let path = container.path();
+    let run = ["run", "--bundle", &path, container.id()];
+    let exec = ["exec", container.id(), "/bin/sh", "-c", &workload];
+    let first = container.spawn(&run);
+    first.wait_for("up");
+    let second = container.spawn(&exec);
+    second.wait_for("up");
+    for running in [&first, &second] {
+        for number in &numbers {
+            send(*number, u32::try_from(running.pid()).unwrap());
+        }
+    }
+    for running in [&first, &second] {
+        let missing = || -> Vec<i32> {
+            let out = running.out();
+            numbers
+                .iter()
+                .copied()
+                .filter(|n| !out.contains(&format!("got {n}.\n")))
+                .collect()
+        };
+        until(limit(10), || missing().is_empty());
+        assert_eq!(missing(), Vec::<i32>::new());
+    }
+    container.kill("KILL").ok();
+    assert_eq!(first.wait(limit(10)).code, 137);
+    second.wait(limit(10));
 }
 
 /// What ends a workload has a number, also where it has no name.

@@ -163,6 +163,34 @@ fn term_ends_a_create_whose_hook_hangs() {
     drop(std::fs::remove_file(&mark));
 }
 
+/// The same of `run`, which holds every signal for the workload, and of hooks that it does not run itself.
+#[test]
+fn term_ends_a_run_whose_hook_hangs_of_whatever_kind() {
+    if !gabion() {
+        return;
+    }
+    for kind in ["prestart", "createContainer", "startContainer", "poststart"] {
+        let mut bundle = Bundle::with_busybox("hook-term-kind");
+        let mark = bundle.rootfs().join("opt/mark");
+        let path = if kind == "startContainer" {
+            "/opt/mark".into()
+        } else {
+            mark.clone()
+        };
+        let script = format!("touch {}; exec sleep 20", path.display());
+        bundle
+            .config
+            .args(&["/bin/sleep", "60"])
+            .set("/hooks", json!({kind: [shell(&script)]}));
+        let container = Container::new(bundle).policy(&Policy::permissive());
+        let running = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
+        assert!(integration::command::until(limit(10), || mark.exists()), "{kind}");
+        kill(Pid::from_raw(running.pid()), Signal::SIGTERM).unwrap();
+        running.wait(limit(5)).fails_with(1).says(&["SIGTERM"]);
+        container.nothing_left();
+    }
+}
+
 /// createContainer hooks find the host by path and stand in the container's root, as with runc.
 #[test]
 fn a_create_container_hook_stands_in_the_root() {

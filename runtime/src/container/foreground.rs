@@ -219,7 +219,9 @@ fn take_signals(incoming: &Signals, pid: Pid, process: Option<&OwnedFd>, proxy: 
 /// Tells the kernel's word about our own terminal or writes, which is not meant for the workload (runc ignores SIGURG, too).
 fn is_about_us(came: Came) -> bool {
     match came.number {
-        libc::SIGURG | libc::SIGTTOU | libc::SIGTTIN => true,
+        libc::SIGURG => true,
+        // Of a terminal that we do not have at present; somebody else's are meant for the workload.
+        libc::SIGTTOU | libc::SIGTTIN => came.sender == 0,
         // A write of ours that nobody reads: the kernel names ourselves as the sender.
         libc::SIGPIPE => came.sender == std::process::id() || came.sender == 0,
         _ => false,
