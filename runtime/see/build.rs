@@ -1,10 +1,10 @@
 //! Compiles `policy/seccomp.toml` into the BPF that the binary carries: `{default,floor}-{x86_64,aarch64}.bpf` in `OUT_DIR`,
-//! and `numbers.rs`, the calls newer than libseccomp. A name that cannot be resolved fails the build.
+//! and `numbers-*.rs`, the calls newer than libseccomp and the tables about sockets. A name that cannot be resolved fails the build.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -18,26 +18,33 @@ mod bpf;
 mod numbers;
 #[path = "build/policy.rs"]
 mod policy;
+#[allow(unreachable_pub, reason = "the library shows it")]
+#[path = "src/seccomp/sockets.rs"]
+mod sockets;
 
 /// What a layer answers for calls that it leaves to the next one: replaced by a jump, so no kernel ever sees it.
 const PASS: ScmpAction = ScmpAction::Trace(0x6762);
-const PASS_RET: u32 = 0x7ff0_6762;
+const PASS_RET: u32 = sockets::PASS;
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 struct Family {
     name: &'static str,
     /// With `AUDIT_ARCH_*`; the first is the native one.
     arches: [(ScmpArch, u32); 2],
+    /// Their names in the policy's table of calls that make sockets.
+    abis: [&'static str; 2],
 }
 
 const FAMILIES: [Family; 2] = [
     Family {
         name: "x86_64",
         arches: [(ScmpArch::X8664, bpf::AUDIT_X86_64), (ScmpArch::X86, bpf::AUDIT_I386)],
+        abis: ["x86_64", "i386"],
     },
     Family {
         name: "aarch64",
         arches: [(ScmpArch::Aarch64, bpf::AUDIT_AARCH64), (ScmpArch::Arm, bpf::AUDIT_ARM)],
+        abis: ["aarch64", "arm"],
     },
 ];
 
@@ -47,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build/policy.rs");
     println!("cargo::rerun-if-changed=src/seccomp/bpf.rs");
     println!("cargo::rerun-if-changed=src/seccomp/numbers.rs");
+    println!("cargo::rerun-if-changed=src/seccomp/sockets.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
     check(&policy)?;
@@ -56,15 +64,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             family,
             scratch: out.join("layer.bpf"),
         };
-        write(
-            &out.join(format!("floor-{}.bpf", family.name)),
-            &build.floor(ScmpAction::Allow)?,
-        )?;
-        write(&out.join(format!("default-{}.bpf", family.name)), &build.default()?)?;
+        let (floor, _) = build.floor(ScmpAction::Allow)?;
+        let (default, section) = build.default()?;
+        write(&out.join(format!("floor-{}.bpf", family.name)), &floor)?;
+        write(&out.join(format!("default-{}.bpf", family.name)), &default)?;
+        let tables = numbers_source(&policy, &build, section)? + &groups_source(&policy, family)?;
+        fs::write(out.join(format!("numbers-{}.rs", family.name)), tables)?;
     }
-    let groups = FAMILIES.iter().map(|family| groups_source(&policy, family));
-    let groups: String = groups.collect::<Result<_, _>>()?;
-    fs::write(out.join("numbers.rs"), numbers_source(&policy)? + &groups)?;
     Ok(())
 }
 
@@ -74,20 +80,46 @@ fn write(path: &Path, program: &[bpf::Insn]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The tables that the module includes: for profiles that name calls which libseccomp does not know, and for the probe.
-fn numbers_source(policy: &Policy) -> Result<String, Box<dyn Error>> {
-    let mut rows = String::new();
-    for (name, number) in policy.numbers.get("all").into_iter().flatten() {
-        writeln!(rows, "    (\"{name}\", {number}),")?;
-    }
+/// The tables that the module includes: for profiles that name calls which libseccomp does not know, for the probe, and for the sockets
+/// of containers that may make others than most.
+fn numbers_source(policy: &Policy, build: &Build<'_>, section: Section) -> Result<String, Box<dyn Error>> {
+    let rows = |table: Option<&BTreeMap<String, u32>>| -> Result<String, fmt::Error> {
+        let mut rows = String::new();
+        for (name, number) in table.into_iter().flatten() {
+            writeln!(rows, "    (\"{name}\", {number}),")?;
+        }
+        Ok(rows)
+    };
+    let sockets = &policy.sockets;
     Ok(format!(
         "/// Calls that libseccomp may not know, with their number on every architecture. From {POLICY}.\n\
-         pub const NEWER: &[(&str, u32)] = &[\n{rows}];\n\
+         pub const NEWER: &[(&str, u32)] = &[\n{}];\n\
+         /// The same, with numbers of the native architecture alone.\n\
+         pub const NEWER_NATIVE: &[(&str, u32)] = &[\n{}];\n\
          /// The call that only the floor answers so: number, errno. From {POLICY}.\n\
-         pub const MARKER: (u32, i32) = (0x{:04x}_{:04x}, {});\n",
+         pub const MARKER: (u32, i32) = (0x{:04x}_{:04x}, {});\n\
+         /// Where floor and default profile have their section about sockets: from which instruction on, and how many.\n\
+         pub const SECTION: (usize, usize) = ({}, {});\n\
+         /// The families and protocols of sockets that every container may make; those of netlink that need CAP_NET_ADMIN. From {POLICY}.\n\
+         pub const FAMILIES: &[u32] = &{:?};\n\
+         pub const INET: &[u32] = &{:?};\n\
+         pub const NETLINK: &[u32] = &{:?};\n\
+         pub const NETLINK_ADMIN: &[u32] = &{:?};\n\
+         /// The calls that the section judges. From {POLICY}.\n\
+         #[allow(clippy::unreadable_literal, reason = \"generated\")]\n\
+         pub const CALLS: [super::sockets::Calls; 2] = {};\n",
+        rows(policy.numbers.get("all"))?,
+        rows(policy.numbers.get(build.family.name))?,
         policy.marker.number >> 16,
         policy.marker.number & 0xffff,
-        errno(&policy.marker.errno)?
+        errno(&policy.marker.errno)?,
+        section.at,
+        section.length,
+        sockets.families,
+        sockets.inet,
+        sockets.netlink,
+        sockets.netlink_admin,
+        format!("{:?}", build.calls()?).replace("Calls {", "super::sockets::Calls {"),
     ))
 }
 
@@ -115,11 +147,16 @@ fn groups_source(policy: &Policy, family: &Family) -> Result<String, Box<dyn Err
     }
     Ok(format!(
         "/// Groups of calls that a policy may open: name, and for each `AUDIT_ARCH` the numbers. From {POLICY}.\n\
-         #[cfg(target_arch = \"{}\")]\n\
          #[allow(clippy::unreadable_literal, clippy::type_complexity, reason = \"generated\")]\n\
-         pub const GROUPS: &[(&str, &[(u32, &[u32])])] = &[\n{rows}];\n",
-        family.name
+         pub const GROUPS: &[(&str, &[(u32, &[u32])])] = &[\n{rows}];\n"
     ))
+}
+
+/// Where a program has its section about sockets.
+#[derive(Clone, Copy)]
+struct Section {
+    at: usize,
+    length: usize,
 }
 
 fn refusal(name: &str) -> Result<ScmpAction, Box<dyn Error>> {
@@ -133,30 +170,76 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Marker and numbers, then the rules; `rest` answers what is left.
-    fn floor(&self, rest: ScmpAction) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
+    /// Marker and numbers, sockets, then the rules; `rest` answers what is left.
+    fn floor(&self, rest: ScmpAction) -> Result<(Vec<bpf::Insn>, Section), Box<dyn Error>> {
         let rules: Vec<&Rule> = self.policy.floor.iter().collect();
         let marker = (
             self.policy.marker.number,
             bpf::RET_ERRNO | errno(&self.policy.marker.errno)?,
         );
+        let calls = self.calls()?;
         let direct = self.direct(&rules);
-        let mut program = self.numbers(&rules, &direct, &[marker])?;
+        let mut program = self.numbers(&rules, &direct, |arch| {
+            let judged = calls.iter().filter(|calls| calls.arch == arch);
+            let judged = judged
+                .flat_map(sockets::Calls::numbers)
+                .map(|number| (number, sockets::HERE));
+            std::iter::once(marker).chain(judged).collect()
+        })?;
+        let section = sockets::section(&self.usual_sockets(), &calls);
+        let place = Section {
+            at: program.len(),
+            length: section.len(),
+        };
+        sockets::append(&mut program, &section);
         bpf::chain(&mut program, PASS_RET, &self.layer(&rules, &direct, rest)?);
-        Ok(program)
+        Ok((program, place))
     }
 
-    fn default(&self) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
+    fn default(&self) -> Result<(Vec<bpf::Insn>, Section), Box<dyn Error>> {
         let allow: Vec<&Rule> = self.policy.default.allow.iter().collect();
         let refuse: Vec<&Rule> = self.policy.default.refuse.iter().collect();
         let both: Vec<&Rule> = allow.iter().chain(&refuse).copied().collect();
         let direct = self.direct(&both);
         let unknown = refusal(&self.policy.unknown)?;
-        let mut program = self.floor(PASS)?;
-        bpf::chain(&mut program, PASS_RET, &self.numbers(&both, &direct, &[])?);
+        let (mut program, place) = self.floor(PASS)?;
+        bpf::chain(&mut program, PASS_RET, &self.numbers(&both, &direct, |_| Vec::new())?);
         bpf::chain(&mut program, PASS_RET, &self.layer(&allow, &direct, PASS)?);
         bpf::chain(&mut program, PASS_RET, &self.layer(&refuse, &direct, unknown)?);
-        Ok(program)
+        Ok((program, place))
+    }
+
+    /// What a container may make that has none of the capabilities, words and annotations which change it.
+    fn usual_sockets(&self) -> sockets::Rules {
+        let table = &self.policy.sockets;
+        sockets::Rules {
+            families: table.families.clone(),
+            inet: table.inet.clone(),
+            netlink: table.netlink.clone(),
+            raw: sockets::May::No,
+            fast_open: sockets::May::Yes,
+            listen: sockets::May::Yes,
+        }
+    }
+
+    fn calls(&self) -> Result<[sockets::Calls; 2], Fault> {
+        let of = |index: usize| {
+            let abi = self.family.abis[index];
+            let table = self.policy.sockets.calls.get(abi).ok_or(Fault::NoCalls(abi))?;
+            Ok(sockets::Calls {
+                arch: self.family.arches[index].1,
+                socket: table.socket,
+                socketpair: table.socketpair,
+                listen: table.listen,
+                setsockopt: table.setsockopt,
+                sendto: table.sendto,
+                sendmsg: table.sendmsg,
+                sendmmsg: table.sendmmsg,
+                send: table.send,
+                socketcall: table.socketcall,
+            })
+        };
+        Ok([of(0)?, of(1)?])
     }
 
     /// Calls that these rules give one answer whatever their arguments: found by number alone, since a tree is half the length of what
@@ -204,11 +287,11 @@ impl Build<'_> {
         &self,
         rules: &[&Rule],
         direct: &BTreeSet<&str>,
-        first: &[(u32, u32)],
+        first: impl Fn(u32) -> Vec<(u32, u32)>,
     ) -> Result<Vec<bpf::Insn>, Box<dyn Error>> {
         let mut blocks = Vec::new();
         for (index, &(_, arch)) in self.family.arches.iter().enumerate() {
-            let mut answers = first.to_vec();
+            let mut answers = first(arch);
             for rule in rules {
                 let answer = rule
                     .errno

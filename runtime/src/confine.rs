@@ -285,12 +285,14 @@ fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
     };
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
-            filter::install(floor, Flags::NONE).map_err(refused)?;
+            filter::install(&floor.program, Flags::NONE).map_err(refused)?;
         }
-        filter::probe_floor(&setup.hardened.plan().opened).map_err(|e: ProbeError| Error::Mismatch {
-            control: ControlId::Seccomp,
-            expected: format!("{} gives {:?}", e.call, e.expected),
-            observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
+        filter::probe_floor(&setup.hardened.plan().opened, &floor.sockets).map_err(|e: ProbeError| {
+            Error::Mismatch {
+                control: ControlId::Seccomp,
+                expected: format!("{} gives {:?}", e.call, e.expected),
+                observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
+            }
         })?;
     }
     let Some(profile) = &setup.filters.profile else {

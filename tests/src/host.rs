@@ -244,6 +244,7 @@ impl HostFile {
                 SwapAccounting::Present
             },
             landlock_abi: self.landlock_abi.unwrap_or(7),
+            landlock_errata: 0b111,
             kernel: self.kernel.unwrap_or((6, 12)),
             memfd_noexec: match (self.no_memfd_noexec, self.hidden_memfd_noexec) {
                 (true, _) => MemfdNoexec::Absent,

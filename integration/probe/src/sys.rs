@@ -45,19 +45,43 @@ pub(crate) fn open(path: &str, flags: i32) -> Sys<i32> {
 /// `getpid` by the 32-bit door. Compilers and filters that forget it leave every 32-bit call open.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn getpid_i386() -> Sys<usize> {
-    let mut eax: i32 = 20;
-    // SAFETY: getpid takes no arguments and touches no memory; the kernel clears r8 to r11 on this path.
+    call_i386("int80", 20, [0; 4])
+}
+
+/// A call by the 32-bit door. Addresses among the words are of memory below 4 GiB, as `low_words` gives it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn call_i386(at: &'static str, number: i32, args: [u32; 4]) -> Sys<usize> {
+    let [first, second, third, fourth] = args;
+    let mut eax = number;
+    // SAFETY: rbx, which the compiler keeps for itself, is as it was afterwards; addresses among the words are of live memory of the right
+    // size (every caller passes its own); the kernel clears r8 to r11 on this path.
     unsafe {
-        std::arch::asm!("int 0x80", inlateout("eax") eax, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+        std::arch::asm!(
+            "xchg {first:r}, rbx", "int 0x80", "xchg {first:r}, rbx",
+            first = inout(reg) u64::from(first) => _, inlateout("eax") eax, in("ecx") second, in("edx") third, in("esi") fourth,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _
+        );
     }
     if eax < 0 {
-        Err(Fail {
-            errno: -eax,
-            at: "int80",
-        })
+        Err(Fail { errno: -eax, at })
     } else {
         Ok(eax.unsigned_abs() as usize)
     }
+}
+
+/// Puts words where 32-bit calls can reach them, and leaves them there.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn low_words(words: &[u32]) -> Sys<u32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+    let access = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let page = call(
+        "mmap",
+        libc::SYS_mmap,
+        &[0, 4096, access, flags as usize, usize::MAX, 0],
+    )?;
+    // SAFETY: the page is new, writable and of 4096 bytes, more than any caller's words.
+    unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), page as *mut u32, words.len()) };
+    Ok(page as u32)
 }
 
 /// Runs `body` in a child and gives its errno, or 0: errnos fit an exit status.

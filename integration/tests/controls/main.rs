@@ -24,6 +24,7 @@ mod notify;
 mod rlimits;
 mod rootfs;
 mod seccomp;
+mod sockets;
 mod sysctl;
 mod user;
 

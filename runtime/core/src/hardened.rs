@@ -13,6 +13,7 @@ use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
 use crate::policy::{CgroupPolicy, Level, SeccompGroup};
 use crate::reach::OnFs;
+use crate::sockets::SocketWord;
 use crate::valid::{Invalid, Kind};
 
 /// What the OCI spec has no words for.
@@ -51,6 +52,9 @@ pub struct Plan {
     /// Groups of calls that gabion's own filters let through, as the policy says.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub opened: BTreeSet<SeccompGroup>,
+    /// Sockets beyond the usual ones that the policy lets it make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketWord>,
     pub lsm: LsmPlan,
     /// The pids that joined namespaces belong to are checked; whether exec is let in at all.
     pub exec: ExecPlan,
@@ -112,6 +116,9 @@ pub struct LandlockPlan {
     pub tcp_connect: Option<Vec<u16>>,
     /// The ABI that the kernel offered when this was decided.
     pub abi: u32,
+    /// And which of Landlock's errata are fixed in it: bit 0 for the first.
+    #[serde(default)]
+    pub errata: u32,
 }
 
 /// Which filters the workload runs under.

@@ -256,6 +256,8 @@ pub struct Host {
     /// The kernel accounts for swap (v1 `memory.memsw`, v2 `memory.swap.max`).
     pub swap_accounting: SwapAccounting,
     pub landlock_abi: u32,
+    /// Which of Landlock's errata are fixed: bit 0 for the first.
+    pub landlock_errata: u32,
     /// Kernel version, major and minor.
     pub kernel: (u32, u32),
     /// `vm.memfd_noexec` exists.

@@ -23,6 +23,7 @@ pub mod printable;
 pub mod reach;
 pub mod request;
 pub mod size;
+pub mod sockets;
 pub mod sysctl;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

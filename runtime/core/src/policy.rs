@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Mode;
 use crate::id::ControlId;
 use crate::size::Size;
+use crate::sockets::SocketWord;
 
 mod compare;
 pub mod date;
@@ -273,6 +274,8 @@ pub struct CapabilitiesPolicy {
 pub struct SeccompPolicy {
     /// Groups of calls that gabion's own filters do not refuse.
     pub allow: Vec<SeccompGroup>,
+    /// Sockets beyond the usual ones that a container may make.
+    pub sockets: Vec<SocketWord>,
 }
 
 /// A group of calls that gabion's filters refuse and a policy may open. Which calls they are is in runtime/policy/seccomp.toml.

@@ -156,6 +156,7 @@ pub fn host() -> Host {
         .into(),
         swap_accounting: SwapAccounting::Present,
         landlock_abi: 7,
+        landlock_errata: 0b111,
         kernel: (6, 18),
         nofile: 1_048_576,
         ..Host::default()

@@ -16,6 +16,7 @@ pub(crate) struct Policy {
     pub(crate) numbers: BTreeMap<String, BTreeMap<String, u32>>,
     pub(crate) marker: Marker,
     pub(crate) groups: BTreeMap<String, Vec<String>>,
+    pub(crate) sockets: Sockets,
     pub(crate) floor: Vec<Rule>,
     pub(crate) default: Default,
 }
@@ -25,6 +26,34 @@ pub(crate) struct Policy {
 pub(crate) struct Marker {
     pub(crate) number: u32,
     pub(crate) errno: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sockets {
+    pub(crate) reason: String,
+    pub(crate) families: Vec<u32>,
+    pub(crate) inet_reason: String,
+    pub(crate) inet: Vec<u32>,
+    pub(crate) netlink_reason: String,
+    pub(crate) netlink: Vec<u32>,
+    pub(crate) netlink_admin: Vec<u32>,
+    /// By ABI.
+    pub(crate) calls: BTreeMap<String, Calls>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calls {
+    pub(crate) socket: u32,
+    pub(crate) socketpair: u32,
+    pub(crate) listen: u32,
+    pub(crate) setsockopt: u32,
+    pub(crate) sendto: u32,
+    pub(crate) sendmsg: u32,
+    pub(crate) sendmmsg: u32,
+    pub(crate) send: Option<u32>,
+    pub(crate) socketcall: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +89,7 @@ pub(crate) enum Fault {
     NoErrno(String),
     NoReason(Vec<String>),
     Condition(String),
+    NoCalls(&'static str),
 }
 
 impl fmt::Display for Fault {
@@ -72,6 +102,7 @@ impl fmt::Display for Fault {
                 "{POLICY}: the rule for {name} refuses and gives no errno, or allows and gives one"
             ),
             Self::NoReason(names) => write!(f, "{POLICY}: the rule for {names:?} has no reason"),
+            Self::NoCalls(abi) => write!(f, "{POLICY}: [sockets.calls] has no numbers for {abi}"),
             Self::Condition(name) => write!(f, "{POLICY}: the condition on {name} cannot be put into a filter"),
         }
     }
@@ -80,6 +111,12 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 pub(crate) fn check(policy: &Policy) -> Result<(), Fault> {
+    let sockets = &policy.sockets;
+    for reason in [&sockets.reason, &sockets.inet_reason, &sockets.netlink_reason] {
+        if reason.trim().is_empty() {
+            return Err(Fault::NoReason(vec!["socket".to_owned()]));
+        }
+    }
     let refusing = policy
         .floor
         .iter()
@@ -101,7 +138,6 @@ pub(crate) fn errno(name: &str) -> Result<u32, Fault> {
         "EPERM" => Ok(1),
         "ENOSYS" => Ok(38),
         "EDOTDOT" => Ok(73),
-        "EAFNOSUPPORT" => Ok(97),
         _ => Err(Fault::UnknownErrno(name.to_owned())),
     }
 }

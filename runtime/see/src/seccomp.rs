@@ -13,6 +13,8 @@ pub mod bpf;
 mod compile;
 mod direct;
 mod numbers;
+mod open;
+pub mod sockets;
 mod translate;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,7 @@ pub use compile::{compile, validate};
 use crate::error::{Error, Step};
 use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_core::policy::SeccompGroup;
+use gabion_core::sockets::SocketRules;
 use numbers::{Numbers, tree_of};
 
 const RET_ALLOW: u32 = 0x7fff_0000;
@@ -35,7 +38,10 @@ const PASS_TO_OWN: u32 = 0x7ff0_6762;
 
 /// The tables of `policy/seccomp.toml` that are needed at run time, written by build.rs.
 pub mod tables {
-    include!(concat!(env!("OUT_DIR"), "/numbers.rs"));
+    #[cfg(target_arch = "aarch64")]
+    include!(concat!(env!("OUT_DIR"), "/numbers-aarch64.rs"));
+    #[cfg(target_arch = "x86_64")]
+    include!(concat!(env!("OUT_DIR"), "/numbers-x86_64.rs"));
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -82,6 +88,24 @@ impl Program {
         let mut program = tree_of(&blocks, PASS_TO_OWN);
         bpf::chain(&mut program, PASS_TO_OWN, &own);
         Self(bpf::encode(&program).into())
+    }
+
+    /// This one of gabion's two, for a container of other sockets than the usual ones.
+    ///
+    /// # Errors
+    /// [`SeccompError::Program`] where the two do not fit each other, which tests rule out.
+    pub fn with_sockets(self, rules: &SocketRules) -> Result<Self, SeccompError> {
+        let rules = open::rules(rules);
+        if rules == open::usual() {
+            return Ok(self);
+        }
+        let (at, length) = tables::SECTION;
+        let invalid = |invalid: bpf::Invalid| SeccompError::Program(invalid.to_string());
+        let program = bpf::decode(&self.0).map_err(invalid)?;
+        let section = sockets::section(&rules, &tables::CALLS);
+        let program = sockets::replace(&program, at, length, &section);
+        bpf::validate(&program).map_err(invalid)?;
+        Ok(Self(bpf::encode(&program).into()))
     }
 
     /// Check raw instructions in native byte order, as [`Program::as_bytes`] gives them.

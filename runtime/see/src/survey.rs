@@ -134,6 +134,7 @@ fn gather(
         cgroup_neighbour: cgroup.neighbour,
         swap_accounting: cgroup.swap,
         landlock_abi: gabion_sys::landlock_abi(),
+        landlock_errata: gabion_sys::landlock_errata(),
         kernel: kernel(),
         memfd_noexec: memfd_noexec(&Path::new("/proc/sys/vm/memfd_noexec").try_exists()),
         apparmor: lsm::app_armor(),

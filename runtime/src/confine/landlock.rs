@@ -27,7 +27,18 @@ const MAX_RULES: usize = 8192;
 #[derive(Debug)]
 pub(crate) struct Ruleset {
     created: RulesetCreated,
+    /// Whether the kernel can write what it denies into its audit log, and says so by its ABI.
+    logs: Logs,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logs {
+    No,
+    Yes,
+}
+
+/// LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON came with ABI 7.
+const ABI_LOG: u32 = 7;
 
 fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
     move |e| Error::failed(Step::Landlock, format!("cannot {doing}: {e}"))
@@ -68,7 +79,8 @@ pub(crate) fn build(setup: &Setup<'_>) -> Result<Option<Ruleset>> {
     rules.executable(&open, root)?;
     rules.stdio(setup)?;
     let created = rules.ports()?;
-    Ok(Some(Ruleset { created }))
+    let logs = if plan.abi >= ABI_LOG { Logs::Yes } else { Logs::No };
+    Ok(Some(Ruleset { created, logs }))
 }
 
 /// All file rights that the kernel knows at the ABI that was found when the container was judged.
@@ -339,10 +351,14 @@ pub(crate) fn enforce(ruleset: &Ruleset, probe: Option<&OwnedFd>) -> Result<()> 
             .try_clone()
             .map_err(|e| failed("clone the ruleset")(&e))?;
         // no_new_privs is the control of that name's to set; where it is off CAP_SYS_ADMIN stands in for it.
-        let status = created
-            .no_new_privs(false)
-            .restrict_self()
-            .map_err(|e| failed("restrict itself")(&e))?;
+        let mut created = created.no_new_privs(false);
+        if ruleset.logs == Logs::Yes {
+            // A domain of before execve logs nothing after it, unless it is told to: and after it comes all that this one is for.
+            created = created
+                .log_new_exec(true)
+                .map_err(|e| failed("have its denials logged")(&e))?;
+        }
+        let status = created.restrict_self().map_err(|e| failed("restrict itself")(&e))?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             return Err(mismatch(format!("{:?}", status.ruleset)));
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{self, NsType};
 use gabion_core::request::Leave;
+use gabion_core::sockets::SocketRules;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::procfs::Proc;
 use gabion_see::seccomp::{Compiled, Program};
@@ -86,10 +87,18 @@ pub(crate) enum Newline {
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
     /// Installed and probed first: a profile may kill for the calls that the probe makes.
-    pub(crate) floor: Option<Program>,
+    pub(crate) floor: Option<Floor>,
     /// The spec's own profile.
     pub(crate) profile: Option<Compiled>,
     pub(crate) notify: Option<NotifyTarget>,
+}
+
+/// The filter that is gabion's own: the floor, or the default profile with the floor in it.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    pub(crate) program: Program,
+    /// What it lets be made, for the probe.
+    pub(crate) sockets: SocketRules,
 }
 
 /// Where the descriptor of a notify filter goes.

@@ -6,6 +6,7 @@ use std::fmt;
 use gabion_core::policy::SeccompGroup;
 use nix::errno::Errno;
 
+use gabion_core::sockets::{May, SocketRules};
 use gabion_see::seccomp::tables::MARKER;
 use gabion_sys::Probe;
 
@@ -58,14 +59,32 @@ const PROBES: [(&str, Probe, Option<SeccompGroup>); 4] = [
 ///
 /// # Errors
 /// The first call that was answered otherwise.
-pub(crate) fn probe_floor(opened: &BTreeSet<SeccompGroup>) -> Result<(), ProbeError> {
+pub(crate) fn probe_floor(opened: &BTreeSet<SeccompGroup>, sockets: &SocketRules) -> Result<(), ProbeError> {
     let (number, errno) = MARKER;
     ask("the marker", Probe::Unknown(number), Errno::from_raw(errno))?;
     PROBES
         .iter()
         .filter(|(_, _, group)| group.is_none_or(|group| !opened.contains(&group)))
-        .try_for_each(|(name, call, _)| ask(name, *call, Errno::EPERM))
+        .try_for_each(|(name, call, _)| ask(name, *call, Errno::EPERM))?;
+    SOCKETS.iter().try_for_each(|(name, family, protocol, errno)| {
+        let (family, protocol) = (*family, *protocol);
+        ask(name, Probe::Socket { family, protocol }, *errno)
+    })?;
+    if sockets.listen == May::No {
+        ask("listen(-1)", Probe::Listen, Errno::EACCES)?;
+    }
+    if sockets.fast_open == May::No {
+        ask("sendto(-1, MSG_FASTOPEN)", Probe::FastOpen, Errno::EOPNOTSUPP)?;
+    }
+    Ok(())
 }
+
+/// Sockets of which no word of a policy knows: family, protocol, and the floor's errno, where the kernel says EINVAL.
+const SOCKETS: [(&str, u32, u32, Errno); 3] = [
+    ("socket(family 127)", 127, 0, Errno::EAFNOSUPPORT),
+    ("socket(AF_INET, protocol 254)", 2, 254, Errno::EPROTONOSUPPORT),
+    ("socket(AF_NETLINK, protocol 31)", 16, 31, Errno::EPROTONOSUPPORT),
+];
 
 fn ask(call: &'static str, probe: Probe, expected: Errno) -> Result<(), ProbeError> {
     let got = gabion_sys::probe(probe);

@@ -131,33 +131,56 @@ pub enum Probe {
     Umount,
     /// unshare of a user name space with a bit that it does not take: EINVAL (`kernel/fork.c`).
     Unshare,
+    /// A socket of this family and protocol, of type SOCK_STREAM with a flag that no type has: EINVAL (`net/socket.c`).
+    Socket { family: u32, protocol: u32 },
+    /// listen on no descriptor: EBADF (`net/socket.c`).
+    Listen,
+    /// sendto by no descriptor, of nothing, with MSG_FASTOPEN: EBADF (`net/socket.c`).
+    FastOpen,
 }
 
 /// Make the call and give its errno; `None` is success.
 pub fn probe(call: Probe) -> Option<Errno> {
-    let (number, a, b): (libc::c_long, libc::c_long, libc::c_long) = match call {
-        Probe::Unknown(number) if number >= 1 << 22 => (number.into(), 0, 0),
+    let (number, args): (libc::c_long, [libc::c_long; 4]) = match call {
+        Probe::Unknown(number) if number >= 1 << 22 => (number.into(), [0; 4]),
         Probe::Unknown(_) => return Some(Errno::EINVAL),
-        Probe::Setns => (libc::SYS_setns, -1, 0),
-        Probe::Attach => (libc::SYS_ptrace, 0x10, -1),
-        Probe::Umount => (libc::SYS_umount2, 0, 0x4000_0000),
-        Probe::Unshare => (libc::SYS_unshare, libc::c_long::from(libc::CLONE_NEWUSER) | 1, 0),
+        Probe::Setns => (libc::SYS_setns, [-1, 0, 0, 0]),
+        Probe::Attach => (libc::SYS_ptrace, [0x10, -1, 0, 0]),
+        Probe::Umount => (libc::SYS_umount2, [0, 0x4000_0000, 0, 0]),
+        Probe::Unshare => (
+            libc::SYS_unshare,
+            [libc::c_long::from(libc::CLONE_NEWUSER) | 1, 0, 0, 0],
+        ),
+        Probe::Socket { family, protocol } => (libc::SYS_socket, [family.into(), 0x101, protocol.into(), 0]),
+        Probe::Listen => (libc::SYS_listen, [-1, 0, 0, 0]),
+        Probe::FastOpen => (libc::SYS_sendto, [-1, 0, 0, 0x2000_0000]),
     };
-    // SAFETY: the five calls above take numbers and a null pointer; none of them touches memory of this process.
-    let result = unsafe { libc::syscall(number, a, b, 0, 0) };
+    let [a, b, c, d] = args;
+    // SAFETY: the calls above take numbers and null pointers; none of them touches memory of this process.
+    let result = unsafe { libc::syscall(number, a, b, c, d, 0, 0) };
     Errno::result(result).err()
 }
 
 /// The Landlock ABI that the running kernel offers; 0 where it has none or it is switched off (landlock_create_ruleset(2)).
 pub fn landlock_abi() -> u32 {
     const LANDLOCK_CREATE_RULESET_VERSION: libc::c_long = 1;
-    // SAFETY: with the VERSION flag, a null attribute and size 0 the call only returns a number.
+    landlock_asked(LANDLOCK_CREATE_RULESET_VERSION)
+}
+
+/// Which of Landlock's errata the running kernel says are fixed in it, bit 0 for the first; 0 also where it cannot say (before 6.15).
+pub fn landlock_errata() -> u32 {
+    const LANDLOCK_CREATE_RULESET_ERRATA: libc::c_long = 2;
+    landlock_asked(LANDLOCK_CREATE_RULESET_ERRATA)
+}
+
+fn landlock_asked(flag: libc::c_long) -> u32 {
+    // SAFETY: with a flag that asks, a null attribute and size 0 the call only returns a number.
     let result = unsafe {
         libc::syscall(
             libc::SYS_landlock_create_ruleset,
             std::ptr::null::<libc::c_void>(),
             0_usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
+            flag,
         )
     };
     u32::try_from(result).unwrap_or(0)

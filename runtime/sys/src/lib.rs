@@ -33,7 +33,8 @@ pub use file::{
     fsetxattr, fsetxattr_new, identity, open, open_path, openat, openat2, receive,
 };
 pub use filter::{
-    Probe, bpf_attach_device, bpf_load_device, landlock_abi, probe, seccomp_knows_flags, seccomp_set_filter,
+    Probe, bpf_attach_device, bpf_load_device, landlock_abi, landlock_errata, probe, seccomp_knows_flags,
+    seccomp_set_filter,
 };
 pub use heap::Heap;
 pub use mount::*;

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Mount, Root};
 
 use super::mounts::options::{Flag, Options};
 use super::{About, Context, Control, ControlId, holes};
-use crate::decision::Findings;
+use crate::decision::{Findings, Mode};
 use crate::fact::Fact;
 use crate::hardened::{Draft, Hardened, LandlockPlan};
 use crate::observed::Observed;
@@ -23,7 +23,7 @@ static ABOUT: About = About {
     threat: "a mount that turns out writable or executable (a remount, a missed flag, a new file system) gives a foothold",
     rule: "writing only on holes, writable mounts, /proc and the usual devices; executing nowhere that is writable; TCP ports \
            as annotated",
-    enforced_by: "landlock_restrict_self(2), probed by opening a path that it must deny; the ABI reached is recorded",
+    enforced_by: "landlock_restrict_self(2), probed by opening a path that it must deny; the ABI reached and the errata fixed are recorded",
     kernel_floor: "6.2 (ABI 3, TRUNCATE; from 5.13 with less, TCP from 6.7)",
     refs: &["CIS Docker 5.13", "NIST SP 800-190 4.4.3", "NIST SP 800-190 4.4.4"],
 };
@@ -72,12 +72,18 @@ impl Control for Landlock {
             tcp_bind,
             tcp_connect,
             abi: cx.host.landlock_abi,
+            errata: cx.host.landlock_errata,
             ..LandlockPlan::default()
         };
         places(&mut plan, draft, cx);
         findings.added(
             "landlock",
-            format!("ABI {}, {} writable paths", plan.abi, plan.writable.len()),
+            format!(
+                "ABI {}, {}, {} writable paths",
+                plan.abi,
+                errata(plan.errata),
+                plan.writable.len()
+            ),
             "writing and executing are kept apart",
         );
         for path in &plan.writable_exec {
@@ -86,6 +92,7 @@ impl Control for Landlock {
                 "both writable and executable: excepted from W^X",
             );
         }
+        stands_alone(&plan, cx, findings);
         draft.plan.landlock = Some(plan);
     }
 
@@ -103,6 +110,30 @@ impl Control for Landlock {
                 )
             })
             .collect()
+    }
+}
+
+/// Which errata are fixed, in words. What the first leaves open on purpose (MPTCP and SMC pass rules for TCP), and what a kernel without the
+/// fix for fast open does, is closed by the floor filter.
+fn errata(fixed: u32) -> String {
+    let numbers: Vec<_> = (0..u32::BITS)
+        .filter(|bit| fixed & (1 << bit) != 0)
+        .map(|bit| (bit + 1).to_string())
+        .collect();
+    match numbers.as_slice() {
+        [] => "no errata known fixed".to_owned(),
+        numbers => format!("errata {} fixed", numbers.join(" ")),
+    }
+}
+
+/// The floor filter closes what rules for TCP ports do not see: where it is not in force, they are walked around.
+fn stands_alone(plan: &LandlockPlan, cx: &Context<'_>, findings: &mut Findings) {
+    let ruled = plan.tcp_bind.is_some() || plan.tcp_connect.is_some();
+    if ruled && cx.policy.mode(ControlId::Seccomp) == Mode::Observe {
+        findings.warned(
+            "landlock",
+            "the rules for TCP ports stand without the floor filter: MPTCP, TCP fast open and listening without bind pass them",
+        );
     }
 }
 
@@ -343,6 +374,12 @@ mod tests {
         for bad in ["http", "65536", "-1", "80;81"] {
             refusal(&plan(&with(bad)).1, "landlock.bad-port");
         }
+        let mut bare = with("80");
+        bare.policy.policy.controls.insert(ControlId::Seccomp, Mode::Observe);
+        assert_eq!(
+            (decision.verdict, plan(&bare).1.verdict),
+            (Verdict::Added, Verdict::Warned)
+        );
         let mut old = with("80");
         old.host.landlock_abi = 3;
         refusal(&plan(&old).1, "landlock.tcp-unsupported");

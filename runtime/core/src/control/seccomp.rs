@@ -11,6 +11,9 @@ use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened, SeccompPlan};
 use crate::observed::Observed;
+use crate::policy::SeccompGroup;
+
+pub mod sockets;
 
 pub struct Seccomp;
 
@@ -41,6 +44,7 @@ impl Control for Seccomp {
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         let path = "linux.seccomp";
         open(draft, cx, findings);
+        beyond_the_usual(draft, cx, findings);
         let profile = draft.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let Some(profile) = profile else {
             draft.plan.seccomp = SeccompPlan::Default;
@@ -81,9 +85,33 @@ impl Control for Seccomp {
     }
 }
 
+/// Sockets that the policy opens.
+fn beyond_the_usual(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+    let policy = &cx.policy.policy.seccomp;
+    draft.plan.sockets.clone_from(&policy.sockets);
+    draft.plan.sockets.sort_unstable();
+    draft.plan.sockets.dedup();
+    if !draft.plan.sockets.is_empty() {
+        let words: Vec<_> = draft.plan.sockets.iter().map(|word| word.as_str()).collect();
+        findings.warned(
+            "sockets",
+            format!("beyond the usual ones the policy opens {}", words.join(", ")),
+        );
+    }
+}
+
 /// Opens the groups of calls that the policy names. A spec's own profile is the caller's word, and stays as it is: what it refuses it refuses.
 fn open(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
     draft.plan.opened = cx.policy.policy.seccomp.allow.iter().copied().collect();
+    // It connects and sends past every filter: a rule for TCP ports, which is the workload's own wish to be held, would be none.
+    let ports = draft.plan.landlock.as_ref();
+    let ruled = ports.is_some_and(|p| p.tcp_bind.is_some() || p.tcp_connect.is_some());
+    if ruled && draft.plan.opened.remove(&SeccompGroup::IoUring) {
+        findings.warned(
+            "linux.seccomp",
+            "io_uring stays closed, though the policy opens it: it would pass the rules for TCP ports that the annotation asks for",
+        );
+    }
     for group in &draft.plan.opened {
         findings.warned(
             "linux.seccomp",
@@ -267,6 +295,15 @@ mod tests {
             (draft.plan.seccomp, decision.verdict),
             (SeccompPlan::Default, Verdict::Warned)
         );
+    }
+
+    #[test]
+    fn io_uring_stays_closed_under_rules_for_ports() {
+        let mut case = Case::new().with("/annotations/dev.gabion.landlock.tcp-connect", json!(""));
+        case.policy.policy.seccomp.allow = vec![SeccompGroup::IoUring, SeccompGroup::Perf];
+        let hardened = crate::harden::harden(&case.request(), &case.policy, &case.host).unwrap();
+        let plan = hardened.plan();
+        assert_eq!(Vec::from_iter(&plan.opened), [&SeccompGroup::Perf]);
     }
 
     #[test]

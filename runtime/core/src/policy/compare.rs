@@ -137,6 +137,7 @@ impl Policy {
                 longer(&self.capabilities.allow, &base.capabilities.allow),
             ),
             ("seccomp.allow", longer(&self.seccomp.allow, &base.seccomp.allow)),
+            ("seccomp.sockets", longer(&self.seccomp.sockets, &base.seccomp.sockets)),
             // No list is no bound.
             (
                 "images.allow",
@@ -357,6 +358,7 @@ mod tests {
             ("[controls]\nlandlock = \"observe\"", "", "landlock"),
             ("[devices]\nallow = [\"/dev/fuse\"]", "", "devices.allow"),
             ("[hooks]\nallow = [\"/opt/hooks\"]", "", "hooks.allow"),
+            ("[seccomp]\nsockets = [\"vsock\"]", "", "seccomp.sockets"),
             ("", "exec = \"deny\"", "exec"),
             ("", "[cgroup]\nmax_memory = \"1g\"", "cgroup.max_memory"),
             ("[cgroup]\nmemory = \"64g\"", "", "cgroup.memory"),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::narrow::{Allow, NarrowMounts, NarrowSysctl, absent};
-use super::{Cri, Date, Effective, Level, Policy, SeccompGroup};
+use super::narrow::{Allow, NarrowMounts, NarrowSeccomp, NarrowSysctl, absent};
+use super::{Cri, Date, Effective, Level, Policy};
 use crate::decision::Mode;
 use crate::host::{CriFiles, Host, MadeByCri};
 use crate::id::ControlId;
@@ -46,7 +46,7 @@ pub struct Exception {
     #[serde(default, skip_serializing_if = "absent")]
     pub capabilities: Allow<String>,
     #[serde(default, skip_serializing_if = "absent")]
-    pub seccomp: Allow<SeccompGroup>,
+    pub seccomp: NarrowSeccomp,
     #[serde(default, skip_serializing_if = "absent")]
     pub images: Allow<String>,
 }

@@ -23,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 42] = [
+pub static KEYS: [Key; 43] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -187,6 +187,12 @@ pub static KEYS: [Key; 42] = [
         "number, 1 to 64",
         "1",
         "the lowest ABI that counts as being there (3: TRUNCATE, kernel 6.2)",
+    ),
+    key(
+        "seccomp.sockets",
+        "words",
+        "[]",
+        "sockets beyond the usual ones that a container may make: `vsock`, `sctp` ([CONTROLS.md](CONTROLS.md#seccomp) has the words)",
     ),
     key(
         "audit.file",

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exception, Policy};
+use super::{Exception, Policy, SeccompGroup};
 use crate::decision::Mode;
+use crate::sockets::SocketWord;
 
 /// Their names, with their tables.
-pub static NARROW: [&str; 9] = [
+pub static NARROW: [&str; 10] = [
     "mounts.allow",
     "mounts.exec_paths",
     "devices.allow",
@@ -20,6 +21,7 @@ pub static NARROW: [&str; 9] = [
     "hooks.allow",
     "capabilities.allow",
     "seccomp.allow",
+    "seccomp.sockets",
     "images.allow",
 ];
 
@@ -43,7 +45,17 @@ pub struct NarrowSysctl {
     pub memfd_noexec: Option<Mode>,
 }
 
-/// A table of an exception that is one list: `devices`, `hooks`, `capabilities`, `images`, `seccomp`.
+/// `seccomp` of an exception.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NarrowSeccomp {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<SeccompGroup>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketWord>,
+}
+
+/// A table of an exception that is one list: `devices`, `hooks`, `capabilities`, `images`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow<T> {
@@ -68,6 +80,7 @@ impl Exception {
         add(&mut policy.hooks.allow, &self.hooks.allow);
         add(&mut policy.capabilities.allow, &self.capabilities.allow);
         add(&mut policy.seccomp.allow, &self.seccomp.allow);
+        add(&mut policy.seccomp.sockets, &self.seccomp.sockets);
         add(&mut policy.images.allow, &self.images.allow);
     }
 
@@ -115,6 +128,7 @@ pub(super) mod tests {
             "sysctl.memfd_noexec" => "\"observe\"",
             "capabilities.allow" => "[\"CAP_SYS_CHROOT\"]",
             "seccomp.allow" => "[\"io_uring\"]",
+            "seccomp.sockets" => "[\"vsock\"]",
             "images.allow" => "[\"registry.example/*\"]",
             _ => "[\"/narrow\"]",
         }

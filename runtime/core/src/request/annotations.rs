@@ -45,7 +45,7 @@ pub static KNOWN: [Known; 4] = [
         key: "dev.gabion.landlock.tcp-bind",
         containers: For::AllOrOne,
         values: &[],
-        about: "the only TCP ports that it may listen on: `8080,8443`",
+        about: "the only TCP ports that it may bind: `8080,8443`",
     },
     Known {
         key: "dev.gabion.landlock.tcp-connect",

@@ -27,17 +27,30 @@ pub const INSN_SIZE: usize = 8;
 /// Offsets in `struct seccomp_data`.
 pub const OFF_NR: u32 = 0;
 pub const OFF_ARCH: u32 = 4;
+const OFF_ARGS: u32 = 16;
+
+/// The low 32 bits of an argument: all that the kernel looks at of an int, on the little endian families that these filters are for.
+pub const fn low(arg: u32) -> u32 {
+    OFF_ARGS + 8 * arg
+}
+
+/// Its high 32 bits.
+#[allow(dead_code, reason = "build.rs has no test of all 64")]
+pub const fn high(arg: u32) -> u32 {
+    low(arg) + 4
+}
 const DATA_SIZE: u32 = 64;
 
 const LD_W_ABS: u16 = 0x20;
 pub const JA: u16 = 0x05;
 pub const JEQ_K: u16 = 0x15;
-const JGT_K: u16 = 0x25;
+pub const JGT_K: u16 = 0x25;
 pub const JGE_K: u16 = 0x35;
 const RET_K: u16 = 0x06;
-const AND_K: u16 = 0x54;
+pub const AND_K: u16 = 0x54;
+pub const JSET_K: u16 = 0x45;
 /// JEQ, JGT, JGE, JSET with a constant.
-const JUMPS: [u16; 4] = [JEQ_K, JGT_K, JGE_K, 0x45];
+const JUMPS: [u16; 4] = [JEQ_K, JGT_K, JGE_K, JSET_K];
 
 /// `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod built;
 mod direct;
 mod profiles;
+mod sockets;
 
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -14,6 +15,7 @@ const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = bpf::RET_ERRNO + 1;
 const ENOSYS: u32 = bpf::RET_ERRNO + 38;
 const EAFNOSUPPORT: u32 = bpf::RET_ERRNO + 97;
+const EPROTONOSUPPORT: u32 = bpf::RET_ERRNO + 93;
 
 /// `struct seccomp_data` as far as filters look at it.
 #[derive(Debug, Clone, Copy)]

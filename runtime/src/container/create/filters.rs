@@ -7,9 +7,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::container::options::Settings;
-use crate::contract::setup::{Filters, NotifyTarget};
+use crate::contract::setup::{Filters, Floor, NotifyTarget};
 use crate::state::make_root;
 use crate::{faults, filter, wait};
+use gabion_core::control::seccomp::sockets::rules;
 use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::{self, Program};
@@ -21,12 +22,21 @@ const PATIENCE: i64 = 10;
 /// The filters, ready made: compiled or read from the cache before anything of the container exists.
 pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     faults::at(Step::Seccomp)?;
+    let refused = |error| seccomp::refused(&error);
+    let sockets = rules(hardened);
     let floor = match hardened.plan().seccomp {
         SeccompPlan::AsAsked => None,
         SeccompPlan::Default => Some(Program::default_profile()),
         SeccompPlan::ProfileAndFloor => Some(Program::floor()),
     };
-    let floor = floor.map(|program| program.opening(&hardened.plan().opened));
+    let floor = floor
+        .map(|floor| floor.with_sockets(&sockets))
+        .transpose()
+        .map_err(refused)?;
+    let floor = floor.map(|program| Floor {
+        program: program.opening(&hardened.plan().opened),
+        sockets,
+    });
     let Some(profile) = seccomp::in_use(hardened) else {
         return Ok(Filters {
             floor,
@@ -39,7 +49,7 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
         fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
     }
     make_root(&settings.root)?;
-    let compiled = filter::load_or_compile(&cache, profile).map_err(|error| seccomp::refused(&error))?;
+    let compiled = filter::load_or_compile(&cache, profile).map_err(refused)?;
     Ok(Filters {
         floor,
         profile: Some(compiled),

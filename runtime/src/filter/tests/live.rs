@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
 
+use gabion_core::sockets::{May, SocketRules};
 use libseccomp::{ScmpNotifReq, ScmpNotifResp};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -56,17 +57,17 @@ fn floor_and_default_profile() {
     confined(|| {
         let before = status();
         assert_eq!(
-            probe_floor(&BTreeSet::new()).unwrap_err().call,
+            probe_floor(&BTreeSet::new(), &SocketRules::usual()).unwrap_err().call,
             "the marker",
             "without the floor the probe fails"
         );
         install(&Program::floor(), Flags::NONE).unwrap();
-        probe_floor(&BTreeSet::new()).unwrap();
+        probe_floor(&BTreeSet::new(), &SocketRules::usual()).unwrap();
         assert_eq!(
             install(&Program::default_profile(), Flags::NONE).unwrap().map(drop),
             None
         );
-        probe_floor(&BTreeSet::new()).unwrap();
+        probe_floor(&BTreeSet::new(), &SocketRules::usual()).unwrap();
         let after = status();
         assert_eq!(after.mode, 2);
         assert_eq!(after.filters, before.filters.map(|count| count + 2));
@@ -101,6 +102,21 @@ fn floor_and_default_profile() {
 }
 
 #[test]
+fn what_rules_for_ports_close_is_probed() {
+    let ruled = SocketRules {
+        fast_open: May::No,
+        listen: May::No,
+        ..SocketRules::usual()
+    };
+    confined(|| {
+        install(&Program::floor(), Flags::NONE).unwrap();
+        assert_eq!(probe_floor(&BTreeSet::new(), &ruled).unwrap_err().call, "listen(-1)");
+        install(&Program::floor().with_sockets(&ruled).unwrap(), Flags::NONE).unwrap();
+        probe_floor(&BTreeSet::new(), &ruled).unwrap();
+    });
+}
+
+#[test]
 fn a_floor_that_is_not_ours_is_noticed() {
     // What a fault would look like: a filter is there, but it is another.
     let other = profile(
@@ -108,7 +124,7 @@ fn a_floor_that_is_not_ours_is_noticed() {
     );
     confined(|| {
         install(&compile(&other).unwrap().program, Flags::NONE).unwrap();
-        let error = probe_floor(&BTreeSet::new()).unwrap_err();
+        let error = probe_floor(&BTreeSet::new(), &SocketRules::usual()).unwrap_err();
         assert_eq!((error.call, error.got), ("the marker", Some(Errno::ENOSYS)));
     });
 }
