@@ -72,8 +72,12 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         code: "cgroup.pids-above-max",
-        ask: |a| set(a, "/linux/resources/pids", json!({ "limit": 100_000 })),
-        remedy: |a| policy(a, "[cgroup]\nmax_pids = 100000\n"),
+        // Below what any machine has: as much as that is no limit (cgroup.pids-unlimited).
+        ask: |a| {
+            policy(a, "[cgroup]\nmax_pids = 8000\n");
+            set(a, "/linux/resources/pids", json!({ "limit": 9000 }));
+        },
+        remedy: |a| a.policy = a.policy.replace("8000", "9000"),
     },
     Row {
         code: "cgroup.swap-below-memory",
@@ -259,6 +263,17 @@ pub(crate) const ROWS: &[Row] = &[
             remove(a, "/linux/resources/unified");
             set(a, "/linux/resources/memory", json!({ "reservation": 64 << 20 }));
         },
+    },
+    Row {
+        code: "cgroup.unified-takes",
+        ask: |a| {
+            set(
+                a,
+                "/linux/resources/unified",
+                json!({ "cpuset.cpus.partition": "root" }),
+            )
+        },
+        remedy: |a| remove(a, "/linux/resources/unified"),
     },
     Row {
         code: "cgroup.unified-key",

@@ -28,7 +28,11 @@ const OTHER_CALLER: &str = "needs a user without privileges (tests/rootless), or
 /// Only a container of containerd's CRI plugin has an image with a name (the shim's tests/cri).
 const BY_CRI: &str = "needs containerd's CRI plugin; tests/remedies.json";
 
+/// Another container is asked for what the first has.
+const NEIGHBOUR: &str = "needs a second container (attacks/cgroup.rs); tests/remedies.json";
+
 pub(crate) const WHY: &[(&str, &str)] = &[
+    ("cgroup.taken", NEIGHBOUR),
     // A kernel with swapaccount=0 on v1: set at boot.
     ("cgroup.swap-accounting-missing", OTHER_HOST),
     // A kernel before 6.7.

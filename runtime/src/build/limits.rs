@@ -85,12 +85,11 @@ fn cannot_set(limit: &PosixRlimit) -> impl Fn(Errno) -> Error {
 /// Sets the process's own limits. Last of all but the filters, which may forbid the call: they are the program's, and none of our own steps
 /// shall fail by one. `own` is our /proc/self/limits, by which they are read back.
 pub(crate) fn of_the_program(setup: &Setup<'_>, own: File) -> Result<()> {
-    if !crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
-        return Ok(());
-    }
-    gabion_common::limits::give_back().map_err(Step::Rlimits.failing("give the caller's limits back"))?;
-    for limit in setup.process.rlimits().iter().flatten() {
-        setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(cannot_set(limit))?;
+    if crate::faults::not_skipped_by_a_test(ControlId::Rlimits) {
+        gabion_common::limits::give_back().map_err(Step::Rlimits.failing("give the caller's limits back"))?;
+        for limit in setup.process.rlimits().iter().flatten() {
+            setrlimit(resource(limit.typ()), limit.soft(), limit.hard()).map_err(cannot_set(limit))?;
+        }
     }
     if !setup.hardened.enforces(ControlId::Rlimits) {
         return Ok(());
