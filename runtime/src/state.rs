@@ -15,7 +15,8 @@ use gabion_core::request::ContainerId;
 use gabion_see::cgroup::CgroupRecord;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::{
-    DIRECTORY, FILES, Init, PID, Record, START_SOCKET, STATE, StateView, UNREADY_SOCKET, judge_root, lock, open_root,
+    DIRECTORY, FILES, Init, PID, Record, START_SOCKET, STATE, StateView, TAKING, UNREADY_SOCKET, judge_root, lock,
+    open_root,
 };
 use gabion_see::vetted::{self, Fault};
 use nix::errno::Errno;
@@ -34,7 +35,7 @@ const TURN: &str = "update.lock";
 /// soon as it is there.
 const CLAIMED: u32 = 0o1700;
 /// All that gabion makes in it.
-const OWN: [&str; 6] = [STATE, PID, AUDIT, START_SOCKET, UNREADY_SOCKET, TURN];
+const OWN: [&str; 7] = [STATE, PID, AUDIT, START_SOCKET, UNREADY_SOCKET, TURN, TAKING];
 /// How often the directory is emptied for a file that came meanwhile.
 const REMOVALS: u32 = 3;
 
@@ -113,6 +114,24 @@ impl StateDir {
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record).map_err(|e| self.damaged(STATE, e.to_string()))?;
         self.write_file(STATE, &text)
+    }
+
+    /// Writes which cgroup is about to be taken.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write_taking(&self, cgroup: &CgroupRecord) -> Result<()> {
+        let text = serde_json::to_vec(cgroup).map_err(|e| self.damaged(TAKING, e.to_string()))?;
+        self.write_file(TAKING, &text)
+    }
+
+    /// Removes what [`Self::write_taking`] wrote: `state.json` says it from now on. An older gabion knows no such file.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn taken(&self) -> Result<()> {
+        unlinkat(Some(self.dir().as_raw_fd()), TAKING, UnlinkatFlags::NoRemoveDir)
+            .map_err(|errno| Error::file("remove", self.path().join(TAKING))(errno.into()))
     }
 
     /// Writes the first process's pid, and on a second line where it will be.

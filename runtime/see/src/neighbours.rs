@@ -71,6 +71,11 @@ impl Place<'_> {
         (mark != self.own && mark.is_absolute() && mark.join(STATE).exists()).then_some(mark)
     }
 
+    /// Tells whether it has a mark, and not this container's.
+    pub fn is_marked_by_another(&self, dir: &fs::File) -> bool {
+        mark_of(dir).is_some_and(|mark| mark != self.own.as_os_str().as_encoded_bytes())
+    }
+
     fn look(&self, directory: &Path, listing: &str) -> nix::Result<Option<CgroupNeighbour>> {
         let top = top_of(directory);
         for above in directory

@@ -37,6 +37,9 @@ pub const VERSION: u32 = 1;
 pub const STATE: &str = "state.json";
 /// The first process's pid and start time, and the cgroup.
 pub const PID: &str = "pid";
+/// The cgroup that a container is being given, until `state.json` has it: a runtime that dies between leaves the directory, and `delete` finds
+/// it by this.
+pub const TAKING: &str = "cgroup";
 /// The socket on which the created process waits for `start`; its absence means that it was started.
 pub const START_SOCKET: &str = "start.sock";
 /// The same while the container is being made: a runtime that dies then leaves none that could be taken for created.
@@ -177,6 +180,22 @@ impl StateView {
             return Err(self.damaged(PID, format!("it is of another container, {}", cgroup.name)));
         }
         Ok(Some((*init, cgroup)))
+    }
+
+    /// Gives the cgroup that was being taken when the runtime died, if it died then.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn taking(&self) -> Result<Option<CgroupRecord>> {
+        let text = match self.read(TAKING) {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let cgroup: CgroupRecord = serde_json::from_slice(&text).map_err(|e| self.damaged(TAKING, e.to_string()))?;
+        if !self.is_of(&cgroup.name) {
+            return Err(self.damaged(TAKING, format!("it is of another container, {}", cgroup.name)));
+        }
+        Ok(Some(cgroup))
     }
 
     fn pid_file(&self) -> Result<Option<&(Init, String)>> {

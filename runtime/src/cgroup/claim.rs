@@ -38,7 +38,6 @@ impl Cgroup {
         match place.neighbour()?.filter(|_| enforced) {
             None => Ok(()),
             Some(found) => {
-                self.unclaim(own);
                 let (path, who) = (found.path.display(), found.who);
                 let why = format!("the cgroup {} lies with that of {who} ({path})", self.place().display());
                 Err(Error::failed(Step::Cgroup, why))
@@ -46,14 +45,21 @@ impl Cgroup {
         }
     }
 
-    /// Gives the place back, as long as nothing is written down by which `delete` would: nobody is ended.
+    /// Gives the place back where the state does not have it yet: nobody is ended, and what has another's mark stays.
     pub(crate) fn unclaim(&self, own: &Path) {
         let place = Place {
             record: &self.record,
             own,
         };
         let made = place.marked().ok().flatten().filter(|_| !self.scope_named());
-        if let Some(Err(error)) = made.map(fs::remove_dir) {
+        let Some(made) = made else { return };
+        let given_back = neighbours::open(&made).and_then(|dir| {
+            if place.is_marked_by_another(&dir) {
+                return Ok(());
+            }
+            fs::remove_dir(&made)
+        });
+        if let Err(error) = given_back {
             tracing::debug!(%error, "giving a cgroup back");
         }
     }

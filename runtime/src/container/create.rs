@@ -124,8 +124,11 @@ fn begin(options: &CreateOptions, dir: &StateDir, record: Record) -> Result<(Rec
     let cgroup = Cgroup::open(&record.cgroup);
     cgroup.thawed()?;
     let killed = cgroup.killed_for_memory();
+    // A runtime may die at any step: what is made is always written down before. This file alone ends nobody who is in that cgroup.
+    dir.write_taking(&record.cgroup)?;
     cgroup.claim(dir.path(), enforced)?;
-    dir.write(&record).inspect_err(|_| cgroup.unclaim(dir.path()))?;
+    dir.write(&record)?;
+    dir.taken()?;
     options.audit.save(dir)?;
     Ok((record, killed))
 }

@@ -117,7 +117,7 @@ fn has_ended(dir: &StateDir, id: &ContainerId) -> Result<()> {
     }
 }
 
-/// Its maker died before it was written: nothing but the directory was made.
+/// Its maker died before it was written: nothing was made but the directory, and a cgroup that nobody is in.
 fn never_written(error: &Error) -> bool {
     matches!(error, Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
@@ -153,7 +153,12 @@ pub(crate) fn empty(dir: &StateDir) -> Result<()> {
     }
     match dir.cgroup() {
         Ok(cgroup) => Cgroup::open(&cgroup).remove(),
-        Err(error) if never_written(&error) => Ok(()),
+        Err(error) if never_written(&error) => {
+            if let Some(taking) = dir.taking()? {
+                Cgroup::open(&taking).unclaim(dir.path());
+            }
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }
