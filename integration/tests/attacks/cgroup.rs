@@ -101,7 +101,18 @@ fn no_container_is_inside_of_a_strangers_cgroup() {
     // Nobody is there any more.
     let after = inside.run_detached();
     drop(inside);
-    std::fs::remove_dir(&service).unwrap();
+    // In the other hierarchies it was made for the container, above its own.
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let above = hierarchy.unwrap().path().join(&bundle.name);
+        assert!(
+            !above.exists() || std::fs::remove_dir(&above).is_ok(),
+            "{}",
+            above.display()
+        );
+    }
+    if service.exists() {
+        std::fs::remove_dir(&service).unwrap();
+    }
     assert!(done.err.contains("refused [cgroup.taken]"), "{done}");
     after.ok();
 }

@@ -271,7 +271,7 @@ pub(crate) const ROWS: &[Row] = &[
                 a,
                 "/linux/resources/unified",
                 json!({ "cpuset.cpus.partition": "root" }),
-            )
+            );
         },
         remedy: |a| remove(a, "/linux/resources/unified"),
     },
