@@ -74,8 +74,13 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, patience: Option<Duration>) -> Result
 /// # Errors
 /// Nobody listens, or nobody accepts in time; the runtime is told to end.
 pub(crate) fn connect(doing: &'static str, path: &Path) -> Result<OwnedFd> {
+    connect_at(doing, path, path)
+}
+
+/// The same, where the socket is open already: `at` leads to it, and `path` is what it is called in an error.
+pub(crate) fn connect_at(doing: &'static str, path: &Path, at: &Path) -> Result<OwnedFd> {
     let failed = |e: Errno| Error::file(doing, path)(e.into());
-    let address = UnixAddr::new(path).map_err(failed)?;
+    let address = UnixAddr::new(at).map_err(failed)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
     let ends = Ends::watch()?;

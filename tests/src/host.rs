@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
     AppArmor, Backing, CgroupDriver, CgroupNeighbour, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget,
-    HookFile, Host, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath, SwapAccounting,
+    HookFile, Host, Listener, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath,
+    SwapAccounting,
 };
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
 use gabion_core::namespace::{NsId, NsType};
@@ -41,6 +42,9 @@ pub struct HostFile {
     pub parent_memory: Option<Size>,
     pub parent_pids: Option<u64>,
     pub tasks_total: u64,
+    /// What listens at the profile's listenerPath.
+    pub listener: Option<PathBuf>,
+    pub listener_uid: u32,
     /// The cgroup of somebody else, in which the container's would be.
     pub cgroup_inside: Option<PathBuf>,
     pub cgroup: CgroupVersion,
@@ -218,6 +222,7 @@ impl HostFile {
                 .iter()
                 .map(|(path, kind)| (path.clone(), kind.file()))
                 .collect(),
+            listener: self.listener(request),
             thermal_throttle: self.thermal_throttle.clone(),
             hooks: self.hooks(request),
             holes: self.holes(),
@@ -390,6 +395,22 @@ impl HostFile {
             .filter_map(|(i, m)| Some((i, m.source().clone()?)))
             .map(|(i, path)| (i, self.source(&path)))
             .collect()
+    }
+
+    /// The socket that the profile names, in order where the host does not say otherwise.
+    fn listener(&self, request: &Request) -> Option<Listener> {
+        let profile = request.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let asked = self.listener.clone().or_else(|| profile?.listener_path().clone())?;
+        let mut path = self.source(&asked);
+        if let SourcePath::Open(source) = &mut path
+            && self.listener.is_none()
+        {
+            source.kind = FileKind::Socket;
+        }
+        Some(Listener {
+            path,
+            uid: self.listener_uid,
+        })
     }
 
     fn targets(&self, request: &Request) -> BTreeMap<usize, PathBuf> {

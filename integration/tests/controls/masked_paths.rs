@@ -1,7 +1,7 @@
 //! `masked_paths`: what the kernel tells of the host is hidden or read-only.
 
-use crate::{check, errno};
-use integration::Case;
+use crate::{check, errno, hardens};
+use integration::{Bundle, Case, Container, Policy};
 
 pub(crate) const CASES: &[Case] = &[
     // A masked file is /dev/null: it opens and is empty.
@@ -56,6 +56,48 @@ pub(crate) const CASES: &[Case] = &[
         covered_by: &["landlock", "mounts"],
     },
 ];
+
+/// What the kernel has for root alone. A kernel that does not have one of them has nothing to hide.
+#[test]
+fn what_only_root_reads_is_hidden() {
+    let files = [
+        "/proc/allocinfo",
+        "/proc/dynamic_debug/control",
+        "/proc/kallsyms",
+        "/proc/kpagecgroup",
+        "/proc/kpagecount",
+        "/proc/kpageflags",
+        "/proc/pagetypeinfo",
+        "/proc/slabinfo",
+        "/proc/tty/driver/serial",
+        "/proc/vmallocinfo",
+    ];
+    let there = |path: &&&str| std::path::Path::new(path).exists();
+    let mut acts: Vec<String> = files
+        .iter()
+        .filter(there)
+        .map(|path| format!("read-file={path}"))
+        .collect();
+    if std::path::Path::new("/sys/kernel/slab").exists() {
+        acts.push("list-dir=/sys/kernel/slab".to_owned());
+    }
+    let acts: Vec<&str> = acts.iter().map(String::as_str).collect();
+    assert!(!acts.is_empty());
+    let tried = |policy: &Policy| Container::new(Bundle::new("masked-root")).policy(policy).acts(&acts);
+    tried(&Policy::permissive()).all_ok(&acts);
+    if !hardens() {
+        return;
+    }
+    let hidden = tried(&Policy::permissive().enforce("masked_paths"));
+    for act in &acts {
+        // What lies in a masked directory is not there.
+        let answer = hidden.answer(act);
+        assert!(
+            answer.starts_with("ENODATA") || answer.starts_with("ENOENT"),
+            "{act}: {answer}"
+        );
+    }
+}
 
 #[test]
 fn each_alone() {

@@ -26,6 +26,15 @@ const fn sensitive(name: &'static str, prepare: fn(&mut Bundle)) -> Case {
 }
 
 pub(crate) const CASES: &[Case] = &[
+    // All containers share what kernel.pty.max leaves them.
+    Case {
+        control: "mounts",
+        name: "terminals",
+        prepare: |_| {},
+        act: "open-terminals=300",
+        expect: errno("ENOSPC"),
+        covered_by: &[],
+    },
     Case {
         control: "mounts",
         name: "noexec-on-writable",

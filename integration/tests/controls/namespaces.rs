@@ -81,3 +81,24 @@ fn a_namespace_path_of_another_kind_is_refused() {
         .fails_with(1)
         .says(&["namespaces."]);
 }
+
+/// A new UTS namespace begins with the names of the one it was made in.
+#[test]
+fn a_container_without_a_name_does_not_show_the_hosts() {
+    let named = |policy: &Policy, name: serde_json::Value| {
+        let mut bundle = Bundle::with_busybox("namespaces-name");
+        bundle.config.set("/hostname", name);
+        let container = Container::new(bundle).policy(policy);
+        container.run_detached().ok();
+        let shown = container.exec(&["cat", "/proc/sys/kernel/hostname"]).ok().out;
+        (container.id().to_owned(), shown.trim().to_owned())
+    };
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for name in [serde_json::json!(""), serde_json::json!(null)] {
+        assert_eq!(named(&Policy::permissive(), name.clone()).1, host.trim());
+        if hardens() {
+            let (id, shown) = named(&Policy::hardened(), name);
+            assert_eq!(shown, id);
+        }
+    }
+}

@@ -1,13 +1,20 @@
 //! `seccomp`: a profile that asks a supervisor. Its socket gets the descriptor and the container's state.
 
+use crate::hardens;
 use integration::command::limit;
 use integration::fdpass::Listener;
 use integration::{Bundle, Container, Policy};
 use serde_json::{Value, json};
 
 fn asks(test: &str) -> (Container, Listener) {
+    let (container, path) = asks_at(test, "notify");
+    let listener = Listener::bind(&path);
+    (container, listener)
+}
+
+fn asks_at(test: &str, socket: &str) -> (Container, std::path::PathBuf) {
     let mut bundle = Bundle::new(test);
-    let path = bundle.dir.join("notify");
+    let path = bundle.dir.join(socket);
     bundle.config.acts(&["personality"]).set(
         "/linux/seccomp",
         json!({
@@ -17,8 +24,7 @@ fn asks(test: &str) -> (Container, Listener) {
             "syscalls": [{ "names": ["personality"], "action": "SCMP_ACT_NOTIFY" }]
         }),
     );
-    let listener = Listener::bind(&path);
-    (Container::new(bundle).policy(&Policy::hardened()), listener)
+    (Container::new(bundle).policy(&Policy::hardened()), path)
 }
 
 /// The supervisor hangs up: the calls it would have answered are ENOSYS.
@@ -140,5 +146,70 @@ fn without_a_listener_it_does_not_start() {
     drop(listener);
     let done = container.run();
     assert!(done.code != 0 && !done.out.contains("personality"), "{done}");
+    container.nothing_left();
+}
+
+/// gabion would connect with its own rights, and write what the spec says (walls M7).
+#[test]
+fn an_engines_socket_is_no_listener() {
+    if !hardens() {
+        return;
+    }
+    let (container, path) = asks_at("notify-engine", "containerd.sock");
+    let listener = Listener::bind(&path);
+    let done = container.run().fails_with(1);
+    assert!(done.err.contains("refused [seccomp.listener]"), "{done}");
+    // Nor by another name, nor one of somebody else's, nor what is no socket.
+    let link = container.bundle.dir.join("notify");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (other, at) = asks_at("notify-alias", "link.sock");
+    std::os::unix::fs::symlink(&path, at).unwrap();
+    assert!(other.run().fails_with(1).err.contains("refused [seccomp.listener]"));
+    let (users, at) = asks_at("notify-user", "agent.sock");
+    let theirs = Listener::bind(&at);
+    std::os::unix::fs::chown(&at, Some(4242), None).unwrap();
+    assert!(users.run().fails_with(1).err.contains("refused [seccomp.listener]"));
+    drop(theirs);
+    let (file, at) = asks_at("notify-file", "agent.sock");
+    std::fs::write(&at, "").unwrap();
+    assert!(file.run().fails_with(1).err.contains("refused [seccomp.listener]"));
+    // With the rule off it is connected to, and told the metadata of the spec.
+    let container = container.policy(&Policy::hardened().observe("seccomp"));
+    let run = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
+    let received = listener.receive();
+    assert!(received.text.contains("of the test"), "{}", received.text);
+    drop(received);
+    run.wait(limit(20));
+}
+
+/// The queue of a listener that accepts nobody is full: the runtime waits in bounds, and TERM ends it before.
+#[test]
+fn a_listener_that_accepts_nobody_does_not_keep_the_runtime() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    use std::os::fd::AsRawFd;
+    if !hardens() {
+        return;
+    }
+    let (container, path) = asks_at("notify-full", "full.sock");
+    let deaf = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(deaf.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&deaf, Backlog::new(0).unwrap()).unwrap();
+    let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let run = container.spawn(&["run", "--bundle", &container.path(), container.id()]);
+    let waits = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/wchan", run.pid())).unwrap_or_default();
+        let state = container.bundle.state().join(container.id()).join("state.json");
+        state.exists() && (text.contains("poll") || text == "0")
+    };
+    assert!(integration::command::until(limit(10), waits), "it does not wait");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.pid()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let begun = std::time::Instant::now();
+    let done = run.wait(limit(20));
+    assert!(
+        done.code != 0 && begun.elapsed() < std::time::Duration::from_secs(8),
+        "{done}"
+    );
+    assert!(done.err.contains("ended by SIGTERM"), "{done}");
+    drop(first);
     container.nothing_left();
 }

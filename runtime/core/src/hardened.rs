@@ -55,6 +55,9 @@ pub struct Plan {
     /// Sockets beyond the usual ones that the policy lets it make.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<SocketWord>,
+    /// Where the profile's listener was when it was judged, symlinks followed: exec connects to no other place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<PathBuf>,
     pub lsm: LsmPlan,
     /// The pids that joined namespaces belong to are checked; whether exec is let in at all.
     pub exec: ExecPlan,

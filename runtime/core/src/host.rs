@@ -65,6 +65,14 @@ pub enum Backing {
     Volume,
 }
 
+/// What `linux.seccomp.listenerPath` leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub path: SourcePath,
+    /// Whose it is; 0 where it could not be opened.
+    pub uid: u32,
+}
+
 /// File systems whose files are kernel interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceFs {
@@ -228,6 +236,8 @@ pub struct Host {
     /// By index in the spec's mounts: where the destination leads inside the image, symlinks followed; absent where it
     /// could not be looked at.
     pub targets: BTreeMap<usize, PathBuf>,
+    /// The socket that a seccomp profile wants to be asked by.
+    pub listener: Option<Listener>,
     /// What stands on this host at the paths of `linux.devices` (not following a symlink at the end).
     pub devices: BTreeMap<PathBuf, FileKind>,
     /// The `/sys/devices/system/cpu/cpuN/thermal_throttle` directories of this host: readable counters that tell a

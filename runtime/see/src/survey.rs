@@ -44,6 +44,15 @@ pub struct Handles {
     pub ns: BTreeMap<PathBuf, OwnedFd>,
     /// By index in the spec's mounts: bind sources (O_PATH).
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// The socket of a seccomp profile's listener (O_PATH).
+    pub listener: Option<OwnedFd>,
+}
+
+/// What was opened while gathering, but for the root.
+struct Looked {
+    ns: Opened<PathBuf>,
+    sources: Opened<usize>,
+    listener: Option<OwnedFd>,
 }
 
 /// The facts for a container that is to be made.
@@ -53,7 +62,7 @@ pub struct Handles {
 pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: CgroupDriver) -> Result<(Host, Handles)> {
     room(request)?;
     let rootfs = open_rootfs(request)?;
-    let (host, ns, sources) = gather(request, policy, state_root, driver, Some(rootfs.as_fd()));
+    let (host, looked) = gather(request, policy, state_root, driver, Some(rootfs.as_fd()));
     for typ in NsType::ALL {
         // Kernels without time or cgroup namespaces have no file for them; the others are always there.
         let must = !matches!(typ, NsType::Time | NsType::Cgroup);
@@ -65,7 +74,14 @@ pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: Cg
             });
         }
     }
-    Ok((host, Handles { rootfs, ns, sources }))
+    let Looked { ns, sources, listener } = looked;
+    let handles = Handles {
+        rootfs,
+        ns,
+        sources,
+        listener,
+    };
+    Ok((host, handles))
 }
 
 /// Tells whether all that is to be opened at once may be: who meets the limit in the middle can say little, and pathrs panics.
@@ -103,14 +119,16 @@ fn gather(
     state_root: &Path,
     driver: CgroupDriver,
     rootfs: Option<BorrowedFd<'_>>,
-) -> (Host, Opened<PathBuf>, Opened<usize>) {
+) -> (Host, Looked) {
     let policy = &loaded.policy;
     let (ns_paths, ns) = namespaces::by_path(request);
     let (mut sources, source_fds) = files::sources(request);
     let Reader { euid, user_ns } = reader();
     let state_dirs = state_dirs(policy, state_root);
     let believed = believed(request, loaded, &state_dirs);
-    let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), &believed);
+    let (mut listener, listener_fd) = files::listener(request);
+    let asked = listener.as_mut().zip(listener_fd.as_ref());
+    let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), asked, &believed);
     let nofile = caller::limits::limit(Resource::RLIMIT_NOFILE).ok();
     let cgroup = cgroups::facts(request, state_root, driver, euid, user_ns);
     let host = Host {
@@ -118,6 +136,7 @@ fn gather(
         joined_users: namespaces::users(&ns_paths),
         ns_paths,
         sources,
+        listener,
         targets: rootfs.map(|fd| image::targets(fd, request)).unwrap_or_default(),
         devices: files::devices(request),
         thermal_throttle: thermal_throttle(),
@@ -157,7 +176,12 @@ fn gather(
         neighbours: places.neighbours,
         cri: cri::files(request, policy, euid),
     };
-    (host, ns, source_fds)
+    let looked = Looked {
+        ns,
+        sources: source_fds,
+        listener: listener_fd,
+    };
+    (host, looked)
 }
 
 /// What may not be looked at is not absent.

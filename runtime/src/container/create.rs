@@ -38,7 +38,7 @@ mod handover;
 mod idmap;
 mod net_devices;
 
-pub(crate) use filters::{filters, notify_target};
+pub(crate) use filters::{filters, listener_again, notify_target};
 pub(crate) use handover::console_socket;
 use handover::{clone_tree, entry, trees};
 
@@ -200,7 +200,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
         preserved,
         pidfd,
     } = ready;
-    filters.notify = notify_target(record, &filters, None)?;
+    filters.notify = notify_target(record, &filters, (handles.listener.as_ref(), None))?;
     let spec = record.hardened.spec();
     let process = spec
         .process()

@@ -90,7 +90,8 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
         trail.exec(&process, &vetted.decision)?;
     }
     let mut filters = create::filters(settings, &record.hardened)?;
-    filters.notify = create::notify_target(record, &filters, Some(init.pid))?;
+    let listener = create::listener_again(record)?;
+    filters.notify = create::notify_target(record, &filters, (listener.as_ref(), Some(init.pid)))?;
     let preserved = precheck::preserved(options.preserve_fds, None)?;
     let pidfd = PidfdSocket::connect(options.pidfd_socket.as_deref())?;
     let (ours, theirs) = Channel::pair()?;

@@ -132,6 +132,7 @@ const ACTS: &[Act] = &[
     // Staying alive, using things up
     with("fork-bomb", life::fork_bomb),
     with("alloc-memory", life::alloc_memory),
+    with("open-terminals", life::open_terminals),
     act("sleep", life::sleep),
     with("wait-term", life::wait_term),
     with("exit", life::exit),

@@ -26,20 +26,37 @@ static ABOUT: About = About {
     refs: &["PSS Baseline: /proc Mount Type", "NIST SP 800-190 4.4.3"],
 };
 
-/// Docker's list of today: interrupts and powercap count what neighbours do (CVE-2020-8694 and keystroke timing).
-const MASKED: [&str; 12] = [
+/// Docker's list of today (interrupts and powercap count what neighbours do: CVE-2020-8694 and keystroke timing), and what the kernel has for
+/// root alone and root in a container is no owner of: pages and whose they are (kpage*, pagetypeinfo), the kernel's own memory (vmallocinfo,
+/// slabinfo and its directory in /sys, allocinfo), its symbols, its profile, a crashed kernel's memory, counters of the host's serial lines,
+/// and the switches of its debug messages. Not here: what the kernel itself keeps from whoever lacks `CAP_SYSLOG` or `CAP_SYS_ADMIN` (kmsg, addresses
+/// in iomem, ioports and modules), and what ordinary programs read.
+const MASKED: [&str; 25] = [
     "/proc/acpi",
+    "/proc/allocinfo",
     "/proc/asound",
+    "/proc/dynamic_debug",
     "/proc/interrupts",
+    "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/profile",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/tty/driver",
+    "/proc/vmallocinfo",
+    "/proc/vmcore",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/kernel/slab",
 ];
 
 /// runc's list.

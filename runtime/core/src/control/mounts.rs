@@ -54,6 +54,10 @@ static ABOUT: About = About {
 /// File systems that hold no data of the host. All others need a device or name paths of the host in their options.
 const FILESYSTEMS: [&str; 7] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "tmpfs"];
 
+/// How many terminals a container may have, and how many its mount of devpts may ask for by `max=`.
+const TERMINALS: u64 = 256;
+const MOST_TERMINALS: u64 = 1024;
+
 impl Control for Mounts {
     fn id(&self) -> ControlId {
         ControlId::Mounts
@@ -172,6 +176,9 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
         refuse_filesystem(mount, &place, cx, findings);
         return;
     }
+    if mount.typ().as_deref() == Some("devpts") && !is_bind(mount) {
+        bound_terminals(&mut options);
+    }
     harden(&mut options, nodev, target, &place, cx, findings);
     if options != before {
         let (from, to) = options.added_to(&before);
@@ -179,7 +186,7 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
             place,
             from,
             to,
-            "no setuid programs, no devices, nothing both writable and executable",
+            "no setuid programs, no devices, nothing both writable and executable, no more terminals than it may have",
         );
         mount.set_options(Some(options.into_vec()));
     }
@@ -217,6 +224,15 @@ fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &C
         findings.warned(place, "writable and executable, as its option `exec` asks");
     } else {
         options.set(Flag::Noexec);
+    }
+}
+
+/// Bounds how many terminals the container may have open: all containers share what kernel.pty.max leaves them, 3072.
+fn bound_terminals(options: &mut Options) {
+    match options.number("max") {
+        Some(asked) if asked <= MOST_TERMINALS => {}
+        Some(_) => options.set_number("max", MOST_TERMINALS),
+        None => options.set_number("max", TERMINALS),
     }
 }
 

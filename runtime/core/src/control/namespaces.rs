@@ -95,6 +95,7 @@ impl Control for Namespaces {
             "pid, ipc, uts, network, mount and cgroup are not the host's",
         );
         draft.linux().set_namespaces(Some(asked));
+        names(draft, cx, findings);
     }
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
@@ -106,6 +107,26 @@ impl Control for Namespaces {
                 fact(typ, hardened.plan(), seen.namespaces.get(&typ))
             })
             .collect()
+    }
+}
+
+/// The most bytes of a host name (uname(2)).
+const LONGEST_NAME: usize = 64;
+
+/// A new UTS namespace begins with the names of the one it was made in: the host's.
+fn names(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
+    if !is_new(&draft.spec, NsType::Uts) {
+        return;
+    }
+    let none = |name: &Option<String>| name.as_ref().is_none_or(String::is_empty);
+    if none(draft.spec.hostname()) {
+        let id: String = cx.request.id.as_str().chars().take(LONGEST_NAME).collect();
+        findings.added("hostname", id.clone(), "a new UTS namespace would show the host's name");
+        draft.spec.set_hostname(Some(id));
+    }
+    if none(draft.spec.domainname()) {
+        // The kernel's own word for none.
+        draft.spec.set_domainname(Some("(none)".to_owned()));
     }
 }
 

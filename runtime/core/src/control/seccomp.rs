@@ -4,12 +4,16 @@
 //! is a default to be tightened). The spec brings one: it is kept, with the floor stacked under it: filters only ever add up
 //! to less (seccomp(2)). A profile that lets everything through is «unconfined» in more words, and replaced like silence.
 
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 
+use super::mounts::source::forbidden_socket;
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened, SeccompPlan};
+use crate::host::SourcePath;
 use crate::observed::Observed;
 use crate::policy::SeccompGroup;
 
@@ -66,6 +70,10 @@ impl Control for Seccomp {
         }
         draft.plan.seccomp = SeccompPlan::ProfileAndFloor;
         refuse_unanswered(profile, cx, findings);
+        draft.plan.listener = match cx.host.listener.as_ref().map(|l| &l.path) {
+            Some(SourcePath::Open(source)) if profile.listener_path().is_some() => Some(source.real.clone()),
+            _ => None,
+        };
         if passes(profile.default_action()) {
             findings.warned(
                 path,
@@ -198,7 +206,34 @@ fn refuse_unanswered(profile: &LinuxSeccomp, cx: &Context<'_>, findings: &mut Fi
             format!("the listener's path {} is not absolute", listener.display()),
             format!("give its absolute path in {profile_word}"),
         ),
+        Some(listener) if notifies => judge_listener(listener, profile_word, cx, findings),
         _ => {}
+    }
+}
+
+/// gabion connects to the socket with its own rights, and writes there what the spec says: it is judged as what is bound is. Whoever listens there
+/// answers calls of the container, so it is root's or this caller's.
+fn judge_listener(listener: &Path, profile_word: &str, cx: &Context<'_>, findings: &mut Findings) {
+    let path = listener.display();
+    let why = match cx.host.listener.as_ref().map(|l| (&l.path, l.uid)) {
+        Some((SourcePath::Open(source), uid)) => forbidden_socket(source, cx).or_else(|| {
+            let ours = uid == 0 || uid == cx.host.euid;
+            (!ours).then(|| format!("{path} is a socket of uid {uid}, neither root's nor this caller's"))
+        }),
+        Some((SourcePath::Unreadable(errno), _)) => {
+            Some(format!("{path} cannot be opened ({})", crate::errno::name(*errno)))
+        }
+        None => Some(format!("{path} was not looked at")),
+    };
+    if let Some(why) = why {
+        findings.refused(
+            "listener",
+            "linux.seccomp.listenerPath",
+            format!("{why}: gabion does not connect to it for a container"),
+            format!(
+                "name a seccomp agent's own socket in {profile_word}, or allow it in /etc/gabion/policy.toml: [mounts] allow = [\"{path}\"]"
+            ),
+        );
     }
 }
 
@@ -209,7 +244,7 @@ mod tests {
     use super::*;
     use crate::decision::{Decision, Verdict};
     use crate::policy::SeccompGroup;
-    use crate::testing::{Case, check_about, codes, refusal};
+    use crate::testing::{Case, check_about, refusal};
 
     #[allow(clippy::needless_pass_by_value)] // written next to json!
     fn profile(default: &str, rules: Value) -> Case {
@@ -278,7 +313,8 @@ mod tests {
         let case = profile("SCMP_ACT_ERRNO", rule);
         refusal(&plan(&case).1, "seccomp.no-listener");
         let good = case.clone().with("/linux/seccomp/listenerPath", json!("/run/l.sock"));
-        assert!(codes(&plan(&good).1).is_empty());
+        // Nobody looked at it. What is found there is judged in tests/cases/seccomp.
+        refusal(&plan(&good).1, "seccomp.listener");
         let relative = case.with("/linux/seccomp/listenerPath", json!("l.sock"));
         refusal(&plan(&relative).1, "seccomp.listener-path");
         let all = profile("SCMP_ACT_NOTIFY", json!([])).with("/linux/seccomp/listenerPath", json!("/l"));

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::Hook;
 
-use gabion_core::host::{Backing, FileKind, HookFile, Source, SourceFs, SourcePath};
+use gabion_core::host::{Backing, FileKind, HookFile, Listener, Source, SourceFs, SourcePath};
 use gabion_core::reach::Spot;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
@@ -47,6 +47,28 @@ pub(super) fn sources(request: &Request) -> (BTreeMap<usize, SourcePath>, Opened
         facts.insert(index, fact);
     }
     (facts, fds)
+}
+
+/// The socket of `linux.seccomp.listenerPath`.
+pub(super) fn listener(request: &Request) -> (Option<Listener>, Option<OwnedFd>) {
+    let profile = request.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let Some(path) = profile
+        .and_then(|p| p.listener_path().as_deref())
+        .filter(|p| p.is_absolute())
+    else {
+        return (None, None);
+    };
+    let looked = open_path(path).and_then(|file| Ok((describe(&file)?, file.metadata()?.uid(), file)));
+    match looked {
+        Ok((source, uid, file)) => {
+            let path = SourcePath::Open(source);
+            (Some(Listener { path, uid }), Some(file.into()))
+        }
+        Err(error) => {
+            let path = SourcePath::Unreadable(errno(&error));
+            (Some(Listener { path, uid: 0 }), None)
+        }
+    }
 }
 
 fn describe(file: &File) -> io::Result<Source> {

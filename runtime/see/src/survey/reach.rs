@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use gabion_core::control::{mounts, rootfs};
-use gabion_core::host::{Backing, Source, SourcePath};
+use gabion_core::host::{Backing, Listener, Source, SourcePath};
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::observed::MountPoint;
 use gabion_core::policy::Policy;
@@ -104,11 +104,22 @@ pub(super) fn collect(
     policy: &Policy,
     rootfs: Option<BorrowedFd<'_>>,
     sources: (&mut BTreeMap<usize, SourcePath>, &Opened<usize>),
+    listener: Option<(&mut Listener, &OwnedFd)>,
     believed: &[(PathBuf, Guard)],
 ) -> Places {
     let table = Table::read();
     let (facts, fds) = sources;
-    let mut ordinary = false;
+    let mut ordinary = listener.is_some();
+    if let Some((
+        Listener {
+            path: SourcePath::Open(source),
+            ..
+        },
+        fd,
+    )) = listener
+    {
+        locate(source, fd, false, &table);
+    }
     for (index, fact) in facts.iter_mut() {
         let (SourcePath::Open(source), Some(fd)) = (fact, fds.get(index)) else {
             continue;

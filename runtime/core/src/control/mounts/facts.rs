@@ -34,6 +34,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
             continue;
         }
         facts.push(fact(mount, target, seen));
+        facts.extend(terminals(mount, target, seen));
     }
     let model = Model::new(hardened, seen);
     facts.extend(model.brought_by_binds());
@@ -73,6 +74,29 @@ fn fact(mount: &Mount, target: &Path, seen: &Observed) -> Fact {
             Holds::No,
         ),
     }
+}
+
+/// How many terminals a devpts has; the kernel shows what is less than all that there can be.
+fn terminals(mount: &Mount, target: &Path, seen: &Observed) -> Option<Fact> {
+    let max = Options::of(mount).number("max")?;
+    if mount.typ().as_deref() != Some("devpts") {
+        return None;
+    }
+    let option = format!("max={max}");
+    let shown = seen
+        .mount_at(target)?
+        .super_options
+        .iter()
+        .find(|o| o.starts_with("max="));
+    let path = target.display();
+    let holds = if shown == Some(&option) { Holds::Yes } else { Holds::No };
+    let shown = shown.map_or("no bound on terminals", String::as_str);
+    Some(Fact::judged(
+        ControlId::Mounts,
+        format!("{path} {option}"),
+        format!("{path} {shown}"),
+        holds,
+    ))
 }
 
 fn judge(expected: String, target: &Path, flags: &[&'static str], point: &MountPoint) -> Fact {

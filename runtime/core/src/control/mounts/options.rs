@@ -111,6 +111,19 @@ impl Options {
         }
     }
 
+    /// The number that the file system is given by `key=NUMBER`; of two the last counts. None: none, or no number.
+    pub(in crate::control) fn number(&self, key: &str) -> Option<u64> {
+        let value = |o: &String| Some(o.strip_prefix(key)?.strip_prefix('=')?.to_owned());
+        self.0.iter().rev().find_map(value)?.parse().ok()
+    }
+
+    /// Gives the file system this number and no other.
+    pub(in crate::control) fn set_number(&mut self, key: &str, number: u64) {
+        self.0
+            .retain(|o| !o.strip_prefix(key).is_some_and(|rest| rest.starts_with('=')));
+        self.0.push(format!("{key}={number}"));
+    }
+
     /// Takes a slave out of the host's group of mounts, and says so where it did.
     pub(in crate::control) fn close_propagation(&mut self) {
         let is_slave = |o: &str| meaning(o) == Some(Meaning::Propagation(Propagation::Slave));
@@ -167,6 +180,18 @@ mod tests {
             o.close_propagation();
             assert_eq!(o, options(after));
         }
+    }
+
+    #[test]
+    fn a_number_is_the_last_and_the_only_one() {
+        let mut o = options("max=7,maximum=3,gid=5,max=900");
+        assert_eq!(
+            (o.number("max"), o.number("gid"), o.number("mode")),
+            (Some(900), Some(5), None)
+        );
+        assert_eq!(options("max=many").number("max"), None);
+        o.set_number("max", 256);
+        assert_eq!(o, options("maximum=3,gid=5,max=256"));
     }
 
     #[test]

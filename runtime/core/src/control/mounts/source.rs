@@ -73,6 +73,28 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     sub_path(source, cx).unwrap_or(judged)
 }
 
+/// Tells why a socket of the host is not one that a spec may have us connect to; None where it is. The same trees, sockets and aliases as for
+/// what may be bound; a pod's profile is the node's own file, so that a pod has no more and no less.
+pub(in crate::control) fn forbidden_socket(source: &Source, cx: &Context<'_>) -> Option<String> {
+    let real = source.real.display();
+    if below_any(&source.real, &cx.policy.policy.mounts.allow) {
+        return None;
+    }
+    if source.kind != FileKind::Socket {
+        return Some(format!("{real} is no socket"));
+    }
+    let judged = match runtime_socket(source, cx) {
+        Some(judged) => judged,
+        None => as_object(ordinary(&source.real, source, false, cx), source, false, cx),
+    };
+    match judged {
+        Judgement::Refused { what, .. } => Some(what),
+        // Public to be read is a certificate, not a socket.
+        Judgement::ReadOnly => Some(format!("{real} is the host's own")),
+        Judgement::Fine | Judgement::ByPolicy => None,
+    }
+}
+
 /// Refuses a subPath of a hostPath: it lies below the pod's own directory, and is the host's still.
 fn sub_path(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     cx.request.pod(cx.policy.cri)?;

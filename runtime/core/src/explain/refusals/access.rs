@@ -172,6 +172,12 @@ pub(super) static TABLE: &[Entry] = &[
         "leave the label out to get container_t, or name a type that confines",
     ),
     entry(
+        "seccomp.listener",
+        "A seccomp listener is no socket, somebody else's, an engine's, or in a place of the host that no container reaches.",
+        "`stat` of the listenerPath that the profile names",
+        "name a seccomp agent's own socket, or allow its path: [mounts] allow",
+    ),
+    entry(
         "seccomp.listener-path",
         "A seccomp listener's path is relative.",
         "",
