@@ -84,7 +84,15 @@ fn what_only_root_reads_is_hidden() {
     let acts: Vec<&str> = acts.iter().map(String::as_str).collect();
     assert!(!acts.is_empty());
     let tried = |policy: &Policy| Container::new(Bundle::new("masked-root")).policy(policy).acts(&acts);
-    tried(&Policy::permissive()).all_ok(&acts);
+    // The pages' files are read by whole numbers, which is more than this act knows: it is let in, and that tells.
+    let shown = tried(&Policy::permissive());
+    for act in &acts {
+        let answer = shown.answer(act);
+        assert!(
+            answer.starts_with("ok") || answer.starts_with("EINVAL"),
+            "{act}: {answer}"
+        );
+    }
     if !hardens() {
         return;
     }
