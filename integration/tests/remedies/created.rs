@@ -265,6 +265,19 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
+        code: "seccomp.listener",
+        // Nobody listens there.
+        ask: |a| {
+            let all = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": "/run/gabion-no-such-listener",
+                "syscalls": [{ "names": ["personality"], "action": "SCMP_ACT_NOTIFY" }]
+            });
+            set(a, "/linux/seccomp", all);
+        },
+        remedy: |a| remove(a, "/linux/seccomp/syscalls"),
+    },
+    Row {
         code: "cgroup.unified-takes",
         ask: |a| {
             set(
