@@ -24,6 +24,16 @@ pub fn one_line(text: &str) -> String {
     printable(&text.replace(['\n', '\t'], " ")).into_owned()
 }
 
+/// Cuts a long text in its middle: what was refused stands at its start, the remedy at its end.
+pub fn within(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let start = text.floor_char_boundary(most / 4 * 3);
+    let end = text.ceil_char_boundary(text.len() - most / 4);
+    Cow::Owned(format!("{} … {}", &text[..start], &text[end..]))
+}
+
 /// Whether it does something instead of being shown.
 fn acts(c: char) -> bool {
     c.is_control()
@@ -33,6 +43,13 @@ fn acts(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_keeps_both_its_ends() {
+        assert!(matches!(within("abcd", 4), Cow::Borrowed("abcd")));
+        assert_eq!(within("abcdefghij", 4), "abc … j");
+        assert_eq!(within("ääääää", 8), "äää … ä");
+    }
 
     #[test]
     fn what_acts_is_escaped_and_the_rest_stays() {

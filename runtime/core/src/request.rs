@@ -6,11 +6,12 @@ use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 pub mod annotations;
+mod bounds;
 pub mod idmap;
 pub mod mount_options;
 mod parse;
 
-pub use parse::{BadInput, INVALID, from_json, parse_process};
+pub use parse::{BadInput, INVALID, from_json, parse_process, parse_resources};
 
 /// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.
 pub const MAX_CONFIG: u64 = 8 << 20;

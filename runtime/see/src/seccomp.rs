@@ -9,6 +9,7 @@
 //! that the probe makes. The floor's errnos outrank ALLOW, LOG, TRACE and NOTIFY of any profile, and the kernel keeps filters
 //! through execve and fork.
 
+mod aside;
 pub mod bpf;
 mod compile;
 mod direct;
@@ -209,6 +210,10 @@ pub enum SeccompError {
     Library { step: String, errno: Option<i32> },
     /// Bytes that are no filter.
     Program(String),
+    /// It takes longer to compile, or more memory, than a profile may.
+    TooComplex,
+    /// What the process that compiled it said, or why there was none.
+    Aside(String),
     /// The cache directory is not this user's alone.
     UnsafeCache { path: PathBuf, fault: CacheFault },
     /// A step on the cache directory failed.
@@ -260,6 +265,11 @@ impl fmt::Display for SeccompError {
                 None => write!(f, "libseccomp: {step}"),
             },
             Self::Program(why) => write!(f, "not a seccomp filter: {why}"),
+            Self::TooComplex => write!(
+                f,
+                "the profile takes too long to compile: its rules have too many conditions on the arguments of one call"
+            ),
+            Self::Aside(why) => f.write_str(why),
             Self::UnsafeCache { path, fault } => write!(f, "seccomp cache {} {fault}", path.display()),
             Self::Io { path, step, errno } => write!(f, "seccomp cache {}: {step}: {}", path.display(), errno.desc()),
         }

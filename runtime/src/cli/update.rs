@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::container;
 use gabion_common::cli::{Global, log};
-use gabion_core::request::from_json;
+use gabion_core::request::parse_resources;
 use gabion_core::size::Size;
 use gabion_see::audit::record::Action;
 use gabion_see::bundle::read_any;
@@ -158,7 +158,7 @@ fn from_file(file: &Path) -> Result<LinuxResources> {
     } else {
         file
     };
-    Ok(from_json(&text, name)?)
+    Ok(parse_resources(&text, name)?)
 }
 
 /// `512m`; `-1` is unlimited.

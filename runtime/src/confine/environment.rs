@@ -1,5 +1,6 @@
 //! The workload's environment and the program it names.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,7 @@ pub(crate) fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
     let asked = setup.process.env().as_deref().unwrap_or_default();
     // The last of a name wins, at the first one's place (runc).
     let mut env: Vec<(&str, &str)> = Vec::with_capacity(asked.len() + 1);
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for pair in asked {
         let Some((name, value)) = pair.split_once('=') else {
             return Err(Error::failed(
@@ -31,7 +33,8 @@ pub(crate) fn build(setup: &Setup<'_>) -> Result<Vec<CString>> {
                 format!("environment entry {pair:?} is not NAME=VALUE"),
             ));
         };
-        match env.iter_mut().find(|(n, _)| *n == name) {
+        let at = *places.entry(name).or_insert(env.len());
+        match env.get_mut(at) {
             Some(entry) => entry.1 = value,
             None => env.push((name, value)),
         }

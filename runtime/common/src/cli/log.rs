@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use gabion_core::printable::one_line;
+use gabion_core::printable::{one_line, within};
 use gabion_core::time::rfc3339;
 use gabion_see::error::Error;
 
@@ -60,9 +60,16 @@ struct Record<'a> {
     time: &'a str,
 }
 
+/// How long a line is at most, in bytes: what it quotes may be as long as a config.json.
+const LONGEST: usize = 16 << 10;
+
+fn line(text: &str) -> String {
+    format!("gabion: {}", within(&one_line(text), LONGEST))
+}
+
 /// Says what went wrong.
 pub fn report(error: &Error, target: &Target) {
-    let line = format!("gabion: {}", one_line(&error.to_string()));
+    let line = line(&error.to_string());
     if let Some(path) = &target.file {
         let written = OpenOptions::new()
             .append(true)
@@ -78,7 +85,7 @@ pub fn report(error: &Error, target: &Target) {
 
 /// What a person should know of a command that did what it was asked. Not for the log: there is one record for each failure.
 pub fn warn(text: &str) {
-    say(&format!("gabion: {}", one_line(text)));
+    say(&line(text));
 }
 
 /// stderr may be closed: there is nobody else to tell then.

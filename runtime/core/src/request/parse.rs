@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::{Channel, ContainerId, Leave, Request};
+use super::{Channel, ContainerId, Leave, Request, bounds};
 use crate::ids;
 use crate::request::annotations;
 
@@ -54,6 +54,7 @@ impl Request {
     /// It is not JSON, not a config.json, lacks what every container needs, or has an annotation of gabion's that is none.
     pub fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self, BadInput> {
         let spec: Spec = from_json(text, path)?;
+        bounds::spec(&spec).map_err(bad(path))?;
         check_spec(&spec).map_err(bad(path))?;
         let request = Self {
             id,
@@ -77,8 +78,19 @@ impl Request {
 /// As of [`Request::parse`].
 pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, BadInput> {
     let process: Process = from_json(text, path)?;
+    bounds::process(&process, "").map_err(bad(path))?;
     check_process(&process, "").map_err(bad(path))?;
     Ok(process)
+}
+
+/// Parses update's resources: `linux.resources` of a config.json.
+///
+/// # Errors
+/// As of [`from_json`], or it names more of something than is taken.
+pub fn parse_resources(text: &[u8], path: &Path) -> Result<LinuxResources, BadInput> {
+    let limits: LinuxResources = from_json(text, path)?;
+    bounds::resources(&limits, "").map_err(bad(path))?;
+    Ok(limits)
 }
 
 /// Parses JSON that is not trusted.

@@ -8,6 +8,7 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSy
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
 
+use super::aside;
 use super::direct::{number, single};
 use super::numbers;
 use super::tables::NEWER;
@@ -40,6 +41,14 @@ const HOST: [(Arch, ScmpArch, u32); 2] = [
 /// # Errors
 /// See [`SeccompError`]; none of the cache's kinds.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
+    if aside::is_usual(profile.syscalls().as_deref().unwrap_or_default()) {
+        return here(profile);
+    }
+    aside::compile(profile)
+}
+
+/// The same in this process, however long it takes.
+pub(super) fn here(profile: &LinuxSeccomp) -> Result<Compiled, SeccompError> {
     let rules = profile.syscalls().as_deref().unwrap_or_default();
     compile_with(profile, &single(rules))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::seccomp::compile::compile_with;
+use crate::seccomp::compile::{compile_with, here};
 
 const FOREIGN: u32 = bpf::AUDIT_AARCH64;
 
@@ -36,7 +36,7 @@ fn calls() -> Vec<Call> {
 
 /// How many instructions each way takes.
 fn same(profile: &LinuxSeccomp, calls: &[Call]) -> Option<(usize, usize)> {
-    let (ours, all) = (compile(profile), compile_with(profile, &BTreeSet::new()));
+    let (ours, all) = (here(profile), compile_with(profile, &BTreeSet::new()));
     let (ours, all) = match (ours, all) {
         (Ok(ours), Ok(all)) => (ours, all),
         (ours, all) => {
@@ -57,6 +57,9 @@ fn engines_profiles() {
     let calls = calls();
     let containerd = include_str!("../../../../../integration/data/containerd-seccomp.json");
     for profile in [podman(), profile(containerd)] {
+        assert!(crate::seccomp::aside::is_usual(
+            profile.syscalls().as_deref().unwrap_or_default()
+        ));
         let (ours, all) = same(&profile, &calls).unwrap();
         assert!(ours < all, "{ours} instructions, and libseccomp's {all}");
     }
