@@ -134,6 +134,30 @@ fn a_timeout_of_nothing_is_an_error() {
     }
 }
 
+/// The largest number of seconds is more than the clock counts to, and two of them more than a sum holds.
+#[test]
+fn a_timeout_of_for_ever_is_long() {
+    for kind in [
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
+        let hook = json!({"path": "/bin/true", "timeout": i64::MAX});
+        let mut bundle = Bundle::with_busybox("hook-timeout-long");
+        bundle
+            .config
+            .args(&["/bin/sleep", "60"])
+            .set("/hooks", json!({kind: [hook.clone(), hook]}));
+        let container = Container::new(bundle).policy(&Policy::permissive());
+        container.create().ok();
+        container.start().ok();
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
 /// A service that a hook leaves behind may keep the hook's stderr for as long as it likes.
 #[test]
 fn a_child_that_keeps_stderr_keeps_nobody() {

@@ -116,7 +116,7 @@ fn no_limit_is_lost_when_systemd_writes_its_own() {
         "memory": { "limit": 64 << 20 },
         "pids": { "limit": 55 },
         "cpu": { "cpus": "0", "mems": "0", "quota": 20_000, "period": 50_000, "burst": 10_000 },
-        "unified": { "memory.high": "50331648", "memory.min": "4194304", "memory.oom.group": "1", "cpu.weight": "77", "pids.max": "33" }
+        "unified": { "memory.high": "50331648", "memory.oom.group": "1", "cpu.weight": "77", "pids.max": "33" }
     });
     let container = container("systemd-kept", resources);
     container.run_detached().ok();
@@ -125,7 +125,6 @@ fn no_limit_is_lost_when_systemd_writes_its_own() {
             "memory.max",
             "memory.swap.max",
             "memory.high",
-            "memory.min",
             "memory.oom.group",
             "pids.max",
             "cpu.weight",

@@ -1,4 +1,4 @@
-//! Times as callers read them: RFC 3339, in UTC.
+//! Times as callers read them (RFC 3339, in UTC), and as they write them.
 
 use std::time::Duration;
 
@@ -20,6 +20,13 @@ pub fn rfc3339_nanos(since_epoch: Duration) -> String {
     let mut text = rfc3339(since_epoch);
     text.pop();
     format!("{text}.{:09}Z", since_epoch.subsec_nanos())
+}
+
+/// Reads a timeout in seconds as a time that can be added to a clock's and to others: the largest number cannot. Nobody waits for ten years.
+/// A number below zero is no time at all.
+pub fn timeout(seconds: i64) -> Duration {
+    const LONGEST: u64 = 10 * 365 * 86_400;
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST))
 }
 
 /// Days since 1970-01-01 as year, month and day (Hinnant, «chrono-compatible low-level date algorithms», civil_from_days).

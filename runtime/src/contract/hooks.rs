@@ -23,6 +23,7 @@ use gabion_core::control::hooks as control;
 use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_core::printable;
+use gabion_core::time::timeout;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::state::Record;
 use gabion_sys::Held;
@@ -142,7 +143,7 @@ pub(crate) fn patience(hooks: Option<&Vec<Hook>>) -> Option<Duration> {
     hooks
         .into_iter()
         .flatten()
-        .map(|hook| Some(Duration::from_secs(u64::try_from(hook.timeout()?).unwrap_or(0))))
+        .map(|hook| Some(timeout(hook.timeout()?)))
         .sum()
 }
 
@@ -164,16 +165,14 @@ pub(crate) fn run_one(kind: Kind, index: usize, hook: &Hook, state: Option<&Stat
         )
     };
     let state = text_of(state).map_err(failed)?;
-    let timeout = match hook.timeout() {
+    let limit = match hook.timeout() {
         None => None,
-        Some(seconds) => match u64::try_from(seconds) {
-            Ok(seconds) if seconds > 0 => Some(Duration::from_secs(seconds)),
-            _ => return Err(failed(format!("has the timeout {seconds}; it must be greater than 0"))),
-        },
+        Some(seconds) if seconds > 0 => Some(timeout(seconds)),
+        Some(seconds) => return Err(failed(format!("has the timeout {seconds}; it must be greater than 0"))),
     };
     let mut said = Vec::new();
     let ended = Running::start(kind, hook, scene).and_then(|mut running| {
-        let ended = running.wait(state.as_bytes(), timeout);
+        let ended = running.wait(state.as_bytes(), limit);
         said = std::mem::take(&mut running.said);
         ended
     });

@@ -98,9 +98,7 @@ pub struct Brief {
 
 /// The bounds of hooks, summed up.
 fn bound(timeouts: impl Iterator<Item = Option<i64>>) -> Option<Duration> {
-    timeouts
-        .map(|seconds| Some(Duration::from_secs(u64::try_from(seconds?).unwrap_or(0))))
-        .sum()
+    timeouts.map(|seconds| seconds.map(gabion_core::time::timeout)).sum()
 }
 
 impl From<&Record> for Brief {
