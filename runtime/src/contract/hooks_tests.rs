@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
 
 use super::*;
 
