@@ -37,6 +37,7 @@ pub struct HostFile {
     /// What the host has at the paths of `linux.devices`.
     pub device: BTreeMap<PathBuf, Kind>,
     pub thermal_throttle: Vec<PathBuf>,
+    pub kept_by_selinux: BTreeSet<PathBuf>,
     pub hook: BTreeMap<PathBuf, Hook>,
     pub memory_total: Option<Size>,
     pub parent_memory: Option<Size>,
@@ -224,6 +225,7 @@ impl HostFile {
                 .collect(),
             listener: self.listener(request),
             thermal_throttle: self.thermal_throttle.clone(),
+            kept_by_selinux: self.kept_by_selinux.clone(),
             hooks: self.hooks(request),
             holes: self.holes(),
             memory_total: self.memory_total.unwrap_or(Size(8 << 30)).0,

@@ -243,6 +243,8 @@ pub struct Host {
     /// The `/sys/devices/system/cpu/cpuN/thermal_throttle` directories of this host: readable counters that tell a
     /// container of its neighbours' load.
     pub thermal_throttle: Vec<PathBuf>,
+    /// Of the files that are masked in every container: what SELinux keeps from the runtime itself. It can be covered by nobody in its domain.
+    pub kept_by_selinux: BTreeSet<PathBuf>,
     pub hooks: BTreeMap<PathBuf, HookFile>,
     /// Where default and declared holes lead in the image; absent where it could not be looked at.
     pub holes: BTreeMap<PathBuf, HoleTarget>,

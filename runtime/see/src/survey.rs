@@ -131,6 +131,7 @@ fn gather(
     let places = reach::collect(request, policy, rootfs, (&mut sources, &source_fds), asked, &believed);
     let nofile = caller::limits::limit(Resource::RLIMIT_NOFILE).ok();
     let cgroup = cgroups::facts(request, state_root, driver, euid, user_ns);
+    let selinux = lsm::selinux(state_root);
     let host = Host {
         namespaces: namespaces::own(),
         joined_users: namespaces::users(&ns_paths),
@@ -140,6 +141,7 @@ fn gather(
         targets: rootfs.map(|fd| image::targets(fd, request)).unwrap_or_default(),
         devices: files::devices(request),
         thermal_throttle: thermal_throttle(),
+        kept_by_selinux: lsm::kept(&selinux),
         hooks: files::hooks(request),
         holes: rootfs.map(|fd| image::holes(fd, request, policy)).unwrap_or_default(),
         memory_total: cgroup.memory_total,
@@ -157,7 +159,7 @@ fn gather(
         kernel: kernel(),
         memfd_noexec: memfd_noexec(&Path::new("/proc/sys/vm/memfd_noexec").try_exists()),
         apparmor: lsm::app_armor(),
-        selinux: lsm::selinux(state_root),
+        selinux,
         euid,
         user_ns,
         own_ids: caller::own_ids(),

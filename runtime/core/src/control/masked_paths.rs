@@ -10,6 +10,7 @@ use oci_spec::runtime::Linux;
 use super::mounts::options::{Flag, Options};
 use super::{About, Context, Control, ControlId};
 use crate::decision::Findings;
+use crate::decision::Mode;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::{Masked, Observed};
@@ -31,7 +32,7 @@ static ABOUT: About = About {
 /// slabinfo and its directory in /sys, allocinfo), its symbols, its profile, a crashed kernel's memory, counters of the host's serial lines,
 /// and the switches of its debug messages. Not here: what the kernel itself keeps from whoever lacks `CAP_SYSLOG` or `CAP_SYS_ADMIN` (kmsg, addresses
 /// in iomem, ioports and modules), and what ordinary programs read.
-const MASKED: [&str; 25] = [
+pub const MASKED: [&str; 25] = [
     "/proc/acpi",
     "/proc/allocinfo",
     "/proc/asound",
@@ -78,7 +79,17 @@ impl Control for MaskedPaths {
             .thermal_throttle
             .iter()
             .map(|p| p.to_string_lossy().into_owned());
-        let masked = MASKED.map(str::to_owned).into_iter().chain(thermal);
+        // Where no label is enforced the file is asked for all the same: create then says that it cannot be masked.
+        let label = cx.policy.mode(ControlId::Lsm) == Mode::Enforce;
+        let kept = |path: &str| label && cx.host.kept_by_selinux.contains(Path::new(path));
+        for path in MASKED.into_iter().filter(|path| kept(path)) {
+            findings.kept(
+                "linux.maskedPaths",
+                format!("SELinux keeps {path} from gabion itself, which cannot mask it"),
+            );
+        }
+        let ours = MASKED.into_iter().filter(|path| !kept(path)).map(str::to_owned);
+        let masked = ours.chain(thermal);
         let list = union("linux.maskedPaths", linux.masked_paths().as_ref(), masked, findings);
         linux.set_masked_paths(Some(list));
         let readonly = READONLY.map(str::to_owned).into_iter();

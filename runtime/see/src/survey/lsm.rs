@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::apparmor;
 use crate::vetted::{self, DIRECTORY, FILES};
+use gabion_core::control::masked_paths::MASKED;
 use gabion_core::host::{AppArmor, Parser, SeLinux};
 
 pub(super) fn app_armor() -> AppArmor {
@@ -54,6 +55,21 @@ pub(super) fn selinux(state_root: &Path) -> SeLinux {
     let pair = levels_in_use(state_root).and_then(|in_use| unused(&in_use, random_pair));
     let mcs = pair.unwrap_or_default();
     SeLinux::Enabled { mcs }
+}
+
+/// Gives those of the files that every container has masked which SELinux does not let us look at, nor then mount over (Debian's policy: kallsyms
+/// is `system_map_t`, which is closed to `container_engine_t`). Root is told EACCES there by nobody else.
+pub(super) fn kept(selinux: &SeLinux) -> BTreeSet<PathBuf> {
+    if matches!(selinux, SeLinux::Absent) {
+        return BTreeSet::new();
+    }
+    let closed = |path: &&Path| std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    MASKED
+        .iter()
+        .map(Path::new)
+        .filter(closed)
+        .map(Path::to_owned)
+        .collect()
 }
 
 /// The first pair drawn that is nobody's. Random alone is not enough: among a thousand containers two would most likely share one.
