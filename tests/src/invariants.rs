@@ -110,6 +110,7 @@ pub fn exec_gets_no_more(process: &Process, hardened: &Hardened) {
     let asked = |process: &Process| ExecRequest {
         process: process.clone(),
         widening: Vec::new(),
+        odd: Vec::new(),
     };
     let vetted = match intersect(&asked(process), hardened, Here::default()) {
         Err(denial) => {
@@ -151,6 +152,7 @@ fn settles(first: &Hardened, effective: &Effective) {
         spec: first.spec().clone(),
         channel: Channel::Direct,
         leave: Leave::default(),
+        odd: Vec::new(),
     };
     if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
         request.bundle = own;

@@ -130,6 +130,7 @@ pub fn request(id: &str, config: Value) -> Outcome<Request> {
         spec,
         channel: Channel::Direct,
         leave: Leave::default(),
+        odd: Vec::new(),
     };
     if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
         request.bundle = own;

@@ -41,6 +41,40 @@ fn truncated_json() {
     );
 }
 
+/// A capital letter must not cost a mask: refused by the right name, in what is said of a container, of an exec and of new limits.
+#[test]
+fn keys_in_other_letters() {
+    if !gabion() {
+        return;
+    }
+    edited(
+        "bad-letters",
+        &["bundle.spelling", "linux.maskedPaths", "MaskedPaths"],
+        |bundle| {
+            let config = &mut bundle.config;
+            config.set("/linux/MaskedPaths", json!(["/etc"]));
+        },
+    );
+    edited("bad-capability", &["bundle.spelling", "CAP_KARAOKE"], |bundle| {
+        bundle.config.add_capability("CAP_KARAOKE");
+    });
+    let container = Container::new(Bundle::new("bad-letters-later")).policy(&Policy::hardened());
+    container.create().ok();
+    container.start().ok();
+    let file = container.bundle.dir.join("file.json");
+    let path = file.to_str().unwrap();
+    let process = json!({"args": ["/usr/bin/probe", "id"], "cwd": "/", "User": {"uid": 1000, "gid": 1000}});
+    fs::write(&file, process.to_string()).unwrap();
+    let done = container.op(&["exec", "--process", path, container.id()]);
+    done.fails_with(255).says(&["bundle.spelling", "user", "User"]);
+    fs::write(&file, r#"{"pids":{"Limit":9}}"#).unwrap();
+    let done = container.op(&["update", "-r", path, container.id()]);
+    done.fails_with(1).says(&["bundle.spelling", "pids.limit"]);
+    fs::write(&file, r#"{"pids":[9]}"#).unwrap();
+    let done = container.op(&["update", "-r", path, container.id()]);
+    done.fails_with(1).says(&["expected an object for pids"]);
+}
+
 #[test]
 fn fifty_megabytes() {
     let mut big = br#"{"ociVersion": "1.0.2", "annotations": {"a": ""#.to_vec();

@@ -3,10 +3,11 @@
 use integration::{apparmor, unified};
 
 /// Codes of `explain` that are no refusals: faults of files, calls and states.
-pub(crate) const NO_REFUSALS: [&str; 12] = [
+pub(crate) const NO_REFUSALS: [&str; 13] = [
     "annotations.unknown",
     "annotations.value",
     "bundle.invalid",
+    "bundle.spelling",
     "bundle.unsupported",
     "policy.invalid",
     "state.unreadable",

@@ -45,7 +45,9 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
         }
         decisions.push(decision);
     }
-    let denial = Denial::new(policy.level, decisions, &valid::judge(&draft.spec, host));
+    let mut invalid = valid::odd(policy.level, &request.odd);
+    invalid.extend(valid::judge(&draft.spec, host));
+    let denial = Denial::new(policy.level, decisions, &invalid);
     let decisions = denial.unless_refused()?;
     // After all controls: one of them may have named it.
     let named = draft.spec.process().as_ref().and_then(Process::oom_score_adj);

@@ -13,8 +13,9 @@ use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
 use crate::policy::{CgroupPolicy, Level, SeccompGroup};
 use crate::reach::OnFs;
+use crate::request::Odd;
 use crate::sockets::SocketWord;
-use crate::valid::{Invalid, Kind};
+use crate::valid::{self, Invalid, Kind};
 
 /// What the OCI spec has no words for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -364,6 +365,16 @@ impl Denial {
             invalid: left.map(Invalid::change).collect(),
             decisions,
         }
+    }
+
+    /// Refuses limits that are not written as the spec writes them, where the level does not take that.
+    ///
+    /// # Errors
+    /// The denial, with each of them.
+    pub fn unless_odd(level: Level, odd: &[Odd]) -> Result<(), Self> {
+        Self::new(level, Vec::new(), &valid::odd(level, odd))
+            .unless_refused()
+            .map(drop)
     }
 
     /// Gives the decisions back where nothing was refused.

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 pub mod annotations;
 mod bounds;
 pub mod idmap;
+mod json;
 pub mod mount_options;
 mod parse;
 
-pub use parse::{BadInput, INVALID, from_json, parse_process, parse_resources};
+pub use json::{Odd, Oddity};
+pub use parse::{BadInput, INVALID, Read, from_json, parse_process, parse_resources};
 
 /// The largest config.json or process.json that is read, in bytes. Engines write some 20 kB.
 pub const MAX_CONFIG: u64 = 8 << 20;
@@ -187,6 +189,8 @@ pub struct Request {
     pub channel: Channel,
     /// The one flag of create that no part of the spec says.
     pub leave: Leave,
+    /// What only level permissive takes.
+    pub odd: Vec<Odd>,
 }
 
 impl Request {

@@ -79,6 +79,7 @@ impl Case {
             spec,
             channel: self.channel.clone(),
             leave: Leave::default(),
+            odd: Vec::new(),
         }
     }
 

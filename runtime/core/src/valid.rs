@@ -12,7 +12,9 @@ use crate::decision::{Change, Verdict};
 use crate::host::{Host, NsPath};
 use crate::id::ControlId;
 use crate::namespace::{self, NsType};
+use crate::policy::Level;
 use crate::printable::printable;
+use crate::request::Odd;
 
 mod hooks;
 mod linux;
@@ -30,6 +32,8 @@ pub enum Kind {
     Unsupported,
     /// It is not what the runtime spec says it is.
     Malformed,
+    /// It is not written as the runtime spec writes it, and other runtimes take it or leave it out. Level permissive does the same.
+    Odd,
 }
 
 impl Kind {
@@ -38,6 +42,18 @@ impl Kind {
         match self {
             Self::Unsupported => "bundle.unsupported",
             Self::Malformed => "bundle.invalid",
+            Self::Odd => "bundle.spelling",
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Unsupported | Self::Malformed => {
+                "correct config.json, or what wrote it: no level and no policy lets it pass"
+            }
+            Self::Odd => {
+                "write it as the message has it, or leave it out; at level permissive it is taken as runc takes it"
+            }
         }
     }
 }
@@ -59,6 +75,7 @@ impl std::fmt::Display for Invalid {
         match kind {
             Kind::Unsupported => write!(f, "{field} is not supported [{}]: {why}", kind.code()),
             Kind::Malformed => write!(f, "{field} cannot be used [{}]: {why}", kind.code()),
+            Kind::Odd => write!(f, "{why} [{}]", kind.code()),
         }
     }
 }
@@ -99,9 +116,21 @@ impl Invalid {
             to: None,
             reason: self.why.clone(),
             code: Some(self.kind.code().to_owned()),
-            remedy: Some("correct config.json, or what wrote it: no level and no policy lets it pass".to_owned()),
+            remedy: Some(self.kind.remedy().to_owned()),
         }
     }
+}
+
+/// Gives what was not written as the spec writes it, where the level does not take that.
+pub fn odd(level: Level, odd: &[Odd]) -> Vec<Invalid> {
+    if level == Level::Permissive {
+        return Vec::new();
+    }
+    let told = odd.iter().map(|odd| {
+        let why = format!("{}: {}", odd.field, odd.why());
+        Invalid::new(Kind::Odd, odd.field.clone(), why)
+    });
+    told.collect()
 }
 
 /// Gives all that cannot be of this spec, in its order.
@@ -189,6 +218,8 @@ impl Namespaces {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::hardened::Denial;
+    use crate::request::Request;
     use crate::testing::Case;
     use serde_json::{Value, json};
 
@@ -239,6 +270,36 @@ mod tests {
         case.host.namespaces.entry(typ).or_default().insert(id);
         let found = judge(&case.request().spec, &case.host);
         assert_eq!(found[0].field, "linux.sysctl.net.ipv4.ip_forward");
+    }
+
+    #[test]
+    fn what_only_permissive_takes_is_refused_above_and_named() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"args":["sh"],"cwd":"/"},"root":{"path":"r"},
+            "linux":{"maskedpaths":["/a"],"namespaces":[{"type":"mount"}]}}"#;
+        let request = Request::parse(
+            "c".parse().unwrap(),
+            "/b".into(),
+            text.as_bytes(),
+            std::path::Path::new("t"),
+        )
+        .unwrap();
+        assert_eq!(request.odd.len(), 1);
+        for level in [Level::Hardened, Level::Restricted] {
+            let found = odd(level, &request.odd);
+            assert_eq!(
+                found[0].to_string(),
+                r#"linux.maskedPaths: the key is written "maskedpaths" [bundle.spelling]"#
+            );
+            let denial = Denial::unless_odd(level, &request.odd).unwrap_err();
+            assert!(
+                denial
+                    .to_string()
+                    .starts_with("refused [bundle.spelling]: linux.maskedPaths"),
+                "{denial}"
+            );
+        }
+        assert!(odd(Level::Permissive, &request.odd).is_empty());
+        assert!(Denial::unless_odd(Level::Permissive, &request.odd).is_ok());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Reading what callers hand over, in bounds. What it means is `gabion_core::request`'s.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use gabion_core::request::{BadInput, ContainerId, INVALID, MAX_CONFIG, Request, parse_process};
+use gabion_core::request::{self, BadInput, ContainerId, INVALID, MAX_CONFIG, Request, parse_process};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Process;
 
 use crate::error::{Error, Result};
@@ -22,6 +24,15 @@ const RULES: Rules = Rules {
     largest: MAX_CONFIG,
     links: Links::Follow,
 };
+
+/// What a command line names may also come from a pipe.
+const PIPED: Rules = Rules {
+    kind: Kind::FileOrPipe,
+    ..RULES
+};
+
+/// How long those who write to a pipe may take, in all.
+const WRITER: Duration = Duration::from_secs(10);
 
 /// Reads a bundle's config.json. The root file system is looked at by [`open_rootfs`].
 ///
@@ -61,8 +72,8 @@ pub fn from_reader(id: ContainerId, bundle: &Path, reader: impl Read, name: &Pat
 ///
 /// # Errors
 /// As of [`from_bundle`].
-pub fn read_process(path: &Path) -> Result<Process> {
-    Ok(parse_process(&read_file(path)?, path)?)
+pub fn read_process(path: &Path) -> Result<request::Read<Process>> {
+    Ok(parse_process(&read_named(path)?, path)?)
 }
 
 /// Reads a file, or stdin for `-`.
@@ -73,7 +84,7 @@ pub fn read_any(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         return read_bounded(std::io::stdin().lock(), Path::new("stdin"));
     }
-    read_file(path)
+    read_named(path)
 }
 
 /// The request's root file system, opened once (O_PATH): what is checked here is what is mounted later.
@@ -109,11 +120,60 @@ pub fn open_rootfs(request: &Request) -> Result<OwnedFd> {
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     vetted::open(path, &RULES)
         .and_then(|file| vetted::read(file, &RULES))
-        .map_err(|fault| match fault {
-            Fault::Open(_) => Error::file("open", path)(fault.into()),
-            Fault::Larger(_) => bad(path)(too_large(path)),
-            other => bad(path)(other.to_string()),
-        })
+        .map_err(faulty(path))
+}
+
+/// Reads what a command line names: a file, or a pipe to its end.
+fn read_named(path: &Path) -> Result<Vec<u8>> {
+    let file = vetted::open(path, &PIPED).map_err(faulty(path))?;
+    let piped = file.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+    if piped {
+        return read_pipe(file, path, WRITER);
+    }
+    vetted::read(file, &PIPED).map_err(faulty(path))
+}
+
+fn faulty(path: &Path) -> impl Fn(Fault) -> Error {
+    let path = path.to_owned();
+    move |fault| match fault {
+        Fault::Open(_) => Error::file("open", &path)(fault.into()),
+        Fault::Larger(_) => bad(&path)(too_large(&path)),
+        other => bad(&path)(other.to_string()),
+    }
+}
+
+/// Reads until the last writer has closed the pipe. It was opened so that nothing waits; here is the one wait, and it ends.
+fn read_pipe(mut pipe: File, path: &Path, patience: Duration) -> Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let mut text = Vec::new();
+    let mut chunk = [0; 16 << 10];
+    let mut waited = false;
+    loop {
+        match pipe.read(&mut chunk) {
+            // Nobody has opened it for writing so far, unless something came or poll(2) told of it.
+            Ok(0) if waited || !text.is_empty() => return Ok(text),
+            Ok(0) => {}
+            Ok(count) => text.extend_from_slice(&chunk[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(Error::file("read", path)(error)),
+        }
+        if text.len() as u64 > MAX_CONFIG {
+            return Err(bad(path)(too_large(path)));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) => {
+                return Err(bad(path)(format!(
+                    "whoever writes to this pipe did not come to an end within {} s",
+                    patience.as_secs()
+                )));
+            }
+            Ok(_) => waited = true,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::file("wait for", path)(errno.into())),
+        }
+    }
 }
 
 /// Reads to the end, or to the bound.
@@ -234,19 +294,55 @@ mod tests {
                 GOOD.replace(r#""uid":0"#, r#""uid":4294967296"#),
                 "at line 1 column",
             ),
-            (
-                "cap",
-                GOOD.replace(
-                    r#""cwd":"/""#,
-                    r#""cwd":"/","capabilities":{"bounding":["CAP_FLY"],"effective":[],"permitted":[]}"#,
-                ),
-                "unknown capability \"CAP_FLY\" at line 1",
-            ),
         ] {
             let text = why(name, &config);
             assert!(text.contains(words), "{name}: {text}");
             assert!(text.contains("config.json: "), "{name}: {text}");
         }
+    }
+
+    /// A FIFO, and what a thread does that has opened it for writing. What that gives back stays open until it was read.
+    fn piped(name: &str, writer: impl FnOnce(File) -> Option<File> + Send + 'static) -> Result<Vec<u8>> {
+        let dir = bundle(name, b"");
+        let fifo = dir.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = vetted::open(&fifo, &PIPED).unwrap();
+        let end = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        let thread = std::thread::spawn(move || writer(end));
+        let read = read_pipe(pipe, &fifo, Duration::from_secs(1));
+        drop(thread.join().unwrap());
+        fs::remove_dir_all(dir).unwrap();
+        read
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_no_longer_than_its_writer_may_take() {
+        use std::io::Write;
+        let more = vec![b' '; 200_000];
+        let sent = more.clone();
+        let read = piped("pipe", move |mut end| {
+            end.write_all(&sent).unwrap();
+            None
+        });
+        assert_eq!(read.unwrap(), more);
+        assert_eq!(piped("pipe-empty", |_| None).unwrap(), b"");
+        let silent = piped("pipe-silent", |mut end| {
+            end.write_all(b"{").unwrap();
+            Some(end)
+        });
+        assert!(silent.unwrap_err().to_string().contains("did not come to an end"));
+        let large = piped("pipe-large", |mut end| {
+            // It fails where the reader has gone.
+            drop(end.write_all(&vec![b' '; 9 << 20]));
+            None
+        });
+        assert!(large.unwrap_err().to_string().ends_with("larger than 8 MiB"));
+    }
+
+    #[test]
+    fn a_device_is_neither_file_nor_pipe() {
+        let text = read_process(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(text.contains("neither a regular file nor a pipe"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -16,6 +16,8 @@ use nix::sys::stat::Mode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
+    /// A file, or a pipe that it is read from: `<(…)` of a shell, /dev/stdin.
+    FileOrPipe,
     Directory,
 }
 
@@ -80,6 +82,7 @@ pub enum Fault {
     /// The call failed.
     Open(Errno),
     NotAFile,
+    NotAPipe,
     NotADirectory,
     Symlink,
     /// The file has other names.
@@ -97,6 +100,7 @@ impl fmt::Display for Fault {
             Self::Missing => f.write_str("the file is missing"),
             Self::Open(errno) => write!(f, "cannot be opened: {}", errno.desc()),
             Self::NotAFile => f.write_str("not a regular file"),
+            Self::NotAPipe => f.write_str("neither a regular file nor a pipe"),
             Self::NotADirectory => f.write_str("not a directory"),
             Self::Symlink => f.write_str("a symbolic link"),
             Self::Names => f.write_str("it has a second name (a hard link)"),
@@ -157,7 +161,7 @@ pub fn open_with(dir: Option<BorrowedFd<'_>>, path: &Path, flags: OFlag, rules: 
         Errno::ENXIO => Fault::NotAFile,
         other => Fault::Open(other),
     };
-    let opened = if rules.links == Links::Follow && rules.kind == Kind::File && !flags.contains(OFlag::O_CREAT) {
+    let opened = if rules.links == Links::Follow && rules.kind != Kind::Directory && !flags.contains(OFlag::O_CREAT) {
         open_where_links_lead(dir, path, flags, rules, why)?
     } else {
         open_raw(dir, path, flags).map_err(why)?
@@ -200,6 +204,7 @@ pub fn judge(file: &File, rules: &Rules) -> Result<(), Fault> {
         .map_err(|e| Fault::Open(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
     match rules.kind {
         Kind::File if !meta.is_file() => return Err(Fault::NotAFile),
+        Kind::FileOrPipe if !meta.is_file() && !meta.file_type().is_fifo() => return Err(Fault::NotAPipe),
         Kind::Directory if !meta.is_dir() => return Err(Fault::NotADirectory),
         _ => {}
     }
@@ -216,10 +221,10 @@ pub fn judge(file: &File, rules: &Rules) -> Result<(), Fault> {
     if meta.mode() & rules.forbidden != 0 {
         return Err(Fault::Mode(meta.mode() & 0o7777));
     }
-    if rules.links == Links::OneName && rules.kind == Kind::File && meta.nlink() != 1 {
+    if rules.links == Links::OneName && rules.kind != Kind::Directory && meta.nlink() != 1 {
         return Err(Fault::Names);
     }
-    if rules.kind == Kind::File && meta.len() > rules.largest {
+    if rules.kind != Kind::Directory && meta.len() > rules.largest {
         return Err(Fault::Larger(rules.largest));
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::container::{self, CreateOptions, Keyring, Settings};
 use gabion_common::audit::Trail;
-use gabion_common::cli::Global;
+use gabion_common::cli::{Global, log};
 use gabion_core::harden::harden;
 use gabion_core::hardened::Hardened;
 use gabion_core::request::{Channel, Leave};
@@ -76,6 +76,7 @@ impl Launch {
         let hardened = harden(&request, &effective, &host).inspect_err(|denial| trail.refused(action, denial))?;
         tracing::debug!(id = %request.id, level = %effective.level, "decided");
         trail.created(action, &request, &hardened)?;
+        log::warn_of(&request.odd);
         let options = CreateOptions {
             id: request.id,
             bundle: request.bundle,

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::container;
 use gabion_common::cli::{Global, log};
-use gabion_core::request::parse_resources;
+use gabion_core::request::{Read, parse_resources};
 use gabion_core::size::Size;
 use gabion_see::audit::record::Action;
 use gabion_see::bundle::read_any;
@@ -86,7 +86,10 @@ impl Args {
         let id = super::id(&self.id)?;
         let asked = match &self.resources {
             Some(file) => from_file(file)?,
-            None => self.flags()?,
+            None => Read {
+                value: self.flags()?,
+                odd: Vec::new(),
+            },
         };
         let settings = global.settings();
         container::update(&settings, &id, &asked).inspect_err(|error| {
@@ -151,7 +154,7 @@ impl Args {
     }
 }
 
-fn from_file(file: &Path) -> Result<LinuxResources> {
+fn from_file(file: &Path) -> Result<Read<LinuxResources>> {
     let text = read_any(file)?;
     let name = if file == Path::new("-") {
         Path::new("the limits on stdin")

@@ -20,13 +20,14 @@ use crate::contract::setup::{Kind, Setup};
 use crate::state::StateDir;
 use crate::wait;
 use gabion_common::audit::Trail;
+use gabion_common::cli::log;
 use gabion_core::control::capabilities;
 use gabion_core::control::exec as vet;
 use gabion_core::control::exec::{ExecRequest, Here, Widening};
 use gabion_core::hardened::{Amendment, ExecPlan, Hardened};
 use gabion_core::id::ControlId;
 use gabion_core::policy::Level;
-use gabion_core::request::ContainerId;
+use gabion_core::request::{ContainerId, Read};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::procfs::Proc;
 use gabion_see::state::{Init, Record, Status};
@@ -80,6 +81,7 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
         oom_score_adj: gabion_see::caller::oom_score_adj(),
     };
     let vetted = vet::intersect(&asked, &record.hardened, here)?;
+    log::warn_of(&asked.odd);
     let process = if record.hardened.enforces(ControlId::Exec) {
         vetted.process
     } else {
@@ -241,13 +243,18 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
 fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
     let stored = record.hardened.spec().process().as_ref();
     match process {
-        ExecProcess::File(mut process) => {
+        ExecProcess::File(read) => {
+            let Read {
+                value: mut process,
+                odd,
+            } = *read;
             if let Some(stored) = stored {
                 own_limits::fill(&mut process, stored)?;
             }
             Ok(ExecRequest {
-                process: *process,
+                process,
                 widening: Vec::new(),
+                odd,
             })
         }
         ExecProcess::Line(line) => {
@@ -259,6 +266,7 @@ fn asked(record: &Record, process: ExecProcess) -> Result<ExecRequest> {
             Ok(ExecRequest {
                 process: from_line(base, &line),
                 widening,
+                odd: Vec::new(),
             })
         }
     }

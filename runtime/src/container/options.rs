@@ -6,7 +6,7 @@ use crate::cgroup::Below;
 use gabion_common::audit::Trail;
 pub(crate) use gabion_common::cli::Settings;
 pub(crate) use gabion_core::hardened::Keyring;
-use gabion_core::request::{ContainerId, Leave};
+use gabion_core::request::{ContainerId, Leave, Read};
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ pub(crate) struct User {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ExecProcess {
     /// `--process FILE`, already read and checked.
-    File(Box<Process>),
+    File(Box<Read<Process>>),
     /// From the command line; what is not given is the container's own.
     Line(Box<ExecLine>),
 }

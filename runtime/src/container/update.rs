@@ -7,8 +7,10 @@ use crate::cgroup::Cgroup;
 use crate::container::options::Settings;
 use crate::state::StateDir;
 use gabion_common::audit::Trail;
+use gabion_common::cli::log;
 use gabion_core::control::cgroup::update as vet;
-use gabion_core::request::ContainerId;
+use gabion_core::hardened::Denial;
+use gabion_core::request::{ContainerId, Read};
 use gabion_see::error::{Error, Result};
 use gabion_see::state::{Record, Status};
 
@@ -16,7 +18,7 @@ use gabion_see::state::{Record, Status};
 ///
 /// # Errors
 /// «container not running»; a refusal; a limit that the kernel does not take or does not show: the old ones are back then.
-pub(crate) fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResources) -> Result<()> {
+pub(crate) fn update(settings: &Settings, id: &ContainerId, asked: &Read<LinuxResources>) -> Result<()> {
     let dir = StateDir::open(&settings.root, id)?;
     // One at a time: the record is read, changed and written back.
     let _turn = dir.turn()?;
@@ -26,7 +28,9 @@ pub(crate) fn update(settings: &Settings, id: &ContainerId, asked: &LinuxResourc
     }
     let pid = Pid::from_raw(dir.init()?.ok_or_else(not_running)?.pid);
     let record = dir.record()?;
-    let vetted = vet::vet(id, asked, &record.hardened)?;
+    Denial::unless_odd(record.hardened.level(), &asked.odd)?;
+    log::warn_of(&asked.odd);
+    let vetted = vet::vet(id, &asked.value, &record.hardened)?;
     tracing::debug!(%id, verdict = vetted.decision.verdict.as_str(), "update decided");
     let cgroup = Cgroup::open(&record.cgroup);
     let new = record.with(vetted.hardened);

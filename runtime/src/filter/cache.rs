@@ -96,7 +96,7 @@ fn open_dir(path: &Path) -> Result<OwnedFd, SeccompError> {
         Fault::Mode(mode) => unsafe_cache(CacheFault::Mode(mode)),
         Fault::Missing => io("open")(Errno::ENOENT),
         Fault::Open(errno) => io("open")(errno),
-        Fault::NotADirectory | Fault::NotAFile | Fault::Names | Fault::Larger(_) => {
+        Fault::NotADirectory | Fault::NotAFile | Fault::NotAPipe | Fault::Names | Fault::Larger(_) => {
             unsafe_cache(CacheFault::NotADirectory)
         }
     })

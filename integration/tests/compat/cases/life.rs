@@ -276,6 +276,21 @@ fn exec_file(container: &Container, process: &Value) -> String {
     format!("{}exit {}", done.out, done.code)
 }
 
+/// process.json on stdin, as `exec --process /dev/stdin` reads it: a pipe.
+fn exec_pipe(container: &Container, process: &Value) -> String {
+    up(container);
+    let command = container.command(&["exec", "--process", "/dev/stdin", container.id()]);
+    let mut script = std::process::Command::new("sh");
+    script
+        .arg("-c")
+        .arg(r#"printf %s "$0" | "$@""#)
+        .arg(process.to_string());
+    script.arg(command.get_program()).args(command.get_args());
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = integration::command::run(script, &container.bundle.dir);
+    format!("{}exit {}", done.out, done.code)
+}
+
 fn execs() -> Vec<Case> {
     let exec_case = |name: &'static str, drive: fn(&Container) -> String| case("runc exec", name, drive);
     vec![
@@ -296,6 +311,7 @@ fn execs() -> Vec<Case> {
         exec_case("exec-detach", |c| { up(c); let pid = c.bundle.dir.join("exec.pid"); let done = c.op(&["exec", "--detach", "--pid-file", pid.to_str().unwrap(), c.id(), "sleep", "30"]); let text = std::fs::read_to_string(&pid).unwrap(); format!("{} {}", done.code, std::fs::read_to_string(format!("/proc/{}/comm", text.trim())).unwrap_or_default()) }).shows("0 sleep"),
         exec_case("exec-process-file", |c| exec_file(c, &json!({"terminal": false, "user": {"uid": 7, "gid": 8, "umask": 23, "additionalGids": [9]}, "args": ["sh", "-c", "id -u; id -g; pwd; env | sort | grep -v SHLVL; grep -E '^(Cap|NoNew|Groups)' /proc/self/status; exit 9"], "env": ["PATH=/bin", "X=1"], "cwd": "/tmp", "noNewPrivileges": true}))).runc().shows("exit 9"),
         exec_case("exec-process-capabilities", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "^Cap", "/proc/self/status"], "env": ["PATH=/bin"], "cwd": "/", "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": [], "ambient": []}}))),
+        exec_case("exec-process-from-a-pipe", |c| exec_pipe(c, &json!({"args": ["id", "-u"], "env": ["PATH=/bin"], "cwd": "/"}))).runc().shows("0\nexit 0"),
         exec_case("exec-process-limits", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "open files", "/proc/self/limits"], "env": ["PATH=/bin"], "cwd": "/", "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}]}))).shows("99"),
         exec_case("exec-process-oom-score", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["cat", "/proc/self/oom_score_adj"], "env": ["PATH=/bin"], "cwd": "/", "oomScoreAdj": 321}))).alone().shows("321"),
         exec_case("exec-cpu-affinity", |c| exec_file(c, &json!({"user": {"uid": 0, "gid": 0}, "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "env": ["PATH=/bin"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1"}}))).alone().shows("Cpus_allowed_list:\t1\n"),

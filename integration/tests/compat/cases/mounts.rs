@@ -460,6 +460,14 @@ fn paths() -> Vec<Case> {
         .shows("0\n"),
         Case::new(
             masked,
+            "masked-in-other-letters",
+            json!({"linux": {"maskedPaths": null, "Maskedpaths": ["/etc/passwd"]}}),
+            "wc -c < /etc/passwd",
+        )
+        .runc()
+        .shows("0\n"),
+        Case::new(
+            masked,
             "masked-twice",
             json!({"linux": {"maskedPaths": ["/etc", "/etc/", "/proc/interrupts", "/proc//interrupts"], "readonlyPaths": ["/proc/sys", "/proc/sys"]}}),
             "awk '$5==\"/etc\"||$5 ~ /^.proc.(interrupts|sys)$/' /proc/self/mountinfo | wc -l",

@@ -223,6 +223,15 @@ fn capabilities() -> Vec<Case> {
         .shows("exit 0"),
         Case::new(
             LINUX,
+            "caps-unknown",
+            caps(json!({"bounding": ["CAP_KILL", "CAP_KARAOKE", "CHOWN"], "permitted": ["CAP_KILL", "CAP_KARAOKE", "cap_chown"],
+                        "effective": ["CAP_KILL", "CAP_KARAOKE"]})),
+            sets,
+        )
+        .runc()
+        .shows("exit 0"),
+        Case::new(
+            LINUX,
             "caps-none",
             caps(json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []})),
             sets,
@@ -416,6 +425,18 @@ fn root() -> Vec<Case> {
             .shows("a.b/c"),
         Case::new("config.md#specification-version", "version-unknown", json!({"ociVersion": "9.9.9"}), "echo ran").alone().shows("exit 1"),
         Case::new("config.md#specification-version", "version-absent", json!({"ociVersion": null}), "echo ran").alone().shows("exit 1"),
+        Case::new("config.md#process", "user-absent", json!({"process": {"user": null}}), "id -u; id -g").shows("0\n"),
+        Case::new(
+            "config.md#process",
+            "keys-in-other-letters",
+            json!({"Hostname": "small", "hostname": null, "process": {"USER": {"Uid": 7, "gID": 8}, "user": null}}),
+            "id -u; id -g; hostname",
+        )
+        .runc()
+        .shows("7\n8\nsmall"),
+        Case::new("config.md#process", "user-as-a-list", json!({"process": {"user": [1000, 1000]}}), "id -u")
+            .runc()
+            .shows("exit 1"),
         Case::new("config.md#extensibility", "unknown-properties-are-ignored", json!({"x-new": {"y": 1}, "linux": {"x-new": 1}}), "echo ran").shows("ran"),
         Case::new("config.md#process", "process-absent", json!({"process": null}), "").alone().shows("exit 1"),
     ]

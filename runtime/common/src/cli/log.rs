@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use gabion_core::printable::{one_line, within};
+use gabion_core::request::Odd;
 use gabion_core::time::rfc3339;
 use gabion_see::error::Error;
 
@@ -86,6 +87,13 @@ pub fn report(error: &Error, target: &Target) {
 /// What a person should know of a command that did what it was asked. Not for the log: there is one record for each failure.
 pub fn warn(text: &str) {
     say(&line(text));
+}
+
+/// Says what a caller's JSON has that only level permissive takes.
+pub fn warn_of(odd: &[Odd]) {
+    for odd in odd {
+        warn(&odd.to_string());
+    }
 }
 
 /// stderr may be closed: there is nobody else to tell then.

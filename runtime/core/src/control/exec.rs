@@ -13,6 +13,7 @@ use crate::fact::Fact;
 use crate::hardened::{Denial, Draft, ExecPlan, Hardened};
 use crate::observed::Observed;
 use crate::policy::ExecRule;
+use crate::request::Odd;
 use crate::valid;
 
 mod merge;
@@ -39,6 +40,8 @@ pub struct ExecRequest {
     /// Flags of the command line that ask for more than the container has. At level permissive the caller of `intersect`
     /// puts them into `process`; nobody else ever reads them.
     pub widening: Vec<Widening>,
+    /// What of process.json only level permissive takes.
+    pub odd: Vec<Odd>,
 }
 
 /// A flag of `exec` that asks for more.
@@ -129,7 +132,8 @@ pub fn intersect(asked: &ExecRequest, hardened: &Hardened, here: Here) -> Result
         decision.mode = Mode::Observe;
         asked.process.clone()
     };
-    let invalid = valid::judge_process(&process, "");
+    let mut invalid = valid::odd(hardened.level(), &asked.odd);
+    invalid.extend(valid::judge_process(&process, ""));
     let denial = Denial::new(hardened.level(), vec![decision.clone()], &invalid);
     denial.unless_refused()?;
     Ok(Vetted { process, decision })

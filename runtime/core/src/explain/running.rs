@@ -125,6 +125,12 @@ pub(super) static RUNNING: &[Entry] = &[
         "no level and no policy lets it pass: correct config.json, or what wrote it",
     ),
     entry(
+        "bundle.spelling",
+        "A key of config.json, process.json or of new limits is in other letters than the runtime spec's, a name stands there more than once, or a capability is none. Programs in Go take such a key for the spec's, others drop it in silence: a mask would be lost by a capital letter.",
+        "the message has the field, and how it is written; `gabion check BUNDLE` has them all",
+        "write it as the spec does, or leave it out; level permissive takes it as runc does, with a warning",
+    ),
+    entry(
         "policy.invalid",
         "The policy cannot be read, parsed or believed, or is weaker than a locked one. Nothing starts under a policy that is not understood.",
         "`gabion policy validate FILE` names every error with its place; `gabion policy show` what holds",

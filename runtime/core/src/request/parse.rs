@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 
+use super::json::{self, Notes, Odd};
 use super::{Channel, ContainerId, Leave, Request, bounds};
 use crate::ids;
 use crate::request::annotations;
@@ -53,7 +54,7 @@ impl Request {
     /// # Errors
     /// It is not JSON, not a config.json, lacks what every container needs, or has an annotation of gabion's that is none.
     pub fn parse(id: ContainerId, bundle: PathBuf, text: &[u8], path: &Path) -> Result<Self, BadInput> {
-        let spec: Spec = from_json(text, path)?;
+        let Read { value: spec, odd } = from_json::<Spec>(text, path)?;
         bounds::spec(&spec).map_err(bad(path))?;
         check_spec(&spec).map_err(bad(path))?;
         let request = Self {
@@ -62,6 +63,7 @@ impl Request {
             spec,
             channel: Channel::Direct,
             leave: Leave::default(),
+            odd,
         };
         annotations::check(&request).map_err(|refused| BadInput {
             path: path.to_owned(),
@@ -76,10 +78,10 @@ impl Request {
 ///
 /// # Errors
 /// As of [`Request::parse`].
-pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, BadInput> {
-    let process: Process = from_json(text, path)?;
-    bounds::process(&process, "").map_err(bad(path))?;
-    check_process(&process, "").map_err(bad(path))?;
+pub fn parse_process(text: &[u8], path: &Path) -> Result<Read<Process>, BadInput> {
+    let process: Read<Process> = from_json(text, path)?;
+    bounds::process(&process.value, "").map_err(bad(path))?;
+    check_process(&process.value, "").map_err(bad(path))?;
     Ok(process)
 }
 
@@ -87,24 +89,37 @@ pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, BadInput> {
 ///
 /// # Errors
 /// As of [`from_json`], or it names more of something than is taken.
-pub fn parse_resources(text: &[u8], path: &Path) -> Result<LinuxResources, BadInput> {
-    let limits: LinuxResources = from_json(text, path)?;
-    bounds::resources(&limits, "").map_err(bad(path))?;
+pub fn parse_resources(text: &[u8], path: &Path) -> Result<Read<LinuxResources>, BadInput> {
+    let limits: Read<LinuxResources> = from_json(text, path)?;
+    bounds::resources(&limits.value, "").map_err(bad(path))?;
     Ok(limits)
+}
+
+/// What was read, and what of it only level permissive takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read<T> {
+    pub value: T,
+    pub odd: Vec<Odd>,
 }
 
 /// Parses JSON that is not trusted.
 ///
 /// # Errors
 /// It is nested too deeply, or is not of this type.
-pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T, BadInput> {
+pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<Read<T>, BadInput> {
     if let Some(offset) = too_deep(text) {
         let line = text[..offset].split(|b| *b == b'\n').count();
         return Err(bad(path)(format!(
             "nested deeper than {MAX_DEPTH} levels, at line {line}"
         )));
     }
-    serde_json::from_slice(text).map_err(|error| bad(path)(explain(&error)))
+    let notes = Notes::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = json::read(&mut reader, &notes).and_then(|value| reader.end().map(|()| value));
+    Ok(Read {
+        value: value.map_err(|error| bad(path)(explain(&error)))?,
+        odd: notes.into_odd(),
+    })
 }
 
 /// Where brackets nest too deeply.
@@ -141,12 +156,6 @@ fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if error.is_eof() {
         return format!("truncated JSON: {text}");
-    }
-    // oci-spec: «no variant for CAP_X (converted to X) at line 1 column 2».
-    if let Some(rest) = text.strip_prefix("no variant for ") {
-        let (name, rest) = rest.split_once(" (converted to ").unwrap_or((rest, ""));
-        let place = rest.split_once(") ").map_or("", |(_, place)| place);
-        return format!("unknown capability {name:?} {place}").trim_end().to_owned();
     }
     if error.is_syntax() {
         return format!("not valid JSON: {text}");

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use gabion_common::cli::Global;
 use gabion_common::cli::Settings;
+use gabion_common::cli::log;
 use gabion_common::cli::output::{self, Format};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
@@ -92,13 +93,12 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let judged = judge(
-            &self.read(input, &policy.policy)?,
-            &policy,
-            &global.settings(),
-            self.called_by,
-        );
+        let request = self.read(input, &policy.policy)?;
+        let judged = judge(&request, &policy, &global.settings(), self.called_by);
         let report = Report::from(&judged);
+        if report.level == Level::Permissive {
+            log::warn_of(&request.odd);
+        }
         match self.format {
             Format::Json => output::print_json(&report)?,
             Format::Table => {

@@ -178,6 +178,7 @@ mod tests {
             spec: oci_spec::runtime::Spec::default(),
             channel: Channel::Direct,
             leave: gabion_core::request::Leave::default(),
+            odd: Vec::new(),
         };
         let door = |bundle: PathBuf| door_of_bundle(&request(bundle), &policy(&node));
         assert!(matches!(door(node.bundle()), Channel::Shim { .. }));

@@ -119,6 +119,7 @@ fn judge(
         spec: hardened.spec().clone(),
         channel: Channel::Direct,
         leave: Leave::default(),
+        odd: Vec::new(),
     };
     let policy = Effective {
         level: hardened.level(),

@@ -64,6 +64,7 @@ fn asked(process_json: Value) -> ExecRequest {
     ExecRequest {
         process: process(process_json),
         widening: Vec::new(),
+        odd: Vec::new(),
     }
 }
 
