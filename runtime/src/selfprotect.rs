@@ -26,7 +26,7 @@ use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 /// The binary cannot be looked at, or the clone cannot be made or run.
 pub(crate) fn ensure() -> Result<()> {
     let exe = open_self()?;
-    let stat = fstatvfs(&exe).map_err(|e| failed("look at the mount of our own binary", e))?;
+    let stat = fstatvfs(&exe).map_err(|e| cannot("look at the mount of our own binary", e))?;
     if stat.flags().contains(FsFlags::ST_RDONLY) {
         return Ok(());
     }
@@ -38,11 +38,11 @@ pub(crate) fn ensure() -> Result<()> {
         // A sealed copy is its own proof on the second run: it is the only file we run from that nobody can write.
         Err(Errno::EPERM) if is_sealed_self()? => Ok(()),
         Err(Errno::EPERM) => run_again(&sealed_copy(&exe)?),
-        Err(errno) => Err(failed("clone the mount of our own binary", errno)),
+        Err(errno) => Err(cannot("clone the mount of our own binary", errno)),
     }
 }
 
-fn failed(doing: &'static str, errno: Errno) -> Error {
+fn cannot(doing: &'static str, errno: Errno) -> Error {
     Error::File {
         doing,
         path: "/proc/self/exe".into(),
@@ -51,7 +51,7 @@ fn failed(doing: &'static str, errno: Errno) -> Error {
 }
 
 fn open_self() -> Result<OwnedFd> {
-    gabion_sys::open_path("/proc/self/exe", OFlag::empty()).map_err(|e| failed("open our own binary", e))
+    gabion_sys::open_path("/proc/self/exe", OFlag::empty()).map_err(|e| cannot("open our own binary", e))
 }
 
 fn clone_read_only(exe: &OwnedFd) -> nix::Result<OwnedFd> {
@@ -66,7 +66,7 @@ fn clone_read_only(exe: &OwnedFd) -> nix::Result<OwnedFd> {
 
 fn writable_by_us(exe: &OwnedFd) -> Result<bool> {
     use std::os::fd::AsRawFd;
-    let stat = nix::sys::stat::fstat(exe.as_raw_fd()).map_err(|e| failed("look at our own binary", e))?;
+    let stat = nix::sys::stat::fstat(exe.as_raw_fd()).map_err(|e| cannot("look at our own binary", e))?;
     let euid = nix::unistd::geteuid();
     // The owner can always make it writable; others only if it already is.
     Ok(stat.st_uid == euid.as_raw() || stat.st_mode & 0o022 != 0 || euid.is_root())
@@ -80,13 +80,13 @@ fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
 
     // Named so that a process list says what it is.
     let flags = MemFdCreateFlag::MFD_CLOEXEC | MemFdCreateFlag::MFD_ALLOW_SEALING;
-    let memfd = memfd_create(c"gabion", flags).map_err(|e| failed("make a copy of our own binary", e))?;
+    let memfd = memfd_create(c"gabion", flags).map_err(|e| cannot("make a copy of our own binary", e))?;
     let path = format!("/proc/self/fd/{}", exe.as_raw_fd());
     let mut from = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
     let mut to = std::fs::File::from(memfd);
     std::io::copy(&mut from, &mut to).map_err(Error::file("copy", &path))?;
     let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(to.as_raw_fd(), FcntlArg::F_ADD_SEALS(seals)).map_err(|e| failed("seal the copy of our own binary", e))?;
+    fcntl(to.as_raw_fd(), FcntlArg::F_ADD_SEALS(seals)).map_err(|e| cannot("seal the copy of our own binary", e))?;
     Ok(to.into())
 }
 
@@ -105,7 +105,7 @@ fn run_again(program: &OwnedFd) -> Result<()> {
         .collect();
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
-    Err(failed(
+    Err(cannot(
         "run our own binary from its read-only clone",
         gabion_sys::execveat(program.as_fd(), &args, &env),
     ))
@@ -120,6 +120,6 @@ fn is_sealed_self() -> Result<bool> {
         Ok(seals) => Ok(seals & SealFlag::F_SEAL_WRITE.bits() != 0),
         // No memfd: an ordinary file system does not know seals.
         Err(Errno::EINVAL) => Ok(false),
-        Err(errno) => Err(failed("look at the seals of our own binary", errno)),
+        Err(errno) => Err(cannot("look at the seals of our own binary", errno)),
     }
 }

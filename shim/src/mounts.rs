@@ -1,7 +1,7 @@
 //! The root file system's mounts: made before the runtime sees the bundle, unmounted when the container is deleted.
 
 mod options;
-mod place;
+mod point;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Error, Result};
-use place::Place;
+use point::MountPoint;
 
 /// The kernel takes one page of mount data, its end included.
 const DATA_LIMIT: usize = 4095;
@@ -21,7 +21,7 @@ const DEPTH_LIMIT: usize = 64;
 
 /// The mounts that were made for one container, each held by its root: exactly these are unmounted, whatever became of their paths.
 #[derive(Default)]
-pub struct Mounted(Vec<Place>);
+pub struct Mounted(Vec<MountPoint>);
 
 impl Mounted {
     /// Makes `mounts` at and below `root`, in their order; on an error those already made are unmounted.
@@ -38,26 +38,26 @@ impl Mounted {
 
     fn add(&mut self, each: &Mount, root: &Path) -> Result<()> {
         let parsed = options::parse(&each.options)?;
-        let below = Place::find(root, &each.target)?;
+        let below = MountPoint::find(root, &each.target)?;
         let data = parsed.data.join(",");
         if data.len() > DATA_LIMIT {
             mount_from_common_dir(each, &below.path(), parsed.flags, &parsed.data)?;
         } else {
             let (source, kind) = (Some(each.source.as_str()), Some(each.type_.as_str()));
             mount(source, &below.path(), kind, parsed.flags, Some(data.as_str()))
-                .map_err(|errno| failed(each, errno))?;
+                .map_err(|errno| not_mounted(each, errno))?;
         }
         if parsed.flags.contains(MsFlags::MS_REMOUNT) {
             return Ok(());
         }
         // The same target now leads to what was mounted there, and the numbers of two mounts differ.
-        let top = Place::find(root, &each.target)?;
+        let top = MountPoint::find(root, &each.target)?;
         if top.mount == below.mount {
-            return Err(failed(each, Errno::ESTALE));
+            return Err(not_mounted(each, Errno::ESTALE));
         }
         let point = top.path();
         self.0.push(top);
-        adjust(&point, &parsed).map_err(|errno| failed(each, errno))
+        adjust(&point, &parsed).map_err(|errno| not_mounted(each, errno))
     }
 
     /// The kernel's numbers of them, for a process that comes after this one.
@@ -81,7 +81,7 @@ pub fn unmount_numbers(numbers: &[u64], root: &Path) -> Result<()> {
     numbers
         .iter()
         .rev()
-        .try_for_each(|number| place::detach_number(*number, root))
+        .try_for_each(|number| point::detach_number(*number, root))
 }
 
 /// Says what a mount takes in calls of its own. `point` is its root.
@@ -98,7 +98,7 @@ fn adjust(point: &Path, parsed: &options::Parsed) -> nix::Result<()> {
     change(parsed.propagation)
 }
 
-fn failed(each: &Mount, errno: Errno) -> Error {
+fn not_mounted(each: &Mount, errno: Errno) -> Error {
     let target = Path::new("/").join(each.target.trim_start_matches('/'));
     Error::at("mounting the root file system's part", &target, errno)
 }
@@ -144,7 +144,7 @@ fn mount_from_common_dir(each: &Mount, point: &Path, flags: MsFlags, data: &[Str
         Some(data.as_str()),
     );
     nix::unistd::chdir("/").map_err(changed)?;
-    result.map_err(|errno| failed(each, errno))
+    result.map_err(|errno| not_mounted(each, errno))
 }
 
 /// The longest directory that all paths lie in.
@@ -157,7 +157,7 @@ fn common_dir<'a>(paths: &[&'a str]) -> Option<&'a str> {
 
 /// Unmounts everything that is mounted at `root` itself: what is not known by its number. Nothing mounted there is no error.
 pub fn unmount_all(root: &Path) -> Result<()> {
-    let failed = |errno: Errno| Error::at("unmounting", root, errno);
+    let not_unmounted = |errno: Errno| Error::at("unmounting", root, errno);
     for _ in 0..DEPTH_LIMIT {
         let flags = MntFlags::from_bits_retain(nix::libc::UMOUNT_NOFOLLOW);
         match umount2(root, flags) {
@@ -165,8 +165,8 @@ pub fn unmount_all(root: &Path) -> Result<()> {
             // EINVAL: not a mount point.
             Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
             // Someone looks at it, a df for instance. Detached it is gone from here, and from the kernel when they leave.
-            Err(Errno::EBUSY) => umount2(root, flags | MntFlags::MNT_DETACH).map_err(failed)?,
-            Err(errno) => return Err(failed(errno)),
+            Err(Errno::EBUSY) => umount2(root, flags | MntFlags::MNT_DETACH).map_err(not_unmounted)?,
+            Err(errno) => return Err(not_unmounted(errno)),
         }
     }
     Err(too_deep(root))

@@ -16,20 +16,23 @@ use gabion_see::error::{Error, Result};
 pub fn load() -> Result<()> {
     let Some(parser) = parser() else {
         let why = "there is no apparmor_parser in /usr/sbin or /sbin that is root's alone to write";
-        return Err(failed(why.to_owned(), "install your distribution's package apparmor"));
+        return Err(not_loaded(
+            why.to_owned(),
+            "install your distribution's package apparmor",
+        ));
     };
     let (code, said) = compile(parser).map_err(Error::file("run", parser))?;
     if code != Some(0) {
         let said = said.lines().last().unwrap_or_default();
         let why = format!("{} does not load {DEFAULT_PROFILE}: {said}", parser.display());
-        return Err(failed(why, "load it as root, on a kernel with AppArmor on"));
+        return Err(not_loaded(why, "load it as root, on a kernel with AppArmor on"));
     }
     let list = fs::read_to_string(LOADED).map_err(Error::file("read", LOADED))?;
     if enforced(&list).any(|name| name == DEFAULT_PROFILE) {
         return Ok(());
     }
     let why = format!("{DEFAULT_PROFILE} was loaded, and the kernel does not list it as enforced");
-    Err(failed(why, "see what loads another one of its name"))
+    Err(not_loaded(why, "see what loads another one of its name"))
 }
 
 /// Hands the profile over on stdin. The compiler's cache is left alone: it is by file name, and there is none.
@@ -52,7 +55,7 @@ fn compile(parser: &Path) -> std::io::Result<(Option<i32>, String)> {
     Ok((done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned()))
 }
 
-fn failed(what: String, remedy: &str) -> Error {
+fn not_loaded(what: String, remedy: &str) -> Error {
     Error::RefusedCall {
         code: "lsm.profile-not-loaded",
         what,

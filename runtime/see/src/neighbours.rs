@@ -28,13 +28,13 @@ const TELLING: [&str; 3] = ["memory", "pids", "systemd"];
 const LONGEST: usize = 4096;
 
 /// Where a container's cgroup is, and what its own mark is.
-pub struct Place<'r> {
+pub struct OwnCgroup<'r> {
     pub record: &'r CgroupRecord,
     /// The state directory of the container.
     pub own: &'r Path,
 }
 
-impl Place<'_> {
+impl OwnCgroup<'_> {
     /// Tells of the first cgroup that is somebody else's and above this one, the same, or below it.
     ///
     /// # Errors

@@ -72,17 +72,17 @@ pub fn of_name(program: &OsStr) -> Result<Option<PathBuf>> {
 
 /// The policy that holds for this call.
 pub fn load(file: Option<&Path>, level: Option<Level>, reader: Reader) -> Result<Loaded> {
-    load_from(file.map(|path| (path, Place::Given)), level, reader, Path::new(SYSTEM))
+    load_from(file.map(|path| (path, Choice::Given)), level, reader, Path::new(SYSTEM))
 }
 
 /// The same for a call by a second name, whose file only root can have put there.
 pub fn load_of_name(file: &Path, level: Option<Level>, reader: Reader) -> Result<Loaded> {
-    load_from(Some((file, Place::System)), level, reader, Path::new(SYSTEM))
+    load_from(Some((file, Choice::System)), level, reader, Path::new(SYSTEM))
 }
 
-fn load_from(given: Option<(&Path, Place)>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
+fn load_from(given: Option<(&Path, Choice)>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
     let file = given.map(|(path, _)| path);
-    let base = read(system, reader, Place::System)?;
+    let base = read(system, reader, Choice::System)?;
     let locked = base.as_ref().filter(|b| b.policy.lock == Lock::Locked);
     let mut loaded = match (given, &base) {
         (None, Some(base)) => base.clone(),
@@ -90,8 +90,8 @@ fn load_from(given: Option<(&Path, Place)>, level: Option<Level>, reader: Reader
         (Some((path, place)), _) => read(path, reader, place)?.ok_or_else(|| Error::Policy {
             path: path.to_owned(),
             why: match place {
-                Place::Given => "the file is missing".to_owned(),
-                Place::System => {
+                Choice::Given => "the file is missing".to_owned(),
+                Choice::System => {
                     "the file is missing: it is the policy of the name that gabion was called by".to_owned()
                 }
             },
@@ -131,13 +131,13 @@ impl Loaded {
 
 /// Whose choice the path is. Only root can put a file at the system's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Choice {
     System,
     Given,
 }
 
 /// Reads one policy file. None: there is none.
-fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
+fn read(path: &Path, reader: Reader, place: Choice) -> Result<Option<Loaded>> {
     let bad = |why: String| Error::Policy {
         path: path.to_owned(),
         why,
@@ -167,8 +167,8 @@ fn read(path: &Path, reader: Reader, place: Place) -> Result<Option<Loaded>> {
 
 /// A policy belongs to root or to the caller, and nobody else may write to it. In a user namespace the host's root shows as the overflow
 /// uid; at the system's place that can be nobody else.
-fn rules(reader: Reader, place: Place) -> Rules {
-    let unmapped = place == Place::System && reader.user_ns == OwnUserNs::Nested;
+fn rules(reader: Reader, place: Choice) -> Rules {
+    let unmapped = place == Choice::System && reader.user_ns == OwnUserNs::Nested;
     Rules {
         kind: Kind::File,
         owner: if unmapped {
@@ -216,9 +216,9 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    struct Place(PathBuf);
+    struct Scratch(PathBuf);
 
-    impl Place {
+    impl Scratch {
         fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("gabion-policy-{}-{name}", std::process::id()));
             fs::create_dir_all(&dir).unwrap();
@@ -233,14 +233,14 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for Scratch {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
         }
     }
 
     fn load_from(file: Option<&Path>, level: Option<Level>, reader: Reader, system: &Path) -> Result<Loaded> {
-        super::load_from(file.map(|path| (path, super::Place::Given)), level, reader, system)
+        super::load_from(file.map(|path| (path, super::Choice::Given)), level, reader, system)
     }
 
     fn me() -> Reader {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn load_text(name: &str, text: &str) -> Result<Loaded> {
-        let place = Place::new(name);
+        let place = Scratch::new(name);
         let file = place.file("p.toml", text);
         load_from(Some(&file), None, me(), &place.0.join("none"))
     }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn without_files_the_built_in_one_holds() {
-        let place = Place::new("none");
+        let place = Scratch::new("none");
         let loaded = load_from(None, None, me(), &place.0.join("none")).unwrap();
         assert_eq!((loaded.source, loaded.digest.len()), (Source::BuiltIn, 64));
         assert_eq!(loaded.policy.level, Level::Hardened);
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_write_is_not_believed() {
-        let place = Place::new("mode");
+        let place = Scratch::new("mode");
         let file = place.file("p.toml", "");
         for (mode, words) in [(0o664, "mode 0664"), (0o646, "mode 0646")] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
@@ -358,14 +358,14 @@ mod tests {
         if me().euid != 0 {
             return;
         }
-        let at = Place::new("owner");
+        let at = Scratch::new("owner");
         let file = at.file("p.toml", "");
         for (uid, place, ns, good) in [
-            (0, super::Place::Given, OwnUserNs::Initial, true),
-            (1000, super::Place::System, OwnUserNs::Initial, false),
-            (65534, super::Place::System, OwnUserNs::Initial, false),
-            (65534, super::Place::System, OwnUserNs::Nested, true),
-            (65534, super::Place::Given, OwnUserNs::Nested, false),
+            (0, super::Choice::Given, OwnUserNs::Initial, true),
+            (1000, super::Choice::System, OwnUserNs::Initial, false),
+            (65534, super::Choice::System, OwnUserNs::Initial, false),
+            (65534, super::Choice::System, OwnUserNs::Nested, true),
+            (65534, super::Choice::Given, OwnUserNs::Nested, false),
         ] {
             std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
             assert_eq!(super::read(&file, reader(0, ns), place).is_ok(), good, "{uid}");
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_is_meant_to_be_there_and_is_not_is_an_error() {
-        let at = Place::new("dangling");
+        let at = Scratch::new("dangling");
         let system = |path: &Path| load_from(None, None, me(), path).map(|loaded| loaded.source);
         assert_eq!(system(&at.0.join("none/none/policy.toml")).unwrap(), Source::BuiltIn);
         let link = at.0.join("policy.toml");
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn flags_override_an_open_policy() {
-        let place = Place::new("open");
+        let place = Scratch::new("open");
         let system = place.file("system.toml", "level = \"restricted\"\n");
         let other = place.file("other.toml", "level = \"permissive\"\n");
         let level = |file: Option<&Path>, level| load_from(file, level, me(), &system).unwrap().policy.level;
@@ -416,13 +416,13 @@ mod tests {
         let file = of_name(OsStr::new("/usr/bin/gabion-ci")).unwrap();
         assert_eq!(file, Some("/etc/gabion/runtimes/ci.toml".into()));
         assert!(of_name(OsStr::new("gabion-../x/gabion-A")).is_err());
-        let place = Place::new("named");
+        let place = Scratch::new("named");
         let (system, named) = (
             place.file("system.toml", "lock = true\n"),
             place.file("ci.toml", "lock = true\n[capabilities]\nallow = [\"CAP_NET_ADMIN\"]\n"),
         );
         let load =
-            |file: &Path, system: &Path| super::load_from(Some((file, super::Place::System)), None, me(), system);
+            |file: &Path, system: &Path| super::load_from(Some((file, super::Choice::System)), None, me(), system);
         let none = place.0.join("none");
         assert_eq!(load(&named, &none).unwrap().source, Source::File(named.clone()));
         // A name is the caller's choice as much as a flag is.
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_locked_policy_can_only_be_tightened() {
-        let place = Place::new("locked");
+        let place = Scratch::new("locked");
         let system = place.file("system.toml", "lock = true\nlevel = \"hardened\"\n");
         let weaker = place.file("weaker.toml", "lock = true\nlevel = \"permissive\"\n");
         let open = place.file("open.toml", "level = \"restricted\"\n");

@@ -15,7 +15,7 @@ use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::observed::{IdsSeen, Masked, MountPoint, Observed, parse};
 
-fn failed(what: &str) -> impl Fn(Errno) -> Error {
+fn unreadable(what: &str) -> impl Fn(Errno) -> Error {
     let what = what.to_owned();
     move |e| Error::step(Step::Verify, format!("read {what} back"), e)
 }
@@ -43,7 +43,7 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
 
 /// Any process, by its directory in procfs (`self`, or a pid).
 pub fn of(proc: &Proc, who: &str) -> Result<Observed> {
-    let read = |file: &str| proc.read(&format!("{who}/{file}")).map_err(failed(file));
+    let read = |file: &str| proc.read(&format!("{who}/{file}")).map_err(unreadable(file));
     Ok(Observed {
         status: parse::parse_status(&read("status")?),
         mounts: mounts(&read("mountinfo")?)?,
@@ -100,7 +100,7 @@ pub fn namespaces(proc: &Proc, who: &str) -> Result<BTreeMap<NsType, NsId>> {
             }
             // A kernel without this kind.
             Err(Errno::ENOENT) => {}
-            Err(e) => return Err(failed(&path)(e)),
+            Err(e) => return Err(unreadable(&path)(e)),
         }
     }
     Ok(found)
@@ -143,23 +143,23 @@ fn inherited(proc: &Proc, first: i32) -> Result<BTreeMap<i32, String>> {
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .map_err(failed("our descriptors"))?;
-    let mut dir = gabion_sys::directory(dir).map_err(failed("our descriptors"))?;
+    .map_err(unreadable("our descriptors"))?;
+    let mut dir = gabion_sys::directory(dir).map_err(unreadable("our descriptors"))?;
     let mut found = BTreeMap::new();
     for entry in dir.iter() {
-        let entry = entry.map_err(failed("our descriptors"))?;
+        let entry = entry.map_err(unreadable("our descriptors"))?;
         let Some(number) = entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()) else {
             continue;
         };
         let flags = match nix::fcntl::fcntl(number, nix::fcntl::FcntlArg::F_GETFD) {
             Ok(flags) => flags,
             Err(Errno::EBADF) => continue,
-            Err(e) => return Err(failed("a descriptor's flags")(e)),
+            Err(e) => return Err(unreadable("a descriptor's flags")(e)),
         };
         if flags & libc::FD_CLOEXEC != 0 {
             continue;
         }
-        let stat = fstat(number).map_err(failed("a descriptor"))?;
+        let stat = fstat(number).map_err(unreadable("a descriptor"))?;
         let kind = match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => "directory",
             libc::S_IFREG => "file",

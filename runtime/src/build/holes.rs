@@ -39,7 +39,7 @@ pub(crate) fn dig(setup: &Setup<'_>, create: &Create<'_>, root: BorrowedFd<'_>) 
     Ok(())
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
+fn cannot(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
     let path = path.display().to_string();
     move |e| Error::step(Step::Holes, format!("{doing} {path}"), e)
 }
@@ -51,17 +51,17 @@ fn dig_one(root: BorrowedFd<'_>, hole: &Hole, label: Option<&str>) -> Result<()>
     options.extend(fsmount::context(label));
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let made =
-        fsmount::create("tmpfs", "hole", &options, attributes).map_err(failed("make a tmpfs for", &hole.path))?;
+        fsmount::create("tmpfs", "hole", &options, attributes).map_err(cannot("make a tmpfs for", &hole.path))?;
     if existed {
         copy_up(place.as_fd(), made.as_fd(), &hole.path).map_err(|e| no_room(e, hole))?;
         if hole.mode_asked {
             let bits = Mode::from_bits_truncate(hole.mode);
             // By its name: what fsmount gives is no descriptor to change things by.
             nix::sys::stat::fchmodat(Some(made.as_raw_fd()), ".", bits, FchmodatFlags::FollowSymlink)
-                .map_err(failed("set the mode of", &hole.path))?;
+                .map_err(cannot("set the mode of", &hole.path))?;
         }
     }
-    gabion_sys::move_mount(made.as_fd(), place.as_fd()).map_err(failed("attach the hole at", &hole.path))
+    gabion_sys::move_mount(made.as_fd(), place.as_fd()).map_err(cannot("attach the hole at", &hole.path))
 }
 
 /// What does not fit says so, with the size and the remedy.
@@ -87,9 +87,9 @@ fn no_room(error: Error, hole: &Hole) -> Error {
 pub(crate) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let open = |fd: BorrowedFd<'_>| gabion_sys::openat(fd.as_fd(), ".", flags, Mode::empty());
-    let from = open(from).map_err(failed("read", path))?;
-    let to = open(to).map_err(failed("write", path))?;
-    copy_directory(&from, &to, 0).map_err(failed("copy what the image has at", path))
+    let from = open(from).map_err(cannot("read", path))?;
+    let to = open(to).map_err(cannot("write", path))?;
+    copy_directory(&from, &to, 0).map_err(cannot("copy what the image has at", path))
 }
 
 /// Gives the top of a tmpfs the owner and mode that its own options name: copying gave it the image's.

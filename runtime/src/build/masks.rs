@@ -15,7 +15,7 @@ use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
-fn failed(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
+fn cannot(doing: &'static str, path: &Path) -> impl Fn(Errno) -> Error {
     let path = path.display().to_string();
     move |e| Error::step(Step::MaskedPaths, format!("{doing} {path}"), e)
 }
@@ -69,13 +69,13 @@ fn root_of(setup: &Setup<'_>) -> Result<Option<Object>> {
         return Ok(None);
     }
     let root = Path::new("/");
-    let stat = nix::sys::stat::stat(root).map_err(failed("look at", root))?;
+    let stat = nix::sys::stat::stat(root).map_err(cannot("look at", root))?;
     Ok(Some((stat.st_dev, stat.st_ino)))
 }
 
 /// Refuses a path that an image's links bring to the root: what was laid over it would be no mount that anybody sees.
 fn not_root(fd: &OwnedFd, path: &Path, root: Option<Object>) -> Result<()> {
-    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(cannot("look at", path))?;
     if root != Some((stat.st_dev, stat.st_ino)) {
         return Ok(());
     }
@@ -92,14 +92,14 @@ fn open(path: &Path) -> Result<Option<OwnedFd>> {
     match gabion_sys::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(e) => Err(failed("open", path)(e)),
+        Err(e) => Err(cannot("open", path)(e)),
     }
 }
 
 fn make_read_only(path: &Path, root: Option<Object>) -> Result<()> {
     let Some(fd) = open(path)? else { return Ok(()) };
     not_root(&fd, path, root)?;
-    let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(failed("clone the mount of", path))?;
+    let tree = gabion_sys::open_tree_clone(fd.as_fd(), Reach::Tree).map_err(cannot("clone the mount of", path))?;
     // Nothing but that: a clone keeps what its mount has, and programs below a read-only path run.
     gabion_sys::mount_setattr(
         tree.as_fd(),
@@ -109,15 +109,15 @@ fn make_read_only(path: &Path, root: Option<Object>) -> Result<()> {
             ..MountAttr::default()
         },
     )
-    .map_err(failed("make read-only", path))?;
-    gabion_sys::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("attach over", path))
+    .map_err(cannot("make read-only", path))?;
+    gabion_sys::move_mount(tree.as_fd(), fd.as_fd()).map_err(cannot("attach over", path))
 }
 
 /// The container's /dev/null, verified by number: an image or a race may have put something else there (CVE-2025-31133).
 fn null_device() -> Result<OwnedFd> {
     let path = Path::new("/dev/null");
     let fd = open(path)?.ok_or_else(|| Error::failed(Step::MaskedPaths, "/dev/null is missing"))?;
-    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+    let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(cannot("look at", path))?;
     let is_null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
     if !is_null {
         return Err(Error::failed(Step::MaskedPaths, "/dev/null is not the null device"));
@@ -141,11 +141,11 @@ impl Covers<'_> {
     fn mask(&mut self, path: &Path) -> Result<()> {
         let Some(fd) = open(path)? else { return Ok(()) };
         not_root(&fd, path, self.root)?;
-        let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(failed("look at", path))?;
+        let stat = nix::sys::stat::fstat(fd.as_raw_fd()).map_err(cannot("look at", path))?;
         let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
         if self
             .covers_already(&stat, directory)
-            .map_err(failed("look at the cover of", path))?
+            .map_err(cannot("look at the cover of", path))?
         {
             return Ok(());
         }
@@ -158,8 +158,8 @@ impl Covers<'_> {
             Some(template) => gabion_sys::open_tree_clone(template.as_fd(), Reach::One),
             None => empty_directory(self.label),
         };
-        let cover = cover.map_err(failed("make a cover for", path))?;
-        gabion_sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("mask", path))?;
+        let cover = cover.map_err(cannot("make a cover for", path))?;
+        gabion_sys::move_mount(cover.as_fd(), fd.as_fd()).map_err(cannot("mask", path))?;
         // Only now: a mount that is attached nowhere cannot be cloned before Linux 6.15.
         if directory {
             self.empty.get_or_insert(cover);

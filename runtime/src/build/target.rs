@@ -57,10 +57,10 @@ pub(crate) fn open(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) 
     match resolve(root, path) {
         Ok(fd) => as_written(step, path, fd),
         Err(Errno::ENOENT) => {
-            let led = links::led_to(root, path).map_err(|errno| failed(step, path, errno))?;
+            let led = links::led_to(root, path).map_err(|errno| unreachable(step, path, errno))?;
             as_written(step, path, make(step, root, &led, point)?)
         }
-        Err(errno) => Err(failed(step, path, errno)),
+        Err(errno) => Err(unreachable(step, path, errno)),
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn open_vetted(
     match resolve_vetted(root, vetted) {
         Err(Errno::ENOENT) => drop(make(step, root, vetted, point)?),
         Err(Errno::ELOOP) => {}
-        Err(errno) => return Err(failed(step, vetted, errno)),
+        Err(errno) => return Err(unreachable(step, vetted, errno)),
         Ok(fd) => return as_written(step, vetted, fd),
     }
     match resolve_vetted(root, vetted) {
@@ -93,7 +93,7 @@ pub(crate) fn open_vetted(
             ),
             remedy: "name the place itself, without symlinks, as the mount's destination".to_owned(),
         }),
-        Err(errno) => Err(failed(step, vetted, errno)),
+        Err(errno) => Err(unreachable(step, vetted, errno)),
         Ok(fd) => as_written(step, vetted, fd),
     }
 }
@@ -108,7 +108,7 @@ pub(crate) fn resolve_vetted(root: BorrowedFd<'_>, path: &Path) -> nix::Result<O
     )
 }
 
-fn failed(step: Step, path: &Path, errno: Errno) -> Error {
+fn unreachable(step: Step, path: &Path, errno: Errno) -> Error {
     Error::step(step, format!("open the mount point {}", path.display()), errno)
 }
 
@@ -165,7 +165,7 @@ fn open_strict(step: Step, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd>
 }
 
 fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<OwnedFd> {
-    let failed = |e: pathrs::error::Error| {
+    let not_made = |e: pathrs::error::Error| {
         let errno = match e.kind() {
             pathrs::error::ErrorKind::OsError(Some(raw)) => Errno::from_raw(raw),
             _ => Errno::EINVAL,
@@ -187,17 +187,17 @@ fn make(step: Step, root: BorrowedFd<'_>, path: &Path, point: Point) -> Result<O
         Point::Directory => inside
             .mkdir_all(path, &Permissions::from_mode(0o755))
             .map(OwnedFd::from)
-            .map_err(failed),
+            .map_err(not_made),
         Point::File => {
             if let Some(parent) = path.parent() {
                 inside
                     .mkdir_all(parent, &Permissions::from_mode(0o755))
-                    .map_err(failed)?;
+                    .map_err(not_made)?;
             }
             let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
             inside
                 .create_file(path, flags, &Permissions::from_mode(0o644))
-                .map_err(failed)?;
+                .map_err(not_made)?;
             resolve(root, path).map_err(|e| Error::step(step, format!("open {}", path.display()), e))
         }
     }

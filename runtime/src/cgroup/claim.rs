@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gabion_see::cgroup::members;
 use gabion_see::error::{Error, Result, Step};
-use gabion_see::neighbours::{self, Place};
+use gabion_see::neighbours::{self, OwnCgroup};
 use nix::errno::Errno;
 
 use super::{Cgroup, Files};
@@ -15,7 +15,7 @@ impl Cgroup {
     /// again: of two that come at once at least one sees the other. `own` is the container's state directory.
     pub(crate) fn claim(&self, own: &Path, enforced: bool) -> Result<()> {
         members::unoccupied(&self.place(), &self.directories()?)?;
-        let place = Place {
+        let place = OwnCgroup {
             record: &self.record,
             own,
         };
@@ -47,7 +47,7 @@ impl Cgroup {
 
     /// Gives the place back where the state does not have it yet: nobody is ended, and what has another's mark stays.
     pub(crate) fn unclaim(&self, own: &Path) {
-        let place = Place {
+        let place = OwnCgroup {
             record: &self.record,
             own,
         };
@@ -75,7 +75,7 @@ enum Marked {
 }
 
 /// Marks the directory as this container's. The kernel makes one mark of two that come at once.
-fn mark(place: &Place<'_>) -> Result<Marked> {
+fn mark(place: &OwnCgroup<'_>) -> Result<Marked> {
     let Some(directory) = place.marked()? else {
         return Ok(Marked::No);
     };

@@ -32,7 +32,7 @@ impl Privileges {
     }
 }
 
-fn failed(doing: &'static str) -> impl Fn(caps::errors::CapsError) -> Error {
+fn cannot(doing: &'static str) -> impl Fn(caps::errors::CapsError) -> Error {
     move |e| Error::failed(Step::Capabilities, format!("cannot {doing}: {e}"))
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
     // Inheritable first: it may hold what permitted no longer has, as long as it once had (capset(2)). Effective before permitted, which it may
     // not exceed. Ambient last: it needs both.
     let inheritable = convert(wanted.inheritable())?;
-    caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed("set the inheritable set"))?;
+    caps::set(None, CapSet::Inheritable, &inheritable).map_err(cannot("set the inheritable set"))?;
     let effective = convert(wanted.effective())?;
     let permitted = convert(wanted.permitted())?;
     caps::set(
@@ -58,8 +58,8 @@ pub(crate) fn drop_capabilities(setup: &Setup<'_>) -> Result<()> {
         CapSet::Effective,
         &effective.intersection(&permitted).copied().collect(),
     )
-    .map_err(failed("set the effective set"))?;
-    caps::set(None, CapSet::Permitted, &permitted).map_err(failed("set the permitted set"))?;
+    .map_err(cannot("set the effective set"))?;
+    caps::set(None, CapSet::Permitted, &permitted).map_err(cannot("set the permitted set"))?;
     ambient(wanted, &permitted, &inheritable)
 }
 
@@ -70,25 +70,25 @@ pub(crate) fn as_the_program<T>(setup: &Setup<'_>, look: impl FnOnce() -> T) -> 
     let wanted = setup.process.capabilities().as_ref().unwrap_or(&none);
     let (effective, permitted) = (convert(wanted.effective())?, convert(wanted.permitted())?);
     let wanted: CapsHashSet = effective.intersection(&permitted).copied().collect();
-    let held = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
-    let before = caps::read(None, CapSet::Effective).map_err(failed("read the effective set"))?;
+    let held = caps::read(None, CapSet::Permitted).map_err(cannot("read the permitted set"))?;
+    let before = caps::read(None, CapSet::Effective).map_err(cannot("read the effective set"))?;
     let during = wanted.intersection(&held).copied().collect();
-    caps::set(None, CapSet::Effective, &during).map_err(failed("set the effective set"))?;
+    caps::set(None, CapSet::Effective, &during).map_err(cannot("set the effective set"))?;
     let seen = look();
-    caps::set(None, CapSet::Effective, &before).map_err(failed("set the effective set again"))?;
+    caps::set(None, CapSet::Effective, &before).map_err(cannot("set the effective set again"))?;
     Ok(seen)
 }
 
 /// After the change of user the effective set is empty: what is permitted is raised once more, to confine and drop with.
 pub(crate) fn raise() -> Result<()> {
-    let permitted = caps::read(None, CapSet::Permitted).map_err(failed("read the permitted set"))?;
-    caps::set(None, CapSet::Effective, &permitted).map_err(failed("raise the effective set"))
+    let permitted = caps::read(None, CapSet::Permitted).map_err(cannot("read the permitted set"))?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(cannot("raise the effective set"))
 }
 
 fn bounding(wanted: &CapsHashSet) -> Result<()> {
-    let current = caps::read(None, CapSet::Bounding).map_err(failed("read the bounding set"))?;
+    let current = caps::read(None, CapSet::Bounding).map_err(cannot("read the bounding set"))?;
     for cap in current.difference(wanted) {
-        caps::drop(None, CapSet::Bounding, *cap).map_err(failed("drop from the bounding set"))?;
+        caps::drop(None, CapSet::Bounding, *cap).map_err(cannot("drop from the bounding set"))?;
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ fn ambient(wanted: &LinuxCapabilities, permitted: &CapsHashSet, inheritable: &Ca
     gabion_sys::prctl_ambient_clear().map_err(|e| Error::step(Step::Capabilities, "clear the ambient set", e))?;
     for cap in convert(wanted.ambient())? {
         if permitted.contains(&cap) && inheritable.contains(&cap) {
-            caps::raise(None, CapSet::Ambient, cap).map_err(failed("raise an ambient capability"))?;
+            caps::raise(None, CapSet::Ambient, cap).map_err(cannot("raise an ambient capability"))?;
         }
     }
     Ok(())

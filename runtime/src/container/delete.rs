@@ -42,12 +42,12 @@ pub(crate) enum Left {
 /// # Errors
 /// It runs and `force` is not given; something of it cannot be removed (its state then stays, to try again).
 pub(crate) fn delete(settings: &Settings, id: &ContainerId, force: Force) -> Result<Deleted> {
-    delete_from(settings, id, force, Place::Callers)
+    delete_from(settings, id, force, HookDir::Callers)
 }
 
 /// Where poststop hooks run (runc, the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum HookDir {
     /// In the directory that `delete` is called in.
     Callers,
     /// `run`, which works in the bundle.
@@ -55,7 +55,7 @@ pub(crate) enum Place {
 }
 
 /// The same, with a place for hooks.
-pub(crate) fn delete_from(settings: &Settings, id: &ContainerId, force: Force, place: Place) -> Result<Deleted> {
+pub(crate) fn delete_from(settings: &Settings, id: &ContainerId, force: Force, place: HookDir) -> Result<Deleted> {
     let dir = match (StateDir::open(&settings.root, id), force) {
         // runc: what is to be gone is gone.
         (Err(Error::NotFound { .. }), Force::Kill) => return Ok(Deleted::Whole),
@@ -81,7 +81,7 @@ pub(crate) fn delete_from(settings: &Settings, id: &ContainerId, force: Force, p
         Ok(record) => {
             clear(&dir)?;
             if let Some(record) = record {
-                let bundle = (place == Place::Bundle).then(|| record.bundle.clone());
+                let bundle = (place == HookDir::Bundle).then(|| record.bundle.clone());
                 poststop(settings, record, bundle);
             }
             Ok(Deleted::Whole)

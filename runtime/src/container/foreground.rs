@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
 use crate::container::create::{console_socket, create_on};
-use crate::container::delete::{Deleted, Place, delete_from};
+use crate::container::delete::{Deleted, HookDir, delete_from};
 use crate::container::options::{CreateOptions, Detach, Force, Keep, Settings};
 use crate::container::start::start_in;
 use crate::contract::setup::{Console, Newline};
@@ -51,7 +51,7 @@ pub(crate) fn run(
     drop(dir);
     let code = wait(Pid::from_raw(pid), terminal);
     if keep == Keep::Remove {
-        match delete_from(settings, &options.id, Force::Kill, Place::Bundle)? {
+        match delete_from(settings, &options.id, Force::Kill, HookDir::Bundle)? {
             Deleted::Whole => {}
             Deleted::Unread { damage, .. } => return Err(damage),
         }
@@ -62,7 +62,7 @@ pub(crate) fn run(
 /// Starts what was just created; a container that cannot start is not left behind.
 fn started(settings: &Settings, options: &CreateOptions, dir: &StateDir) -> Result<()> {
     start_in(dir, &options.id).inspect_err(|_| {
-        if let Err(error) = delete_from(settings, &options.id, Force::Kill, Place::Bundle) {
+        if let Err(error) = delete_from(settings, &options.id, Force::Kill, HookDir::Bundle) {
             tracing::error!(%error, "cleaning up after a failed start");
         }
     })

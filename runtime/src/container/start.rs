@@ -74,7 +74,7 @@ fn poststart(dir: &StateDir) -> Result<()> {
 fn release(dir: &StateDir, patience: Option<Duration>) -> Result<()> {
     let mut stream = UnixStream::connect(dir.socket_path(START_SOCKET))
         .map_err(Error::file("reach", dir.path().join(START_SOCKET)))?;
-    wait::readable(stream.as_fd(), patience).map_err(|error| failed(dir, error))?;
+    wait::readable(stream.as_fd(), patience).map_err(|error| taken_down(dir, error))?;
     let mut said = Vec::new();
     // What it says comes at once and with the end, or it has nothing to say. Not for ever: it may be stopped in between.
     stream
@@ -83,25 +83,25 @@ fn release(dir: &StateDir, patience: Option<Duration>) -> Result<()> {
     stream
         .read_to_end(&mut said)
         .map_err(Error::file("hear from", dir.path().join(START_SOCKET)))
-        .map_err(|error| failed(dir, error))?;
+        .map_err(|error| taken_down(dir, error))?;
     if !said.is_empty() {
         let report: Report = serde_json::from_slice(&said).map_err(|e| Error::State {
             path: dir.path().join(START_SOCKET),
             why: e.to_string(),
         })?;
-        return Err(failed(dir, report.into()));
+        return Err(taken_down(dir, report.into()));
     }
     // The end of the stream without a word is execve's doing, or the process was killed on its way there.
     if dir.init()?.is_some_and(Init::never_executed) {
         let why = "the container's first process ended before it ran its program";
-        return Err(failed(dir, Error::failed(Step::Execve, why)));
+        return Err(taken_down(dir, Error::failed(Step::Execve, why)));
     }
     Ok(())
 }
 
 /// What its own process says did not start: its record stays for the caller's `delete`, nothing else of it does. Not after
 /// any other error: another `start` may have won, and the workload runs.
-fn failed(dir: &StateDir, error: Error) -> Error {
+fn taken_down(dir: &StateDir, error: Error) -> Error {
     // A `start` that lost hears an end, too; whose workload that is, its process tells.
     if !matches!(dir.init(), Ok(Some(init)) if init.never_executed()) {
         return error;

@@ -46,16 +46,17 @@ impl Args {
         match self.command {
             Command::Verify { file, head } => {
                 let file = which(file, global)?;
-                let (text, code) = match verify::verify(&file, head.as_deref()).map_err(|trouble| failed(&trouble))? {
-                    Ok(whole) => (holds(&whole), 0),
-                    Err(fault) => (format!("BROKEN {fault}\n"), BROKEN),
-                };
+                let (text, code) =
+                    match verify::verify(&file, head.as_deref()).map_err(|trouble| not_verified(&trouble))? {
+                        Ok(whole) => (holds(&whole), 0),
+                        Err(fault) => (format!("BROKEN {fault}\n"), BROKEN),
+                    };
                 output::print(&text)?;
                 Ok(code)
             }
             Command::Head { file } => {
                 let file = which(file, global)?;
-                let head = verify::head(&file).map_err(|trouble| failed(&trouble))?;
+                let head = verify::head(&file).map_err(|trouble| not_verified(&trouble))?;
                 let head = head.ok_or_else(|| Error::Usage(format!("{} holds no record", file.display())))?;
                 output::print(&format!("{} {}\n", head.hash, head.seq))?;
                 Ok(0)
@@ -72,7 +73,7 @@ fn which(file: Option<PathBuf>, global: &Global) -> Result<PathBuf> {
     }
 }
 
-fn failed(trouble: &Trouble) -> Error {
+fn not_verified(trouble: &Trouble) -> Error {
     Error::Usage(trouble.to_string())
 }
 

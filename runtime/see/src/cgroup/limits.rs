@@ -48,7 +48,7 @@ const SHOWN: [(Controllers, &str, &[&str]); 4] = [
 /// # Errors
 /// /proc/PID/cgroup cannot be read.
 pub fn read(proc: &Proc, who: &str, record: &CgroupRecord) -> Result<BTreeMap<String, String>> {
-    let listing = proc.read(&format!("{who}/cgroup")).map_err(|e| failed(who, e))?;
+    let listing = proc.read(&format!("{who}/cgroup")).map_err(|e| unreadable(who, e))?;
     let wanted = normalize(&record.place());
     // v2 has one tree for all controllers.
     let v1 = (!hierarchies::is_cgroup2_unified_mode()).then(hierarchies::V1::new);
@@ -70,7 +70,7 @@ pub fn read(proc: &Proc, who: &str, record: &CgroupRecord) -> Result<BTreeMap<St
     Ok(found)
 }
 
-fn failed(who: &str, errno: Errno) -> Error {
+fn unreadable(who: &str, errno: Errno) -> Error {
     Error::step(Step::Cgroup, format!("read /proc/{who}/cgroup"), errno)
 }
 

@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxMemory, LinuxPids};
 
 use crate::cgroup::unit::{Unit, default_slice, manager, slice_path};
 use crate::cgroup::{CgroupRecord, ROOT, default_place, own_v2};
-use crate::neighbours::Place;
+use crate::neighbours::OwnCgroup;
 use crate::state::STATE;
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{CgroupDriver, CgroupNeighbour, CgroupVersion, Delegation, SwapAccounting};
@@ -101,7 +101,7 @@ fn neighbour(
         manager: manager(driver, rooted),
         delegation: delegation.clone(),
     };
-    let place = Place {
+    let place = OwnCgroup {
         record: &record,
         own: &own,
     };

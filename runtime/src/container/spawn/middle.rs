@@ -51,9 +51,9 @@ enum Attempt {
 }
 
 /// A cgroup to be born in, and what to do for a process that could not be.
-type Place<'a> = (Option<&'a OwnedFd>, &'a dyn Fn(Pid) -> Result<()>);
+type Cradle<'a> = (Option<&'a OwnedFd>, &'a dyn Fn(Pid) -> Result<()>);
 
-fn attempt(entry: &Entry, setup: &Setup<'_>, ours: &mut OurEnd, place: Option<Place<'_>>) -> Result<Attempt> {
+fn attempt(entry: &Entry, setup: &Setup<'_>, ours: &mut OurEnd, place: Option<Cradle<'_>>) -> Result<Attempt> {
     let (own, theirs) = Channel::pair()?;
     let cloned = match place {
         Some((cradle, _)) => clone_into(NewNamespaces::NONE, cradle),

@@ -16,13 +16,13 @@ use crate::files;
 use crate::sys;
 
 /// A place in the file system, held open.
-pub(super) struct Place {
+pub(super) struct MountPoint {
     fd: OwnedFd,
     /// The kernel's number of the mount that it lies in.
     pub(super) mount: u64,
 }
 
-impl Place {
+impl MountPoint {
     /// Finds `target` below `root` as the container itself will: links lead where they lead inside of `root`, and never out of it. An
     /// image may hold a link to any directory of the host.
     pub(super) fn find(root: &Path, target: &str) -> Result<Self> {
@@ -117,7 +117,7 @@ pub(super) fn detach_number(number: u64, root: &Path) -> Result<()> {
         let Some((_, point)) = table.iter().find(|(mount, _)| *mount == number) else {
             return Ok(());
         };
-        let top = Place::at(point)?;
+        let top = MountPoint::at(point)?;
         let on_top = table.iter().any(|(mount, at)| *mount == top.mount && at == point);
         if !point.starts_with(&root) {
             // Ours is gone, and the number is another mount's by now.
