@@ -13,6 +13,7 @@ mod aside;
 pub mod bpf;
 mod compile;
 mod direct;
+mod newer;
 mod numbers;
 mod open;
 pub mod sockets;

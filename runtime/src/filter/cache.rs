@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use gabion_see::seccomp::{CacheFault, Compiled, Flags, Program, SeccompError, bpf, compile, validate};
 
 /// Of a file's form and of what `compile` makes of a profile: to be raised when either changes.
-const VERSION: &[u8; 8] = b"gabscmp2";
+const VERSION: &[u8; 8] = b"gabscmp3";
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 /// The cache is nobody's but its owner's: what is read there becomes a container's filter.

@@ -238,7 +238,10 @@ pub(super) fn int80(_: &str) -> Answer {
     })
 }
 
-/// `syscall=NR`: any call with no arguments.
+/// `syscall=NR,A,B`: any call, with arguments where there are some.
 pub(super) fn unknown_syscall(arg: &str) -> Answer {
-    done(call("syscall", arg.parse().unwrap_or(9999), &[]))
+    let mut words = arg.split(',');
+    let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(9999);
+    let words: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
+    done(call("syscall", number, &words))
 }

@@ -10,14 +10,14 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxS
 
 use super::aside;
 use super::direct::{number, single};
+use super::newer;
 use super::numbers;
-use super::tables::NEWER;
 use super::translate::{action, comparison, flags, raw, strictness};
 use super::{Compiled, Program, SeccompError, bpf, uses_notify};
 
 const ENOSYS: u32 = 38;
-/// In the place of libseccomp's own «leave it to the next program»: never reaches the kernel, `bpf::chain` replaces it.
-const PASS: u32 = 0x7ff0_6762;
+/// «Leave it to the next program»: the answer of no action, so of no rule. It never reaches the kernel, `bpf::chain` replaces it.
+const PASS: u32 = 0x7ff1_6762;
 
 /// What this host's kernel can run: (OCI, libseccomp, `AUDIT_ARCH`). The first is native.
 #[cfg(target_arch = "x86_64")]
@@ -61,7 +61,7 @@ pub(super) fn compile_with(profile: &LinuxSeccomp, single: &BTreeSet<&str>) -> R
         default,
         default_action: profile.default_action(),
         arches: Vec::new(),
-        newer: Vec::new(),
+        newer: newer::Calls::default(),
         skipped: Vec::new(),
         direct: Vec::new(),
         left: 0,
@@ -120,8 +120,8 @@ struct Work {
     default: ScmpAction,
     default_action: Action,
     arches: Vec<(ScmpArch, u32)>,
-    /// Answers for calls that libseccomp does not know and gabion does.
-    newer: Vec<(u32, u32)>,
+    /// Calls that libseccomp does not know and gabion does.
+    newer: newer::Calls,
     skipped: Vec<String>,
     /// By architecture: answers for calls that no condition is attached to.
     direct: Vec<(ScmpArch, u32, u32)>,
@@ -176,7 +176,7 @@ impl Work {
                     self.left += 1;
                     add_known(filter, name, call, answer, &tests)?;
                 }
-                Err(_) => self.add_unknown(name, rule, tests.is_empty())?,
+                Err(_) => self.add_unknown(name, rule)?,
             }
         }
         Ok(())
@@ -185,9 +185,6 @@ impl Work {
     /// Whether that is all there is to the call.
     fn add_direct(&mut self, name: &str, rule: &LinuxSyscall) -> bool {
         let answer = raw(rule.action(), rule.errno_ret());
-        if answer == PASS {
-            return false;
-        }
         let mut whole = true;
         for (arch, _) in &self.arches {
             if *arch == ScmpArch::X86 && numbers::MULTIPLEXED.contains(&name) {
@@ -201,25 +198,19 @@ impl Work {
     }
 
     /// A name that libseccomp does not know: by number where gabion knows it, else left out if that refuses as much.
-    fn add_unknown(&mut self, name: &str, rule: &LinuxSyscall, unconditional: bool) -> Result<(), SeccompError> {
-        let number = NEWER
-            .iter()
-            .find(|(newer, _)| *newer == name)
-            .map(|(_, number)| *number);
-        match number {
-            Some(number) if unconditional => {
-                self.newer.push((number, raw(rule.action(), rule.errno_ret())));
-                Ok(())
-            }
-            _ if strictness(self.default_action) >= strictness(rule.action()) => {
-                self.skipped.push(name.to_owned());
-                Ok(())
-            }
-            _ => Err(SeccompError::UnknownDenied {
-                name: name.to_owned(),
-                action: rule.action().to_string(),
-            }),
+    fn add_unknown(&mut self, name: &str, rule: &LinuxSyscall) -> Result<(), SeccompError> {
+        if newer::number(name, HOST[0].1).is_some() {
+            self.newer.add(name, rule);
+            return Ok(());
         }
+        if strictness(self.default_action) >= strictness(rule.action()) {
+            self.skipped.push(name.to_owned());
+            return Ok(());
+        }
+        Err(SeccompError::UnknownDenied {
+            name: name.to_owned(),
+            action: rule.action().to_string(),
+        })
     }
 
     /// Calls newer than libseccomp, and than the profile, before libseccomp's program.
@@ -233,8 +224,9 @@ impl Work {
             // x32 is told from x86_64 by its numbers alone.
             let here = |of: &ScmpArch| of == arch || (*of == ScmpArch::X32 && *audit == bpf::AUDIT_X86_64);
             let direct = self.direct.iter().filter(|(of, ..)| here(of));
-            let mut answers = self.newer.clone();
-            answers.extend(direct.map(|(_, number, answer)| (*number, *answer)));
+            let mut answers: Vec<(u32, u32)> = direct.map(|(_, number, answer)| (*number, *answer)).collect();
+            let arches = self.arches.iter().map(|(of, _)| of).filter(|of| here(of));
+            answers.extend(arches.flat_map(|arch| self.newer.whole(*arch)));
             if above.is_some() || !answers.is_empty() {
                 blocks.push(numbers::Numbers {
                     arch: *audit,
@@ -243,9 +235,9 @@ impl Work {
                 });
             }
         }
-        let mut program = Vec::new();
+        let mut program = self.newer.program(&self.arches, PASS).unwrap_or_default();
         if !blocks.is_empty() {
-            program = numbers::tree_of(&blocks, PASS);
+            bpf::chain(&mut program, PASS, &numbers::tree_of(&blocks, PASS));
         }
         bpf::chain(&mut program, PASS, body);
         bpf::validate(&program).map_err(invalid)?;
@@ -280,7 +272,7 @@ fn add_known(
 /// The highest number that the rules name on this architecture.
 fn newest(arch: ScmpArch, rules: &[LinuxSyscall]) -> Option<u32> {
     let number = |name: &String| {
-        let newer = || NEWER.iter().find(|(newer, _)| newer == name).map(|(_, number)| *number);
+        let newer = || newer::number(name, arch);
         let known = ScmpSyscall::from_name_by_arch(name, arch).ok();
         known.map_or_else(newer, |call| u32::try_from(call.as_raw_syscall()).ok())
     };

@@ -183,7 +183,7 @@ impl Grove {
 }
 
 /// Leads over the next `length` instructions where the test fails.
-fn over(out: &mut Vec<Insn>, test: u16, k: u32, length: usize) {
+pub(crate) fn over(out: &mut Vec<Insn>, test: u16, k: u32, length: usize) {
     match u8::try_from(length) {
         Ok(length) => out.push(Insn::new(test, 0, length, k)),
         Err(_) => out.extend([Insn::new(test, 1, 0, k), far(length)]),

@@ -3,6 +3,7 @@
 
 mod built;
 mod direct;
+mod newer;
 mod profiles;
 mod sockets;
 
