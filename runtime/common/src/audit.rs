@@ -151,11 +151,7 @@ impl Trail {
     pub fn refused(&self, action: Action, denial: &Denial) {
         self.after(Event::Refusal {
             of: action,
-            codes: denial
-                .refusals()
-                .filter_map(|c| c.code.clone())
-                .take(record::MANY)
-                .collect(),
+            codes: denial.refusals().filter_map(|c| c.code.clone()).collect(),
             message: record::short(&denial.to_string()),
             changes: record::changes(&denial.decisions),
         });
@@ -183,11 +179,7 @@ impl Trail {
     /// What `attest` found to differ.
     pub fn differs(&self, facts: &[&Fact]) {
         self.after(Event::Attest {
-            differs: facts
-                .iter()
-                .take(record::MANY)
-                .map(|f| record::Differs::of(f))
-                .collect(),
+            differs: facts.iter().map(|f| record::Differs::of(f)).collect(),
         });
     }
 }

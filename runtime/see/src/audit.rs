@@ -1,5 +1,6 @@
 //! Reading the audit log: where it is, what a record is, whether the chain holds. The crate gabion-common writes it.
 
+pub mod bounded;
 pub mod chain;
 pub mod place;
 pub mod record;

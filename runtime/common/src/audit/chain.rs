@@ -14,6 +14,7 @@ use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use gabion_core::digest::sha256_hex;
 use gabion_core::time::rfc3339_nanos;
+use gabion_see::audit::bounded;
 use gabion_see::audit::chain::{Ended, KEPT, Lines, Tail, kept, tail};
 use gabion_see::audit::place::{self, Trouble, trouble};
 use gabion_see::audit::record::{Event, Line, Subject, VERSION};
@@ -119,7 +120,7 @@ fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, S
             event,
             subject,
         };
-        let bytes = serde_json::to_vec(&line).map_err(|e| e.to_string())?;
+        let bytes = bounded::bytes(&line).map_err(|e| e.to_string())?;
         prev = sha256_hex(&bytes);
         text.extend_from_slice(&bytes);
         text.push(b'\n');

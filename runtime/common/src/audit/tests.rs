@@ -427,6 +427,8 @@ fn the_schema_is_the_documented_one() {
     let mut every = BTreeSet::new();
     keys("", &line(&Event::Start {}, None), &mut every);
     seen.extend(every.iter().map(|key| format!("every {key}")));
+    let of_cut = ["cut", "cut.entries", "cut.characters"];
+    seen.extend(of_cut.map(|key| format!("every {key}")));
     seen.extend(of_container.iter().map(|key| format!("container {key}")));
     let documented = documented();
     let missing: Vec<_> = seen.difference(&documented).collect();
@@ -434,6 +436,126 @@ fn the_schema_is_the_documented_one() {
     assert!(
         missing.is_empty() && stale.is_empty(),
         "not in docs/AUDIT.md: {missing:?}; only there: {stale:?}"
+    );
+}
+
+/// The largest records that there can be: every text as long as it may be, of characters that JSON writes with six bytes; thousands of each thing.
+fn largest() -> Vec<Event> {
+    let text = "\u{1}".repeat(2000);
+    let long = record::short(&text);
+    let changed = Changed {
+        control: ControlId::Mounts,
+        verdict: "refused",
+        path: long.clone(),
+        from: Some(long.clone()),
+        to: Some(long.clone()),
+        reason: long.clone(),
+        code: Some("mounts.hostpath".to_owned()),
+    };
+    let process = Program {
+        args: vec![long.clone(); record::MANY],
+        env: vec![long.clone(); 400],
+        cwd: long.clone(),
+        ..program()
+    };
+    let changes = vec![changed; 300];
+    let unified: serde_json::Map<String, Value> = (0..500)
+        .map(|i| (format!("{}{i}", "\u{1}".repeat(30 + i % 40)), json!(text)))
+        .collect();
+    vec![
+        Event::Create {
+            bundle: long.clone(),
+            process: Some(process.clone()),
+            changes: changes.clone(),
+        },
+        Event::Refusal {
+            of: Action::Create,
+            codes: vec!["mounts.hostpath".to_owned(); 4096],
+            message: long.clone(),
+            changes: changes.clone(),
+        },
+        Event::Exec {
+            process,
+            changes: changes.clone(),
+        },
+        Event::Update {
+            limits: json!({ "unified": unified, "devices": vec![json!({"type": text}); 500] }),
+            changes,
+        },
+        Event::Attest {
+            differs: vec![
+                Differs {
+                    control: ControlId::Cgroup,
+                    expected: long.clone(),
+                    observed: long.clone(),
+                };
+                300
+            ],
+        },
+        Event::Failure {
+            of: Action::Start,
+            code: "seccomp".into(),
+            message: long,
+        },
+    ]
+}
+
+#[test]
+fn no_record_is_larger_than_its_bound_and_each_says_what_was_cut() {
+    let dir = Dir::new("bounded");
+    let mut trail = trail(dir.log());
+    let long = record::short(&"\u{1}".repeat(2000));
+    trail.subject.id = "i".repeat(1024);
+    trail.subject.pod = Some(Pod {
+        namespace: long.clone(),
+        name: long.clone(),
+        typ: PodType::Container,
+    });
+    trail.subject.exceptions = vec![long; 500];
+    // Those two speak of lines that are not there.
+    let of_the_log = |event: &Event| matches!(event, Event::Torn { .. } | Event::Damaged { .. });
+    let samples: Vec<Event> = samples().into_iter().filter(|event| !of_the_log(event)).collect();
+    let count = samples.len();
+    for event in samples.into_iter().chain(largest()) {
+        trail.before(&[event]).unwrap();
+    }
+    let lines = dir.lines();
+    for line in &lines {
+        assert!(line.len() <= 16 << 10, "{} bytes: {}", line.len(), &line[..200]);
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["id"], "i".repeat(1024));
+        let left = record["exceptions"].as_array().unwrap().len();
+        assert_eq!(record["cut"]["entries"]["exceptions"], 500 - left, "{}", record["cut"]);
+    }
+    let refusal: Value = serde_json::from_str(&lines[count + 1]).unwrap();
+    let (kept, cut) = (refusal["codes"].as_array().unwrap().len(), &refusal["cut"]);
+    assert_eq!(cut["entries"]["codes"], 4096 - kept);
+    let texts = cut["characters"].as_u64().unwrap();
+    assert_eq!(refusal["message"].as_str().unwrap().chars().count() as u64, texts + 1);
+    assert_eq!(holds(&dir).records, lines.len() as u64);
+}
+
+/// As much as fits is written, and no more is cut than has to be.
+#[test]
+fn what_fits_is_written_whole() {
+    let dir = Dir::new("fits");
+    let codes = |count: usize| Event::Refusal {
+        of: Action::Create,
+        codes: vec!["c".to_owned(); count],
+        message: record::short(&"m".repeat(600)),
+        changes: Vec::new(),
+    };
+    let trail = trail(dir.log());
+    trail.before(&[codes(100), codes(101)]).unwrap();
+    let [whole, cut] = [0, 1].map(|i| serde_json::from_str::<Value>(&dir.lines()[i]).unwrap());
+    assert_eq!(
+        (whole["codes"].as_array().unwrap().len(), whole.get("cut")),
+        (100, None)
+    );
+    assert_eq!(cut["cut"], json!({ "entries": { "codes": 1 } }));
+    assert_eq!(
+        cut["message"], whole["message"],
+        "a text that was cut once is not cut again"
     );
 }
 

@@ -13,11 +13,11 @@ use gabion_core::request::{Caller, PodType, Request};
 /// The schema's version: the record's `v`.
 pub const VERSION: u32 = 1;
 
-/// How many entries a list holds at most.
+/// How many entries a list holds at most, when it is written (`bounded`).
 pub const MANY: usize = 100;
 
 /// How many characters a text holds at most.
-const LONG: usize = 512;
+pub(super) const LONG: usize = 512;
 
 /// One line of the log.
 #[derive(Debug, Serialize)]
@@ -170,6 +170,29 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether one of its lists has more entries than are written.
+    pub(super) fn is_long(&self) -> bool {
+        let long = |lists: &[usize]| lists.iter().any(|length| *length > MANY);
+        match self {
+            Self::Create { process, changes, .. } => {
+                long(&[changes.len(), process.as_ref().map_or(0, |process| process.env.len())])
+            }
+            Self::Exec { process, changes } => long(&[process.env.len(), changes.len()]),
+            Self::Refusal { codes, changes, .. } => long(&[codes.len(), changes.len()]),
+            Self::Update { changes, .. } => long(&[changes.len()]),
+            Self::Attest { differs } => long(&[differs.len()]),
+            Self::Exception { .. }
+            | Self::Start {}
+            | Self::Pause {}
+            | Self::Resume {}
+            | Self::Kill { .. }
+            | Self::Delete { .. }
+            | Self::Failure { .. }
+            | Self::Torn { .. }
+            | Self::Damaged { .. } => false,
+        }
+    }
+
     pub fn exception(reason: &str) -> Self {
         Self::Exception { reason: short(reason) }
     }
@@ -209,7 +232,6 @@ impl Program {
             args_left_out: args.len().saturating_sub(shown),
             env: env
                 .iter()
-                .take(MANY)
                 .map(|pair| short(pair.split('=').next().unwrap_or_default()))
                 .collect(),
             uid: process.user().uid(),
@@ -239,7 +261,6 @@ pub struct Changed {
 pub fn changes(decisions: &[Decision]) -> Vec<Changed> {
     let all = decisions.iter().flat_map(|d| d.changes.iter().map(move |c| (d, c)));
     all.filter(|(_, change)| change.verdict != Verdict::Kept)
-        .take(MANY)
         .map(|(decision, change)| Changed {
             control: decision.control,
             verdict: change.verdict.word(decision.mode),

@@ -187,7 +187,8 @@ impl Test {
 
     fn steps(self, wide: bool) -> Vec<Step> {
         use Next::{Fails, Holds, On};
-        let halves = |value: u64| [(value >> 32) as u32, value as u32];
+        let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        let halves = |value: u64| [half(value >> 32), half(value)];
         let [high, low] = halves(self.value);
         let look = |offset: u32| Step::Do(Insn::load(offset));
         let (upper, lower) = (look(bpf::high(self.arg)), look(bpf::low(self.arg)));
@@ -212,12 +213,12 @@ impl Test {
             Op::ScmpCmpLe => ordered(ask(bpf::JGT_K, low, Fails, On), Fails, Holds(2)),
             Op::ScmpCmpMaskedEq => {
                 let [high_left, low_left] = halves(self.left & self.value);
-                let half = |look, mask, left| {
+                let one = |look, mask, left| {
                     let mask = Step::Do(Insn::new(bpf::AND_K, 0, 0, mask));
                     [look, mask, ask(bpf::JEQ_K, left, On, Fails)]
                 };
-                let upper = half(upper, high, high_left).into_iter().filter(|_| wide);
-                upper.chain(half(lower, low, low_left)).collect()
+                let upper = one(upper, high, high_left).into_iter().filter(|_| wide);
+                upper.chain(one(lower, low, low_left)).collect()
             }
         }
     }
