@@ -24,6 +24,8 @@ use crate::time::timestamp;
 /// Events kept while containerd does not take them; then the oldest go. containerd asks for states when it comes back, so what is
 /// lost is history, not truth.
 const KEPT: usize = 2048;
+/// What the events that are kept may hold: one is some 300 bytes, but for what clients named with more.
+const HELD: usize = 4 << 20;
 /// How long containerd may take over one event.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The most that an answer to an event may hold.
@@ -87,11 +89,15 @@ impl Events {
             self.drained.replace(Once::default());
         }
         let mut queue = self.queue.borrow_mut();
-        if queue.len() == KEPT {
-            queue.pop_front();
+        queue.push_back(Rc::new(request));
+        let mut held: usize = queue.iter().map(|request| request.payload.len()).sum();
+        while queue.len() > 1
+            && (queue.len() > KEPT || held > HELD)
+            && let Some(oldest) = queue.pop_front()
+        {
+            held -= oldest.payload.len();
             log::warning!("containerd takes no events: the oldest was dropped");
         }
-        queue.push_back(Rc::new(request));
         drop(queue);
         self.news.borrow().set(());
     }
@@ -232,5 +238,15 @@ mod tests {
             events.publish(&START, &task::TaskStart::default());
         }
         assert_eq!(events.queue.borrow().len(), KEPT);
+        let long = task::TaskStart {
+            container_id: "x".repeat(100_000),
+            ..task::TaskStart::default()
+        };
+        for _ in 0..100 {
+            events.publish(&START, &long);
+        }
+        let queue = events.queue.borrow();
+        assert!(queue.iter().map(|request| request.payload.len()).sum::<usize>() <= HELD);
+        assert!(queue.len() > 40 && queue.iter().all(|request| request.payload.len() > 100_000));
     }
 }

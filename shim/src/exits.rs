@@ -4,7 +4,7 @@
 //! runtime is at work the ends of unknown children are kept until it is done.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -12,6 +12,10 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use crate::sync::Once;
+
+/// The most ends of unknown children that are kept; then the oldest go. In a container without a pid namespace of its own every process that
+/// loses its parent becomes the shim's child, and nobody but its program says how many these are.
+const EARLY: usize = 16 << 10;
 
 /// How and when a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,8 @@ pub struct Exit {
 #[derive(Default)]
 pub struct Exits {
     known: RefCell<HashMap<i32, Once<Exit>>>,
-    early: RefCell<HashMap<i32, Exit>>,
+    /// In the order in which they ended.
+    early: RefCell<VecDeque<(i32, Exit)>>,
     expecting: Cell<usize>,
 }
 
@@ -57,8 +62,20 @@ impl Exits {
         if let Some(waiting) = self.known.borrow_mut().remove(&pid.as_raw()) {
             waiting.set(exit);
         } else if self.expecting.get() > 0 {
-            self.early.borrow_mut().insert(pid.as_raw(), exit);
+            let mut early = self.early.borrow_mut();
+            if early.len() == EARLY {
+                early.pop_front();
+            }
+            early.push_back((pid.as_raw(), exit));
         }
+    }
+
+    /// Takes what is kept of a number: its last use, and all before.
+    fn take_early(&self, pid: Pid) -> Option<Exit> {
+        let mut early = self.early.borrow_mut();
+        let last = early.iter().rev().find(|(number, _)| *number == pid.as_raw())?.1;
+        early.retain(|(number, _)| *number != pid.as_raw());
+        Some(last)
     }
 
     /// Waits for a child that this shim has just spawned.
@@ -82,11 +99,11 @@ impl Expectation {
     pub fn claim(&self, pid: Pid) -> Option<Once<Exit>> {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         if waitid(Id::Pid(pid), peek).is_ok() {
-            self.0.early.borrow_mut().remove(&pid.as_raw());
+            self.0.take_early(pid);
             return Some(self.0.child(pid));
         }
         let once = Once::default();
-        once.set(self.0.early.borrow_mut().remove(&pid.as_raw())?);
+        once.set(self.0.take_early(pid)?);
         Some(once)
     }
 }
@@ -114,6 +131,29 @@ mod tests {
     fn spawn(script: &str) -> Pid {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         Pid::from_raw(child.id().try_into().unwrap())
+    }
+
+    #[test]
+    fn ends_that_nobody_asks_about_are_counted_and_the_newest_kept() {
+        let exits = Rc::new(Exits::default());
+        let expected = exits.expect();
+        let end = |pid: i32, status: u32| {
+            let at = SystemTime::now();
+            exits.ended(Pid::from_raw(pid), Exit { status, at });
+        };
+        // Numbers that no child of this process has.
+        let first = 1 << 28;
+        (0..40_000).for_each(|number| end(first + number, 1));
+        end(first + 39_990, 2);
+        assert_eq!(exits.early.borrow().len(), EARLY);
+        let claimed = |number: i32| {
+            let end = expected.claim(Pid::from_raw(first + number));
+            end.and_then(|end| end.get()).map(|exit| exit.status)
+        };
+        assert_eq!((claimed(0), claimed(39_999), claimed(39_990)), (None, Some(1), Some(2)));
+        assert_eq!(claimed(39_990), None, "an end is told once");
+        drop(expected);
+        assert!(exits.early.borrow().is_empty());
     }
 
     fn reap_until(exits: &Exits, done: impl Fn() -> bool) {

@@ -19,6 +19,9 @@ const DATA_LIMIT: usize = 4095;
 /// More mounts than this on one point are not ours.
 const DEPTH_LIMIT: usize = 64;
 
+/// The most mounts of one root file system: each is held by a descriptor. containerd's snapshotters ask for one, at most a handful.
+const MANY: usize = 64;
+
 /// The mounts that were made for one container, each held by its root: exactly these are unmounted, whatever became of their paths.
 #[derive(Default)]
 pub struct Mounted(Vec<MountPoint>);
@@ -26,6 +29,9 @@ pub struct Mounted(Vec<MountPoint>);
 impl Mounted {
     /// Makes `mounts` at and below `root`, in their order; on an error those already made are unmounted.
     pub fn make(mounts: &[Mount], root: &Path) -> Result<Self> {
+        if mounts.len() > MANY {
+            return Err(Error::BadRequest("a root file system of more than 64 mounts"));
+        }
         let mut made = Self::default();
         for each in mounts {
             if let Err(error) = made.add(each, root) {

@@ -35,6 +35,10 @@ impl Options {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
         };
+        // They are kept with the container, for `delete` to read.
+        if any.value.len() as u64 > LIMIT {
+            return Err(Error::BadRequest("runtime options of more than 64 KiB"));
+        }
         match any.type_url.rsplit('/').next().unwrap_or_default() {
             "runtimeoptions.v1.Options" => Self::from_runtime_options(&any.value),
             "containerd.runc.v1.Options" => Self::from_runc(&any.value),
@@ -148,6 +152,16 @@ mod tests {
             Options::from_any(Some(&runtime_options("/nowhere", ""))),
             Err(Error::System { .. })
         ));
+    }
+
+    #[test]
+    fn options_in_the_request_are_bounded_as_a_file_is() {
+        let length = |length: usize| {
+            let text = format!("#{}", "x".repeat(length));
+            Options::from_any(Some(&runtime_options("", &text)))
+        };
+        assert_eq!(length(60 << 10).unwrap(), Options::default());
+        assert!(matches!(length(64 << 10), Err(Error::BadRequest(_))));
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::runtime::Runtime;
 /// The longest identifier that containerd makes.
 const ID_LENGTH: usize = 76;
 
+/// The most containers of one shim: a pod's.
+const CONTAINERS: usize = 1024;
+
 /// The table of containers.
 pub struct Tasks {
     context: Rc<Context>,
@@ -66,6 +69,9 @@ impl Tasks {
     }
 
     fn reserve(&self, id: &str) -> Result<Reservation<'_>> {
+        if self.containers.borrow().len() + self.making.borrow().len() >= CONTAINERS {
+            return Err(Error::Full("the shim has 1024 containers that were not deleted"));
+        }
         let exists = self.containers.borrow().contains_key(id) || !self.making.borrow_mut().insert(id.to_owned());
         if exists {
             Err(Error::ContainerExists(id.to_owned()))
@@ -169,7 +175,28 @@ pub fn check_id(id: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_id;
+    use super::*;
+    use crate::budget::Budget;
+    use crate::events::Events;
+
+    #[test]
+    fn containers_of_one_shim_are_counted() {
+        let context = Context {
+            namespace: "ns".into(),
+            address: "/nowhere".into(),
+            exits: Rc::default(),
+            events: Events::new("ns", "/nowhere"),
+            execs: Budget::new(1),
+        };
+        let tasks = Tasks::new(Rc::new(context));
+        let mut made: Vec<_> = (0..CONTAINERS)
+            .map(|number| tasks.reserve(&format!("c{number}")).unwrap())
+            .collect();
+        assert!(matches!(tasks.reserve("c0"), Err(Error::Full(_))));
+        made.pop();
+        assert!(matches!(tasks.reserve("c0"), Err(Error::ContainerExists(_))));
+        assert!(tasks.reserve("again").is_ok());
+    }
 
     #[test]
     fn ids() {
