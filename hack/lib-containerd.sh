@@ -96,8 +96,29 @@ make_drop_in() {
 make_options() {
     printf '# Options of the shim for one of containerd'\''s handlers: binary, root, policy, level, systemd_cgroup (docs/INSTALL.md).\n'
     [[ $1 == gabion ]] || printf 'level = "restricted"\n'
-    # As the machine's runc handler does it, since one kubelet asks both.
+    # As the machine's runc handler does it, since one kubelet asks both. A package knows no machine.
+    [[ $package == false ]] || { printf '# systemd_cgroup = true    # where the kubelet has cgroupDriver: systemd\n'; return; }
     printf 'systemd_cgroup = %s\n' "$systemd_cgroup"
+}
+
+install_options() {
+    local name
+    for name in gabion gabion-restricted; do
+        make_options "$name" >"$work/options"
+        put "$work/options" "/etc/gabion/containerd${name#gabion}.toml" 0644
+    done
+}
+
+# A package's part. What a drop-in would undo only the machine's containerd knows, so the handlers are no more than an example.
+package_for_containerd() {
+    local config_version=2
+    install_options
+    {
+        printf '# The handlers of the RuntimeClasses gabion and gabion-restricted. How they get into containerd'\''s configuration: docs/INSTALL.md.\n'
+        printf 'version = 2\n'
+        handlers gabion gabion-restricted
+    } >"$work/handlers.toml"
+    put "$work/handlers.toml" "$prefix/share/gabion/containerd-handlers.toml" 0644
 }
 
 die_of_config() {
@@ -191,11 +212,7 @@ install_drop_in() {
 }
 
 install_for_containerd() {
-    local name
-    for name in gabion gabion-restricted; do
-        make_options "$name" >"$work/options"
-        put "$work/options" "/etc/gabion/containerd${name#gabion}.toml" 0644
-    done
+    install_options
     make_drop_in >"$work/drop-in.toml"
     if [[ -f $root$containerd_config ]] && [[ $(standing "$drop_in") == nothing ]] && has_handlers "$root$containerd_config"; then
         tell unchanged "$containerd_config has the handlers"

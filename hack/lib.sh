@@ -19,6 +19,32 @@ say() {
 }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
+# A command line that is wrong.
+misuse() { printf '%s\n' "$*" >&2; exit 2; }
+
+# Ends for an option that there is not; the other words are those that there are.
+unknown_option() {
+    local word=$1 near
+    shift
+    near=$(printf '%s\n' "$@" | awk -v word="$word" '
+        function least(a, b) { return a < b ? a : b }
+        function distance(a, b,    i, j, row, last, kept) {
+            for (j = 0; j <= length(b); j++) row[j] = j
+            for (i = 1; i <= length(a); i++) {
+                last = row[0]; row[0] = i
+                for (j = 1; j <= length(b); j++) {
+                    kept = row[j]
+                    row[j] = least(last + (substr(a, i, 1) != substr(b, j, 1)), least(row[j], row[j - 1]) + 1)
+                    last = kept
+                }
+            }
+            return row[length(b)]
+        }
+        { d = distance(word, $0); if (d <= 1 + length($0) / 4 && (near == "" || d < best)) { near = $0; best = d } }
+        END { print near }')
+    misuse "$0: unknown option $word${near:+; did you mean $near?} ($0 --help)"
+}
+
 as_root() { [[ $EUID -eq 0 ]] || die "$0: needs root (containers with their own cgroups and mounts)"; }
 
 # Installs only what is missing: a second run must not wait for apt.

@@ -7,6 +7,8 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+mod kept;
+
 use integration::binaries;
 use integration::command::{Done, Running, limit, run, until};
 use integration::{Bundle, Runtime};
@@ -33,17 +35,37 @@ struct Place {
 
 impl Place {
     fn new(test: &str) -> Self {
+        Self::new_with(test, |at, name| {
+            let own = match name {
+                "containerd-shim-gabion-v2" => binaries::shim(),
+                name => Runtime::gabion().program.with_file_name(name),
+            };
+            fs::copy(own, at).unwrap();
+        })
+    }
+
+    fn new_with(test: &str, program: impl Fn(&Path, &str)) -> Self {
         let bundle = Bundle::new(test);
         let (root, from) = (bundle.dir.join("root"), bundle.dir.join("from"));
         fs::create_dir_all(root.join("etc/apparmor.d")).unwrap();
         fs::create_dir(&from).unwrap();
-        let gabion = &Runtime::gabion().program;
-        fs::copy(gabion, from.join("gabion")).unwrap();
-        if binaries::has_ctl() {
-            fs::copy(gabion.with_file_name("gabionctl"), from.join("gabionctl")).unwrap();
+        for name in ["gabion", "gabionctl", "containerd-shim-gabion-v2"] {
+            if name != "gabionctl" || binaries::has_ctl() {
+                program(&from.join(name), name);
+                fs::set_permissions(from.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            }
         }
-        fs::copy(binaries::shim(), from.join("containerd-shim-gabion-v2")).unwrap();
         Self { bundle, root }
+    }
+
+    /// With programs of a line each: where nothing runs them, hashing and copying real ones only takes time.
+    fn small(test: &str) -> Self {
+        let place = Self::new_with(test, |at, name| {
+            fs::write(at, format!("#!/bin/sh\n# {name}\n")).unwrap()
+        });
+        // As on every machine.
+        fs::create_dir_all(place.root.join("var/lib")).unwrap();
+        place
     }
 
     fn script(&self, name: &str, args: &[&str]) -> Done {
@@ -64,10 +86,24 @@ impl Place {
         Running::start(command, &self.bundle.dir).wait(limit(300))
     }
 
-    /// Below the root.
+    /// Below the root, as the tree of a machine.
     fn below(&self, name: &str, args: &[&str]) -> Done {
         let root = self.root.to_str().unwrap();
-        self.script(name, &[&["--root", root], args].concat())
+        self.script(name, &[&["--image", root], args].concat())
+    }
+
+    /// With programs of the test's own before the machine's.
+    fn with_path(&self, name: &str, args: &[&str], path: &str) -> Done {
+        let mut command = Command::new(Path::new(HACK).join(name));
+        command.arg("--image").arg(&self.root).args(args).env("PATH", path);
+        if name == "install" {
+            command.arg("--from").arg(self.bundle.dir.join("from"));
+        }
+        Running::start(command, &self.bundle.dir).wait(limit(60))
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root.join(path)).unwrap()
     }
 
     fn config(&self, text: &str) {
@@ -118,7 +154,7 @@ fn verbs(done: &Done) -> Vec<&str> {
 
 #[test]
 fn a_second_run_changes_nothing_and_uninstall_takes_back_exactly_what_was_written() {
-    let place = Place::new("install-twice");
+    let place = Place::small("install-twice");
     place.config("version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
     let before = tree(&[&place.root]);
     let all = ["--containerd", "--podman", "--prefix", "/opt/gabion"];
@@ -175,7 +211,7 @@ fn a_second_run_changes_nothing_and_uninstall_takes_back_exactly_what_was_writte
 
 #[test]
 fn somebody_else_s_program_is_refused_before_anything_is_written() {
-    let place = Place::new("install-foreign");
+    let place = Place::small("install-foreign");
     fs::create_dir_all(place.root.join("usr/local/bin")).unwrap();
     fs::write(place.root.join("usr/local/bin/gabion"), "another").unwrap();
     let before = tree(&[&place.root]);
@@ -188,7 +224,7 @@ fn somebody_else_s_program_is_refused_before_anything_is_written() {
 
 #[test]
 fn what_containerd_would_lose_by_a_drop_in_is_never_written() {
-    let place = Place::new("install-cri");
+    let place = Place::small("install-cri");
     let config = format!("version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n{CRI_SECTION}");
     place.config(&config);
     let done = place.below("install", &["--containerd"]).ok();
@@ -217,7 +253,7 @@ fn what_containerd_would_lose_by_a_drop_in_is_never_written() {
 
 #[test]
 fn an_import_of_somebody_s_cri_section_is_not_masked_either() {
-    let place = Place::new("install-import");
+    let place = Place::small("install-import");
     // It is imported by its real path, so that containerd finds it.
     let other = place.root.join("other.toml");
     let text = format!("version = 2\n{CRI_SECTION}");
@@ -235,7 +271,7 @@ fn an_import_of_somebody_s_cri_section_is_not_masked_either() {
 
 #[test]
 fn a_handler_that_is_there_already_is_not_asked_for_twice() {
-    let place = Place::new("install-half");
+    let place = Place::small("install-half");
     let config = format!(
         "version = 2\n{CRI_SECTION}\
          [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gabion]\n  runtime_type = \"io.containerd.gabion.v2\"\n"
@@ -259,7 +295,7 @@ fn asked_lines(done: &Done) -> &str {
 
 #[test]
 fn uninstall_waits_for_the_last_container() {
-    let place = Place::new("install-busy");
+    let place = Place::small("install-busy");
     place.below("install", &[]).ok();
     let state = place.root.join("run/gabion/web");
     fs::create_dir_all(&state).unwrap();
