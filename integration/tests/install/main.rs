@@ -61,7 +61,7 @@ impl Place {
     /// With programs of a line each: where nothing runs them, hashing and copying real ones only takes time.
     fn small(test: &str) -> Self {
         let place = Self::new_with(test, |at, name| {
-            fs::write(at, format!("#!/bin/sh\n# {name}\n")).unwrap()
+            fs::write(at, format!("#!/bin/sh\n# {name}\n")).unwrap();
         });
         // As on every machine.
         fs::create_dir_all(place.root.join("var/lib")).unwrap();

@@ -147,6 +147,7 @@ impl Row {
         }
         let mut attempt = Attempt::new(self.code);
         (self.ask)(&mut attempt);
+        let dir = attempt.bundle.dir.display().to_string();
         let done = attempt.go();
         // Not always the first one: who shares the host's network has its sysctls, too.
         let words = ["refused [", self.code, "; remedy: "];
@@ -155,12 +156,36 @@ impl Row {
             "{} should be refused: {done}",
             self.code
         );
+        if let Some(lines) = done
+            .err
+            .as_str()
+            .split_once(self.code)
+            .and_then(|(_, said)| printed(said))
+        {
+            let mut attempt = Attempt::new(self.code);
+            (self.ask)(&mut attempt);
+            // Each attempt has a directory of its own.
+            policy(&mut attempt, &lines.replace(&dir, "DIR"));
+            let done = attempt.go();
+            assert!(
+                !done.err.contains(&format!("refused [{}]", self.code)),
+                "{lines}: as it is printed it does not help: {done}"
+            );
+        }
         let mut attempt = Attempt::new(self.code);
         (self.ask)(&mut attempt);
         (self.remedy)(&mut attempt);
         let done = attempt.go();
         assert!(done.code == 0, "{}: the remedy does not help: {done}", self.code);
     }
+}
+
+/// The lines that the message has for the policy of a second name. Those for a pod are tried in tests/tests/remedies.rs.
+fn printed(said: &str) -> Option<String> {
+    let (first, _) = said.split_once("refused [").unwrap_or((said, ""));
+    let (_, rest) = first.split_once("(docs/POLICY.md): ")?;
+    let (line, _) = rest.split_once(" in /etc/gabion/runtimes/NAME.toml")?;
+    Some(format!("\n{}\n", line.replacen("] ", "]\n", 1)))
 }
 
 pub(crate) fn set(attempt: &mut Attempt, pointer: &str, value: serde_json::Value) {

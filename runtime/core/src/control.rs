@@ -26,6 +26,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
 mod reached;
+mod remedy;
 pub mod rlimits;
 pub mod rootfs;
 pub mod seccomp;

@@ -177,7 +177,10 @@ fn refuse_asked(asked: &LinuxCapabilities, allowed: &CapSet, cx: &Context<'_>, f
             "not-allowed",
             format!("process.capabilities.CAP_{cap}"),
             format!("capability CAP_{cap} is asked for and not allowed at this level"),
-            format!("{remedy}, or allow it in /etc/gabion/policy.toml: [capabilities] allow = [\"CAP_{cap}\"]"),
+            format!(
+                "{remedy}, or {}",
+                crate::control::remedy::allow(cx, "capabilities.allow", &format!("CAP_{cap}"))
+            ),
         );
     }
 }

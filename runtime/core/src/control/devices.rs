@@ -223,8 +223,12 @@ fn refuse_nodes(nodes: &[Node], cx: &Context<'_>, findings: &mut Findings) {
         .iter()
         .filter(|n| matches!(n.judgement, Judgement::Beyond))
         .collect();
-    let policy =
-        |path: &str| format!("{remedy}, or allow it in /etc/gabion/policy.toml: [devices] allow = [\"{path}\"]");
+    let policy = |path: &str| {
+        format!(
+            "{remedy}, or {}",
+            crate::control::remedy::allow(cx, "devices.allow", path)
+        )
+    };
     if beyond.len() <= TOLD {
         for node in beyond {
             let path = node.path.display().to_string();

@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Hook, Hooks as SpecHooks};
 
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, remedy};
 use crate::caller::OwnUserNs;
 use crate::decision::Findings;
 use crate::fact::Fact;
@@ -152,12 +152,16 @@ fn judge(at: &str, hook: &Hook, runs: Runs, cx: &Context<'_>, findings: &mut Fin
     }
 }
 
+/// Whether the path has `..` in it: it may lead out of whatever the policy names.
+fn climbs(path: &Path) -> bool {
+    path.components().any(|c| c == Component::ParentDir)
+}
+
 /// Whether the policy names the program, or a directory that it lies in. By its name: what a symlink there leads to is the choice
 /// of whoever can write that directory.
 fn is_allowed(path: &Path, cx: &Context<'_>) -> bool {
-    let climbs = path.components().any(|c| c == Component::ParentDir);
     let allow = &cx.policy.policy.hooks.allow;
-    !climbs && allow.iter().any(|a| a.is_absolute() && path.starts_with(a))
+    !climbs(path) && allow.iter().any(|a| a.is_absolute() && path.starts_with(a))
 }
 
 /// Variables that make a program run the code of another: ld.so(8), glibc's converters, and those of shells and interpreters.
@@ -276,7 +280,11 @@ fn judge_file(at: &str, path: &Path, uid: u32, mode: u32, cx: &Context<'_>, find
             "not-allowed",
             at,
             format!("the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it"),
-            format!("remove the hook, or allow it in /etc/gabion/policy.toml: [hooks] allow = [\"{shown}\"]"),
+            if climbs(path) {
+                "remove the hook, or write its path without `..`".to_owned()
+            } else {
+                format!("remove the hook, or {}", remedy::allow(cx, "hooks.allow", &shown.to_string()))
+            },
         );
     } else if ours {
         findings.kept(at, format!("{shown} is owned by uid {uid}"));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespace, Spec};
 
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, remedy};
 use crate::decision::Findings;
 use crate::errno;
 use crate::fact::{Fact, Holds};
@@ -255,6 +255,10 @@ fn refuse_host(typ: NsType, what: &str, cx: &Context<'_>, findings: &mut Finding
         format!("put {{\"type\": \"{name}\"}} without a host path into `linux.namespaces`")
     } else {
         format!("remove `{word}`")
+    };
+    let remedy = match remedy::let_off(cx, ControlId::Namespaces) {
+        Some(exception) => format!("{remedy}, or {exception}"),
+        None => remedy,
     };
     findings.refused(code, place(typ), format!("the {name} namespace {what}"), remedy);
 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::mounts::paths::{SENSITIVE, SYSTEM};
 use super::mounts::source::below_any;
 use super::reached::{Model, is_kernel_type};
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, remedy};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
@@ -42,7 +42,8 @@ fn refuse_image(cx: &Context<'_>, findings: &mut Findings) {
     if allow.is_empty() || of_pod.is_none_or(|pod| pod.typ == PodType::Sandbox) {
         return;
     }
-    let what = match cx.request.image_name(cx.policy.cri) {
+    let image = cx.request.image_name(cx.policy.cri);
+    let what = match image {
         Some(name) if allow.iter().any(|known| glob(known, name)) => return,
         Some(name) => format!("the image {name} is none of those that the policy names"),
         None => {
@@ -53,7 +54,15 @@ fn refuse_image(cx: &Context<'_>, findings: &mut Findings) {
         "image",
         "root.path",
         what,
-        "take an image of a known registry, or name this one in /etc/gabion/policy.toml: [images] allow, or images.allow of an exception",
+        image.map_or_else(
+            || "let containerd's CRI plugin make the container: its word for an image's name counts".to_owned(),
+            |name| {
+                format!(
+                    "take an image of a known registry, or {}",
+                    remedy::allow(cx, "images.allow", name)
+                )
+            },
+        ),
     );
 }
 

@@ -9,11 +9,11 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 
 use super::mounts::source::forbidden_socket;
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, remedy};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened, SeccompPlan};
-use crate::host::SourcePath;
+use crate::host::{FileKind, SourcePath};
 use crate::observed::Observed;
 use crate::policy::SeccompGroup;
 
@@ -215,26 +215,38 @@ fn refuse_unanswered(profile: &LinuxSeccomp, cx: &Context<'_>, findings: &mut Fi
 /// answers calls of the container, so it is root's or this caller's.
 fn judge_listener(listener: &Path, profile_word: &str, cx: &Context<'_>, findings: &mut Findings) {
     let path = listener.display();
-    let why = match cx.host.listener.as_ref().map(|l| (&l.path, l.uid)) {
-        Some((SourcePath::Open(source), uid)) => forbidden_socket(source, cx).or_else(|| {
+    // With why, what the policy could be told: whose socket it is it cannot.
+    let (why, allowable) = match cx.host.listener.as_ref().map(|l| (&l.path, l.uid)) {
+        Some((SourcePath::Open(source), uid)) => {
             let ours = uid == 0 || uid == cx.host.euid;
-            (!ours).then(|| format!("{path} is a socket of uid {uid}, neither root's nor this caller's"))
-        }),
-        Some((SourcePath::Unreadable(errno), _)) => {
-            Some(format!("{path} cannot be opened ({})", crate::errno::name(*errno)))
+            match forbidden_socket(source, cx) {
+                Some(why) => (why, Some(source).filter(|s| ours && s.kind == FileKind::Socket)),
+                None if ours => return,
+                None => (
+                    format!("{path} is a socket of uid {uid}, neither root's nor this caller's"),
+                    None,
+                ),
+            }
         }
-        None => Some(format!("{path} was not looked at")),
+        Some((SourcePath::Unreadable(errno), _)) => (
+            format!("{path} cannot be opened ({})", crate::errno::name(*errno)),
+            None,
+        ),
+        None => (format!("{path} was not looked at"), None),
     };
-    if let Some(why) = why {
-        findings.refused(
-            "listener",
-            "linux.seccomp.listenerPath",
-            format!("{why}: gabion does not connect to it for a container"),
-            format!(
-                "name a seccomp agent's own socket in {profile_word}, or allow it in /etc/gabion/policy.toml: [mounts] allow = [\"{path}\"]"
-            ),
-        );
-    }
+    let other = format!("name a seccomp agent's own socket in {profile_word}");
+    findings.refused(
+        "listener",
+        "linux.seccomp.listenerPath",
+        format!("{why}: gabion does not connect to it for a container"),
+        match allowable {
+            Some(source) => {
+                let real = source.real.display().to_string();
+                format!("{other}, or {}", remedy::allow(cx, "mounts.allow", &real))
+            }
+            None => other,
+        },
+    );
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{About, Context, Control, ControlId, namespaces};
+use super::{About, Context, Control, ControlId, namespaces, remedy};
 use crate::caller::OwnUserNs;
 use crate::decision::{Findings, Mode};
 use crate::fact::{Fact, Holds};
@@ -111,7 +111,7 @@ fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mu
     let safe = SAFE.contains(&name) || (name == MEMFD && value.trim() == ENFORCED.to_string());
     if !safe && !policy.allow.iter().any(|a| a == name) {
         let what = format!("the sysctl {name} is not on the list of safe ones");
-        let allow = format!("allow it in /etc/gabion/policy.toml: [sysctl] allow = [\"{name}\"]");
+        let allow = remedy::allow(cx, "sysctl.allow", name);
         findings.refused("unsafe", place, what, format!("{remedy}, or {allow}"));
         return;
     }
@@ -161,8 +161,10 @@ fn memfd(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
             "memfd-hidden",
             MEMFD,
             "gabion may not look at /proc/sys/vm/memfd_noexec, so it cannot see to it that memfd_create makes no executable files",
-            "allow it in the policy of the machine's security module (docs/INSTALL.md, SELinux), or set [sysctl] memfd_noexec = \"observe\" \
-             in /etc/gabion/policy.toml",
+            format!(
+                "allow it in the policy of the machine's security module (docs/INSTALL.md, SELinux), or {}",
+                remedy::set(cx, "sysctl.memfd_noexec", "\"observe\"")
+            ),
         );
     } else if new {
         draft.plan.memfd_noexec = Some(ENFORCED);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::control::Context;
+use crate::control::{Context, remedy};
 use crate::decision::Findings;
 use crate::hardened::Draft;
 
@@ -21,8 +21,8 @@ pub(super) fn judge(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings
         }
         let what = format!("the network device {name} is the host's, and would be the container's alone");
         let remedy = format!(
-            "remove it from `linux.netDevices`, or allow it in /etc/gabion/policy.toml: [devices] allow = [\"{}\"]",
-            at.display()
+            "remove it from `linux.netDevices`, or {}",
+            remedy::allow(cx, "devices.allow", &at.display().to_string())
         );
         findings.refused("net-device", place, what, remedy);
     }

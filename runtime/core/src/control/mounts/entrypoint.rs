@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Flag, Options};
 use super::target_of;
-use crate::control::Context;
+use crate::control::{Context, remedy};
 use crate::decision::Findings;
 use crate::hardened::Draft;
 use crate::policy::Level;
@@ -52,7 +52,7 @@ fn of_mount(target: &Path, cx: &Context<'_>) -> String {
     if cx.policy.level == Level::Restricted {
         return format!("{image}, or mount it read-only");
     }
-    let policy = format!("allow it in /etc/gabion/policy.toml: [mounts] exec_paths = [\"{shown}\"]");
+    let policy = remedy::allow(cx, "mounts.exec_paths", &shown.to_string());
     match cx.request.caller() {
         Caller::Cri => format!("{image}, mount it read-only, or {policy}"),
         Caller::Podman => {

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use super::own;
 use super::paths::{ETC_FILES, OF_MANY, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
 use crate::caller::OwnUserNs;
-use crate::control::{Context, devices, namespaces, reached};
+use crate::control::{Context, devices, namespaces, reached, remedy};
 use crate::errno;
 use crate::host::{Backing, FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
-use crate::policy::Cri;
 use crate::reach::{Guard, Guarded, Spot};
 use crate::request::Caller;
 
@@ -105,8 +104,8 @@ fn sub_path(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     Some(Judgement::Refused {
         code: "host-path",
         what: format!("{} is no part of a volume of this pod's own", source.real.display()),
-        remedy: "remove the `subPath` of the `hostPath` volume, or allow that volume's path in /etc/gabion/policy.toml: [mounts] allow"
-            .to_owned(),
+        // Of which path it is a part the pod says, and nobody else.
+        remedy: "remove the `subPath` of the `hostPath` volume, or allow that volume's path: mounts.allow, in an exception for this pod".to_owned(),
     })
 }
 
@@ -264,7 +263,7 @@ fn system_writable(real: &Path, cx: &Context<'_>) -> Judgement {
     Judgement::Refused {
         code: "system-writable",
         what,
-        remedy: format!("{remedy}, or {}", allow(real)),
+        remedy: or_allow(remedy, real, cx),
     }
 }
 
@@ -294,7 +293,10 @@ fn device(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     Some(Judgement::Refused {
         code: "device",
         what,
-        remedy: format!("{remedy}, or allow it in /etc/gabion/policy.toml: [devices] allow = [\"{shown}\"]"),
+        remedy: format!(
+            "{remedy}, or {}",
+            remedy::allow(cx, "devices.allow", &shown.to_string())
+        ),
     })
 }
 
@@ -316,7 +318,7 @@ fn kernel(source: &Source, target: &Path, cx: &Context<'_>) -> Judgement {
     Judgement::Refused {
         code: "kernel-source",
         what: format!("{real} is on the host's {name}"),
-        remedy: format!("{}, or {}", drop_it(cx.request.caller()), allow(&source.real)),
+        remedy: or_allow(drop_it(cx.request.caller()), &source.real, cx),
     }
 }
 
@@ -329,7 +331,7 @@ fn runtime_socket(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     Some(Judgement::Refused {
         code: "runtime-socket",
         what: format!("{real} is a socket that gives whoever connects control of the host"),
-        remedy: format!("{}, or {}", drop_it(cx.request.caller()), allow(&source.real)),
+        remedy: or_allow(drop_it(cx.request.caller()), &source.real, cx),
     })
 }
 
@@ -337,17 +339,10 @@ fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
     let real = &source.real;
     let caller = cx.request.caller();
     // The kubelet's and containerd's files look like anybody's until the policy says whose annotations can be believed.
-    let untrusted = caller == Caller::Cri && cx.request.pod(cx.policy.cri).is_none();
-    let cri = match cx.policy.policy.cri {
-        _ if !untrusted => "",
-        Cri::None => " (on a node: set `cri = \"containerd\"` there)",
-        Cri::Containerd => " (on a node: containerd_root and containerd_state there must be containerd's own)",
-        Cri::CriO => " (on a node: CRI-O must call gabion as gabion-crio)",
-    };
     Judgement::Refused {
         code: "host-path",
         what: format!("{} {why}", real.display()),
-        remedy: format!("{}, or {}{cri}", drop_it(caller), allow(real)),
+        remedy: or_allow(drop_it(caller), real, cx),
     }
 }
 
@@ -369,10 +364,14 @@ fn drop_it(caller: Caller) -> &'static str {
     )
 }
 
-fn allow(real: &Path) -> String {
+/// Offers the policy's key beside the other way. What has no path, as a namespace or a pipe, the policy cannot name.
+fn or_allow(other: &str, real: &Path, cx: &Context<'_>) -> String {
+    if !real.is_absolute() {
+        return other.to_owned();
+    }
     format!(
-        "allow it in /etc/gabion/policy.toml: [mounts] allow = [\"{}\"]",
-        real.display()
+        "{other}, or {}",
+        remedy::allow(cx, "mounts.allow", &real.display().to_string())
     )
 }
 
