@@ -86,7 +86,7 @@ fn prepare_create(setup: &Setup<'_>, create: &Create<'_>, arrival: Arrival) -> R
     // All mounts while we are still fully privileged and before the root is left, since sources lie outside.
     let root = mounts::build(setup, create)?;
     run_hooks_before_pivot(setup, create, &root)?;
-    pivot::leave(&root, create.leave)?;
+    pivot::leave(&setup.proc, &root, create.leave)?;
     ids::make_cwd(setup)?;
     // /proc/sys is still writable: the masks below close it.
     limits::sysctls(setup)?;

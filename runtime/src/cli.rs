@@ -132,7 +132,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let target = cli.global.log_target();
     if cli.global.debug {
-        diagnostics::to_stderr();
+        diagnostics::tell(&target);
     }
     if sealed == gabion_sys::Sealed::NoSuchPart {
         tracing::warn!("this gabion was linked without RELRO: its relocated constants stay writable");

@@ -35,6 +35,33 @@ fn untouched(fake: &Path) {
     }
 }
 
+/// Without pivot_root the host's mounts stay below the moved root, and the kernel lets whoever makes a user namespace mount a new /proc where it
+/// still sees a whole one: without any of the container's masks. A container with pivot_root is the same without that.
+#[test]
+fn no_bare_proc_without_pivot_root() {
+    for flags in [&[] as &[&str], &["--no-pivot"]] {
+        let mut bundle = Bundle::with_busybox(if flags.is_empty() {
+            "proc-pivot"
+        } else {
+            "proc-no-pivot"
+        });
+        let script = "mount -t proc none /proc; mount -t tmpfs none /tmp && echo inside";
+        bundle
+            .config
+            .args(&["/bin/busybox", "unshare", "-mrpf", "/bin/busybox", "sh", "-c", script]);
+        bundle.config.set("/linux/maskedPaths", json!(["/proc/interrupts"]));
+        let container = Container::new(bundle).policy(&Policy::permissive());
+        let path = container.path();
+        let done = container.op(&[&["run"], flags, &["--bundle", &path, container.id()]].concat());
+        // The second one is the control: it is the kind that is denied, and not mounts.
+        assert!(done.out.contains("inside"), "{flags:?}: {done}");
+        let denied = done.err.matches("ermission denied").count() + done.err.matches("not permitted").count();
+        assert_eq!(denied, 1, "{flags:?}: {done}");
+        // The host's own are where they were.
+        assert!(Path::new("/proc/self/status").exists() && Path::new("/sys/kernel").exists());
+    }
+}
+
 /// Scores and sysctls of the first process of a container, as the host sees them.
 fn as_the_host_sees(container: &Container, pid: i32) -> (String, String) {
     let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();

@@ -161,6 +161,12 @@ fn exec_joins_cgroups_that_are_there() {
         ] {
             exec(wrong).fails_with(255);
         }
+        // What callers of runc read.
+        exec(&[".."]).says(&[" .. is not a sub cgroup path"]);
+        if !unified() {
+            exec(&["nonexistent"]).says(&[" adding pid ", "/nonexistent/cgroup.procs: no such file "]);
+        }
+        exec(&["whaaat:/"]).says(&["unknown controller"]);
         let below = |tree: Vec<PathBuf>| {
             tree.iter()
                 .flat_map(|d| fs::read_dir(d).unwrap())

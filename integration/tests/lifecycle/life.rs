@@ -177,6 +177,10 @@ fn pause_and_resume() {
     container.run_detached().ok();
     container.op(&["pause", container.id()]).ok();
     assert_eq!(container.status(), "paused");
+    container
+        .exec(&["true"])
+        .fails_with(255)
+        .says(&["cannot exec in a paused container"]);
     container.op(&["resume", container.id()]).ok();
     assert_eq!(container.status(), "running");
 }

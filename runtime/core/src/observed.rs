@@ -31,6 +31,11 @@ impl MountPoint {
     pub fn has(&self, option: &str) -> bool {
         self.options.contains(option)
     }
+
+    /// Whether what is mounted or unmounted on it is so elsewhere, too.
+    pub fn is_shared(&self) -> bool {
+        self.propagation.iter().any(|word| word.starts_with("shared:"))
+    }
 }
 
 /// How a masked path looks.

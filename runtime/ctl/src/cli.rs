@@ -59,7 +59,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let target = cli.global.log_target();
     if cli.global.debug {
-        diagnostics::to_stderr();
+        diagnostics::tell(&target);
     }
     match cli.run() {
         Ok(code) => code,

@@ -160,6 +160,10 @@ pub enum Error {
     NotFound {
         id: String,
     },
+    /// exec, where every process of the container is stopped.
+    Paused {
+        id: String,
+    },
     /// The container is in a state in which this cannot be done.
     WrongState {
         id: String,
@@ -242,7 +246,7 @@ impl Error {
             Self::InvalidId(_) => "id.invalid".to_owned(),
             Self::Exists { .. } => "id.exists".to_owned(),
             Self::NotFound { .. } => "id.not-found".to_owned(),
-            Self::WrongState { .. } => "state.wrong".to_owned(),
+            Self::WrongState { .. } | Self::Paused { .. } => "state.wrong".to_owned(),
             Self::NotRunning { .. } => "state.not-running".to_owned(),
             Self::Bundle(bad) => bad.code.to_owned(),
             Self::Unsupported { .. } => "bundle.unsupported".to_owned(),
@@ -300,6 +304,11 @@ impl fmt::Display for Error {
             Self::WrongState { id, status, wanted } => {
                 write!(f, "container {id} is {status}: this needs it to be {wanted}")
             }
+            // runc's words.
+            Self::Paused { id } => write!(
+                f,
+                "cannot exec in a paused container: {id} is paused; resume it, or use --ignore-paused"
+            ),
             Self::NotRunning { id } => write!(f, "container not running: {id}"),
             Self::Bundle(bad) if bad.code == INVALID => bad.fmt(f),
             Self::Bundle(bad) => write!(f, "refused [{}]: {bad}", bad.code),

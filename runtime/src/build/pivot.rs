@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
 
@@ -10,13 +11,16 @@ use crate::build::mounts;
 use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
+use gabion_core::observed::MountPoint;
+use gabion_core::observed::parse::parse_mount;
 use gabion_core::request::Leave;
 use gabion_core::request::mount_options::Propagation;
-use gabion_see::error::{Result, Step};
+use gabion_see::error::{Error, Result, Step};
+use gabion_see::procfs::Proc;
 use gabion_sys::{MOUNT_ATTR_RDONLY, MountAttr, Reach};
 
 /// Makes `root` our root and drops the old one.
-pub(crate) fn leave(root: &OwnedFd, how: Leave) -> Result<()> {
+pub(crate) fn leave(proc: &Proc, root: &OwnedFd, how: Leave) -> Result<()> {
     faults::at(Step::Pivot)?;
     // Through the descriptor: the path may have been swapped since.
     nix::unistd::fchdir(root.as_raw_fd()).map_err(Step::Pivot.failing("enter the root file system"))?;
@@ -27,12 +31,80 @@ pub(crate) fn leave(root: &OwnedFd, how: Leave) -> Result<()> {
             nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(Step::Pivot.failing("let go of the host's root"))?;
         }
         Leave::MoveRoot => {
+            hide_kernel_mounts(proc, root)?;
             nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
                 .map_err(Step::Pivot.failing("move the root file system to /"))?;
             nix::unistd::chroot(".").map_err(Step::Pivot.failing("change root"))?;
         }
     }
     nix::unistd::chdir("/").map_err(Step::Pivot.failing("enter /"))
+}
+
+/// What the kernel lets nobody in a user namespace mount afresh, unless they see a whole one already (`mount_too_revealing` in its fs/namespace.c).
+const KERNEL_S: [&str; 2] = ["proc", "sysfs"];
+
+/// Takes away the host's own /proc and /sys before the root is moved. All mounts of the host stay below a moved root, where no path leads to
+/// them and the kernel still counts them: whoever made a user namespace in the container could mount a /proc without any mask.
+fn hide_kernel_mounts(proc: &Proc, root: &OwnedFd) -> Result<()> {
+    let ours = gabion_sys::identity(root.as_fd(), c"").map_err(Step::Pivot.failing("look at the root file system"))?;
+    let text = proc
+        .read("self/mountinfo")
+        .map_err(Step::Pivot.failing("list the host's mounts"))?;
+    let all: Vec<MountPoint> = text.lines().filter_map(parse_mount).collect();
+    let whole = |mount: &&MountPoint| KERNEL_S.contains(&mount.fstype.as_str()) && mount.root == Path::new("/");
+    // The newest first: what is stacked on another has the same path.
+    for mount in all
+        .iter()
+        .rev()
+        .filter(whole)
+        .filter(|m| !is_below(&all, m, ours.mount))
+    {
+        if let Some(above) = all.iter().find(|m| m.id == mount.parent && m.is_shared()) {
+            // Or it would go from the host, too.
+            nix::mount::mount(
+                None::<&str>,
+                &above.target,
+                None::<&str>,
+                MsFlags::MS_SLAVE,
+                None::<&str>,
+            )
+            .map_err(Step::Pivot.failing("keep the host's mounts as they are"))?;
+        }
+        hide(&mount.target)?;
+    }
+    Ok(())
+}
+
+/// Whether a mount lies on the mount `top`, or on one that does.
+fn is_below(all: &[MountPoint], mount: &MountPoint, top: u64) -> bool {
+    let mut at = mount.id;
+    // No chain is longer than there are mounts.
+    for _ in 0..=all.len() {
+        if at == top {
+            return true;
+        }
+        match all.iter().find(|m| m.id == at) {
+            Some(found) if found.parent != at => at = found.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Unmounts it, or covers it where the kernel has locked it (we are in a user namespace ourselves).
+fn hide(target: &Path) -> Result<()> {
+    match nix::mount::umount2(target, MntFlags::MNT_DETACH) {
+        // Gone with what it lay on.
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(_) => nix::mount::mount(
+            Some("tmpfs"),
+            target,
+            Some("tmpfs"),
+            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            Some("size=0k,nr_inodes=1"),
+        )
+        .map_err(|errno| Error::step(Step::Pivot, format!("cover the host's {}", target.display()), errno)),
+    }
 }
 
 /// Read-only root and propagation, once nothing has to be made in it any more.

@@ -155,7 +155,7 @@ fn open_strict(step: Step, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd>
         }
         Err(Errno::ELOOP | Errno::ENOTDIR) => {
             let why = format!(
-                "the image's {} is not a directory of its own (a symlink?): it is refused",
+                "{0} must be mounted on ordinary directory, and the image's {0} is none (a symlink?): it is refused",
                 path.display()
             );
             Err(Error::failed(step, why))

@@ -75,7 +75,7 @@ impl Below {
             None => Ok(()),
             Some(controller) => Err(Error::failed(
                 Step::Cgroup,
-                format!("--cgroup {controller}: the container has no such controller"),
+                format!("--cgroup {controller}: unknown controller {controller}: the container has no such one"),
             )),
         }
     }
@@ -96,7 +96,7 @@ fn inside(path: &str) -> Result<PathBuf> {
         match part {
             Component::Normal(name) => clean.push(name),
             Component::ParentDir if !clean.pop() => {
-                let why = format!("--cgroup {path:?} leads out of the container's cgroup");
+                let why = format!("--cgroup {path} is not a sub cgroup path: it leads out of the container's cgroup");
                 return Err(Error::Usage(why));
             }
             _ => {}

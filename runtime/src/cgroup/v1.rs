@@ -77,7 +77,18 @@ impl Directories {
         let mut found = Vec::new();
         for top in tops {
             let target = top.join(&self.place).join(below.within(&name(&top)));
-            fs::symlink_metadata(target.join("cgroup.procs")).map_err(Error::file("join the cgroup", &target))?;
+            let members = target.join("cgroup.procs");
+            fs::symlink_metadata(&members).map_err(|error| match error.kind() {
+                // runc's words.
+                std::io::ErrorKind::NotFound => Error::failed(
+                    Step::Cgroup,
+                    format!(
+                        "adding pid of the process to {}: no such file or directory",
+                        members.display()
+                    ),
+                ),
+                _ => Error::file("join the cgroup", &target)(error),
+            })?;
             found.push(target);
         }
         Ok(found)

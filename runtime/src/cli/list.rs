@@ -33,7 +33,7 @@ impl Args {
         };
         match self.format {
             _ if self.quiet => output::print(&all.iter().fold(String::new(), |text, c| text + &c.id + "\n"))?,
-            Format::Json => output::print_json(&all)?,
+            Format::Json => output::print_line_of_json(&all)?,
             Format::Table => output::print(&table(&all))?,
         }
         Ok(0)

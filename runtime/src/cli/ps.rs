@@ -26,7 +26,7 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let pids = container::pids(&global.settings(), &super::id(&self.id)?)?;
         match self.format {
-            Format::Json => output::print_json(&pids)?,
+            Format::Json => output::print_line_of_json(&pids)?,
             Format::Table => output::print(&only(&ps(&self.options)?, &pids)?)?,
         }
         Ok(0)

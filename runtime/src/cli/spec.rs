@@ -32,6 +32,11 @@ impl Args {
         } else {
             ROOTED.to_owned()
         };
+        let text = if gabion_see::cgroup::unified() {
+            text
+        } else {
+            without_cgroup_namespace(&text)
+        };
         // Never over a file that someone wrote.
         let mut file = OpenOptions::new()
             .write(true)
@@ -42,6 +47,14 @@ impl Args {
         Ok(0)
     }
 }
+
+/// As runc: on v1 the container sees its cgroups where the host has them. At hardened the namespace is added.
+fn without_cgroup_namespace(text: &str) -> String {
+    text.replacen(CGROUP_NAMESPACE, "", 1)
+}
+
+/// The last entry of the list, with the comma before it.
+const CGROUP_NAMESPACE: &str = ",\n\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t}";
 
 fn rootless(uid: u32, gid: u32) -> String {
     ROOTLESS
@@ -69,6 +82,11 @@ mod tests {
             assert_eq!(has(&spec, LinuxNamespaceType::User), user);
             let mounts = spec.mounts().as_ref().unwrap();
             assert!(mounts.iter().any(|m| m.typ().as_deref() == Some("sysfs")));
+        }
+        for text in [ROOTED.to_owned(), rootless(1000, 100)] {
+            let [with, without] = [&text, &without_cgroup_namespace(&text)]
+                .map(|text| has(&serde_json::from_str(text).unwrap(), LinuxNamespaceType::Cgroup));
+            assert!(with && !without);
         }
         let spec: Spec = serde_json::from_str(&rootless(1000, 100)).unwrap();
         let linux = spec.linux().as_ref().unwrap();

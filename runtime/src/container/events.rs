@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::cgroup::stats::{self, Files};
 use crate::container::options::Settings;
@@ -23,7 +24,7 @@ use gabion_see::state::Status;
 ///
 /// # Errors
 /// «container not running».
-pub(crate) fn once(settings: &Settings, id: &ContainerId) -> Result<Value> {
+pub(crate) fn once(settings: &Settings, id: &ContainerId) -> Result<Event> {
     let (dir, _) = running(settings, id)?;
     let files = Files::of(&dir.record()?.cgroup)?;
     Ok(event("stats", id, Some(stats::read(&files))))
@@ -37,7 +38,7 @@ pub(crate) fn follow(
     settings: &Settings,
     id: &ContainerId,
     interval: Duration,
-    mut tell: impl FnMut(&Value) -> Result<()>,
+    mut tell: impl FnMut(&Event) -> Result<()>,
 ) -> Result<()> {
     let (dir, pidfd) = running(settings, id)?;
     let files = Files::of(&dir.record()?.cgroup)?;
@@ -59,12 +60,29 @@ pub(crate) fn follow(
     }
 }
 
-fn event(kind: &str, id: &ContainerId, data: Option<Value>) -> Value {
-    let mut event = json!({ "type": kind, "id": id.as_str() });
-    if let Some(data) = data {
-        event["data"] = data;
+/// One line of output. Callers of runc look for how it begins: `{"type":"oom","id":"web"`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Event {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = serde_json::to_string(self).map_err(|_| std::fmt::Error)?;
+        f.write_str(&text)
     }
-    event
+}
+
+fn event(kind: &'static str, id: &ContainerId, data: Option<Value>) -> Event {
+    Event {
+        kind,
+        id: id.to_string(),
+        data,
+    }
 }
 
 fn running(settings: &Settings, id: &ContainerId) -> Result<(StateDir, OwnedFd)> {

@@ -230,11 +230,7 @@ fn running(dir: &StateDir, paused: Paused) -> Result<Init> {
     match (status, dir.init()?) {
         (Status::Running | Status::Created, Some(init)) => Ok(init),
         (Status::Paused, Some(init)) if paused == Paused::Ignore => Ok(init),
-        (Status::Paused, _) => Err(Error::WrongState {
-            id: id(),
-            status: "paused",
-            wanted: "running",
-        }),
+        (Status::Paused, _) => Err(Error::Paused { id: id() }),
         _ => Err(Error::NotRunning { id: id() }),
     }
 }

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
 use crate::cgroup::Cgroup;
 use crate::container::options::{ListEntry, Settings};
 use crate::state::StateDir;
@@ -19,19 +17,8 @@ use gabion_see::status::status;
 ///
 /// # Errors
 /// «does not exist» for an id that is not there.
-pub(crate) fn state(settings: &Settings, id: &ContainerId) -> Result<Value> {
-    let entry = entry(settings, id)?;
-    Ok(json!({
-        "ociVersion": entry.oci_version,
-        "id": entry.id,
-        "pid": entry.pid,
-        "status": entry.status,
-        "bundle": entry.bundle,
-        "rootfs": entry.rootfs,
-        "created": entry.created,
-        "annotations": entry.annotations,
-        "owner": entry.owner,
-    }))
+pub(crate) fn state(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
+    entry(settings, id)
 }
 
 fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
@@ -113,10 +100,15 @@ pub(crate) fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry>
 /// The processes of a container, as the host numbers them.
 pub(crate) fn pids(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let dir = StateDir::open(&settings.root, id)?;
-    if status(&dir)? == Status::Stopped {
-        return Err(Error::NotRunning { id: id.to_string() });
-    }
     let record = dir.record()?;
+    if status(&dir)? == Status::Stopped {
+        // As runc: whoever is left in its cgroup, and nobody is no error.
+        return if record.cgroup.delegation.is_none() {
+            Ok(Vec::new())
+        } else {
+            Cgroup::open(&record.cgroup).pids()
+        };
+    }
     if record.cgroup.delegation.is_none() {
         let init = dir.init()?.ok_or_else(|| Error::NotRunning { id: id.to_string() })?;
         return Ok(pid_namespace::processes(record, init)?.into_iter().collect());

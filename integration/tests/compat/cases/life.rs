@@ -212,6 +212,48 @@ fn wrong() -> Vec<Case> {
             format!("{}", pids.contains(&i64::from(c.pid())))
         })
         .shows("true"),
+        case(LIFE, "ps-stopped", |c| {
+            up(c);
+            c.kill("KILL").ok();
+            c.wait_status("stopped");
+            let done = c.op(&["ps", c.id()]);
+            format!("{} {}", done.code, done.out.lines().count())
+        })
+        .runc()
+        .shows("0 1"),
+        case(LIFE, "json-begins-as-its-readers-expect", |c| {
+            up(c);
+            let listed = c.op(&["list", "--format", "json"]).out;
+            let event = c.op(&["events", "--stats", c.id()]).out;
+            let keys = |text: &str| {
+                let whole = text.replace(c.id(), "ID");
+                [
+                    "\"ociVersion\":",
+                    "\"id\":\"ID\"",
+                    "\"pid\":",
+                    "\"status\":",
+                    "\"bundle\":",
+                    "\"rootfs\":",
+                    "\"created\":",
+                    "\"owner\":",
+                ]
+                .map(|key| whole.find(key).unwrap_or(usize::MAX))
+                .is_sorted()
+            };
+            let state = c.op(&["state", c.id()]).out.replace("\": ", "\":");
+            let ps = c.op(&["ps", "--format", "json", c.id()]).out;
+            let event = event.replace(c.id(), "ID");
+            let begins = event.starts_with(r#"{"type":"stats","id":"ID","data":{"#);
+            format!(
+                "{} {} {} {} {begins}",
+                listed.lines().count(),
+                ps.lines().count(),
+                keys(&listed),
+                keys(&state)
+            )
+        })
+        .runc()
+        .shows("1 1 true true true"),
         case(LIFE, "ps-table", |c| {
             up(c);
             let done = c.op(&["ps", c.id()]);

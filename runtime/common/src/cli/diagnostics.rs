@@ -1,24 +1,30 @@
-//! `--debug`: tracing's events as lines on stderr. Never in the `--log` file, which holds errors only.
+//! `--debug`: tracing's events as lines on stderr, or as records in the `--log` file where there is one, as runc has them.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use super::log::{self, Target};
 use gabion_core::printable::printable;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Prints from now on. A second call changes nothing: there is one subscriber for a process.
-pub fn to_stderr() {
+pub fn tell(target: &Target) {
     drop(tracing::subscriber::set_global_default(Lines {
         started: Instant::now(),
+        target: target.clone(),
+        process: std::process::id(),
     }));
 }
 
 /// The smallest subscriber that shows events: tracing-subscriber would be a dozen crates. gabion has no spans.
 struct Lines {
     started: Instant,
+    target: Target,
+    /// Which process may open the log: another one of ours, in a container, would find another file by its path.
+    process: u32,
 }
 
 impl Subscriber for Lines {
@@ -39,12 +45,13 @@ impl Subscriber for Lines {
         event.record(&mut text);
         let since = self.started.elapsed().as_micros();
         let level = event.metadata().level().as_str().to_ascii_lowercase();
-        // stderr may be closed; diagnostics are no reason to fail.
-        drop(writeln!(
-            io::stderr().lock(),
-            "gabion: {level} +{since}µs {}",
-            text.0.trim()
-        ));
+        let text = text.0.trim();
+        // stderr may be closed, and the log unwritable; diagnostics are no reason to fail.
+        if self.target.file.is_some() && std::process::id() == self.process {
+            drop(log::append(&self.target, &level, text));
+        } else {
+            drop(writeln!(io::stderr().lock(), "gabion: level={level} +{since}µs {text}"));
+        }
     }
 
     fn enter(&self, _: &Id) {}

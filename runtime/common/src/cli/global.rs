@@ -24,7 +24,7 @@ pub struct Global {
     /// How --log is written: text is logfmt as runc's, json one object for each error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: log::LogFormat,
-    /// Print what is done, step by step, on stderr
+    /// Print what is done, step by step, on stderr; with --log in that file
     #[arg(long)]
     pub debug: bool,
     /// Let systemd make cgroups: cgroupsPath is slice:prefix:name

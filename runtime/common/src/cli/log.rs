@@ -56,7 +56,7 @@ impl Target {
 /// containerd's shim reads exactly these.
 #[derive(Serialize)]
 struct Record<'a> {
-    level: &'static str,
+    level: &'a str,
     msg: &'a str,
     time: &'a str,
 }
@@ -71,17 +71,23 @@ fn line(text: &str) -> String {
 /// Says what went wrong.
 pub fn report(error: &Error, target: &Target) {
     let line = line(&error.to_string());
-    if let Some(path) = &target.file {
-        let written = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(record(&line, target.format, gabion_see::clock::now()).as_bytes()));
-        if let Err(why) = written {
-            say(&format!("gabion: cannot write the log {}: {why}", path.display()));
-        }
+    if let Some(path) = &target.file
+        && let Err(why) = append(target, "error", &line)
+    {
+        say(&format!("gabion: cannot write the log {}: {why}", path.display()));
     }
     say(&line);
+}
+
+/// Writes one record, where there is a log.
+///
+/// # Errors
+/// It cannot be opened or written.
+pub(super) fn append(target: &Target, level: &str, text: &str) -> io::Result<()> {
+    let Some(path) = &target.file else { return Ok(()) };
+    let record = record(level, text, target.format, gabion_see::clock::now());
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(record.as_bytes())
 }
 
 /// What a person should know of a command that did what it was asked. Not for the log: there is one record for each failure.
@@ -101,19 +107,19 @@ fn say(line: &str) {
     drop(writeln!(io::stderr().lock(), "{line}"));
 }
 
-fn record(line: &str, format: LogFormat, now: Duration) -> String {
+fn record(level: &str, line: &str, format: LogFormat, now: Duration) -> String {
     let time = rfc3339(now);
     match format {
         LogFormat::Json => {
             let record = Record {
-                level: "error",
+                level,
                 msg: line,
                 time: &time,
             };
             // Three strings always serialize.
             serde_json::to_string(&record).unwrap_or_default() + "\n"
         }
-        LogFormat::Text => format!("time=\"{time}\" level=error msg={line:?}\n"),
+        LogFormat::Text => format!("time=\"{time}\" level={level} msg={line:?}\n"),
     }
 }
 
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_json_record_is_one_object_of_three_fields() {
-        let text = record("gabion: a \"quoted\" path", LogFormat::Json, Duration::ZERO);
+        let text = record("error", "gabion: a \"quoted\" path", LogFormat::Json, Duration::ZERO);
         assert_eq!(
             text,
             "{\"level\":\"error\",\"msg\":\"gabion: a \\\"quoted\\\" path\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
@@ -134,7 +140,7 @@ mod tests {
     #[test]
     fn a_text_record_is_logfmt() {
         assert_eq!(
-            record("gabion: a \"b\"", LogFormat::Text, Duration::ZERO),
+            record("error", "gabion: a \"b\"", LogFormat::Text, Duration::ZERO),
             "time=\"1970-01-01T00:00:00Z\" level=error msg=\"gabion: a \\\"b\\\"\"\n"
         );
     }

@@ -31,13 +31,21 @@ pub fn print_or_gone(text: &str) -> Result<()> {
 
 /// Pretty JSON, with a line's end.
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::File {
+    print_text(serde_json::to_string_pretty(value))
+}
+
+/// As runc writes what other programs read.
+pub fn print_line_of_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    print_text(serde_json::to_string(value))
+}
+
+fn print_text(json: serde_json::Result<String>) -> Result<()> {
+    let text = json.map_err(|error| Error::File {
         doing: "write as JSON to",
         path: "stdout".into(),
         source: error.into(),
     })?;
-    text.push('\n');
-    print(&text)
+    print(&(text + "\n"))
 }
 
 /// Rows as columns, each as wide as its widest cell (runc's: at least 12, three apart).

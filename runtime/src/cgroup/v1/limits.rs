@@ -18,7 +18,7 @@ impl Directories {
         if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
             return Err(Error::failed(
                 Step::Cgroup,
-                "resources.unified needs cgroup v2, and this host has v1",
+                "invalid configuration: resources.unified needs cgroup v2, and this host has v1",
             ));
         }
         if let Some(pids) = resources.pids().filter(|p| p.limit() != 0) {
