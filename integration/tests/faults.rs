@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 
 /// Controls whose enforcement the kernel can be asked about. `user` and `exec` decide and have nothing to apply;
 /// `lsm` has nothing to apply where the kernel has neither `AppArmor` nor `SELinux`.
-const CONTROLS: [&str; 15] = [
+const CONTROLS: [&str; 16] = [
     "namespaces",
     "rootfs",
     "holes",
@@ -28,6 +28,7 @@ const CONTROLS: [&str; 15] = [
     "hooks",
     "capabilities",
     "no_new_privs",
+    "memory",
     "landlock",
     "seccomp",
     "fds",
@@ -35,7 +36,7 @@ const CONTROLS: [&str; 15] = [
 
 /// The steps of runtime/see/src/error.rs at which a fault can be injected, without `label`: it has nothing to do where the kernel has
 /// neither `AppArmor` nor `SELinux`.
-const STEPS: [&str; 25] = [
+const STEPS: [&str; 26] = [
     "state-dir",
     "seccomp",
     "cgroup",
@@ -56,12 +57,20 @@ const STEPS: [&str; 25] = [
     "ids",
     "capabilities",
     "no-new-privs",
+    "memory",
     "verify",
     "landlock",
     "ready",
     "start",
     "execve",
 ];
+
+/// Every control has something to apply.
+fn policy() -> Policy {
+    let memory = ["mdwe", "memfd", "shm_exec", "ptrace", "proc"];
+    let enforce = |policy: Policy, rule| policy.line(&format!("memory.{rule} = \"enforce\""));
+    memory.into_iter().fold(Policy::hardened(), enforce)
+}
 
 fn faulty(fault: &str) -> Container {
     let name = fault.replace([':', '_'], "-");
@@ -91,7 +100,7 @@ fn faulty(fault: &str) -> Container {
         _ => {}
     }
     Container::of(Runtime::with_faults(), bundle)
-        .policy(&Policy::hardened().line("hooks.allow = [\"/usr/bin/true\"]"))
+        .policy(&policy().line("hooks.allow = [\"/usr/bin/true\"]"))
         .env("GABION_FAULT", fault)
 }
 
@@ -251,10 +260,17 @@ fn whoever_is_killed_at_a_step_can_be_cleaned_up_after() {
 #[test]
 fn the_same_holds_for_exec() {
     let mut failed = Vec::new();
-    for control in ["capabilities", "no_new_privs", "landlock", "seccomp", "rlimits"] {
+    for control in [
+        "capabilities",
+        "no_new_privs",
+        "memory",
+        "landlock",
+        "seccomp",
+        "rlimits",
+    ] {
         let mut bundle = Bundle::new(&format!("exec-skip-{control}"));
         bundle.config.acts(&["sleep"]);
-        let container = Container::of(Runtime::with_faults(), bundle).policy(&Policy::hardened());
+        let container = Container::of(Runtime::with_faults(), bundle).policy(&policy());
         container.run_detached().ok();
         let container = container.env("GABION_FAULT", &format!("skip:{control}"));
         let done = container.exec(&["/usr/bin/probe", "caps"]);

@@ -70,6 +70,7 @@ impl Workload {
             credentials::drop_capabilities(setup)?;
         }
         credentials::no_new_privs(setup)?;
+        credentials::memory(setup)?;
         label::on_exec(setup)?;
         verify::in_force(setup, privileges)?;
         // Here and not after `start`, which would wait for it.
@@ -276,6 +277,16 @@ fn hold_pipe_signal() -> Result<()> {
         .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
+fn not_in_force(control: ControlId, error: &ProbeError) -> Error {
+    Error::Mismatch {
+        control,
+        expected: format!("{} gives {:?}", error.call, error.expected),
+        observed: error
+            .got
+            .map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
+    }
+}
+
 fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
     let skipped = !crate::faults::not_skipped_by_a_test(ControlId::Seccomp);
     let refused = |e| Error::step(Step::Seccomp, "install the seccomp filter", e);
@@ -283,17 +294,18 @@ fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
         (Some(target), false) => Some(notify::Helper::fork(setup, target, tells)?),
         _ => None,
     };
+    if let Some(memory) = &setup.filters.memory {
+        if crate::faults::not_skipped_by_a_test(ControlId::Memory) {
+            filter::install(memory, Flags::NONE).map_err(refused)?;
+        }
+        filter::probe_memory(&setup.hardened.plan().memory).map_err(|e| not_in_force(ControlId::Memory, &e))?;
+    }
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
             filter::install(&floor.program, Flags::NONE).map_err(refused)?;
         }
-        filter::probe_floor(&setup.hardened.plan().opened, &floor.sockets).map_err(|e: ProbeError| {
-            Error::Mismatch {
-                control: ControlId::Seccomp,
-                expected: format!("{} gives {:?}", e.call, e.expected),
-                observed: e.got.map_or_else(|| "success".to_owned(), |errno| format!("{errno:?}")),
-            }
-        })?;
+        filter::probe_floor(&setup.hardened.plan().opened, &floor.sockets)
+            .map_err(|e| not_in_force(ControlId::Seccomp, &e))?;
     }
     let Some(profile) = &setup.filters.profile else {
         return Ok(None);

@@ -9,7 +9,7 @@ mod cache;
 mod probe;
 
 pub(crate) use cache::load_or_compile;
-pub(crate) use probe::{ProbeError, probe_floor};
+pub(crate) use probe::{ProbeError, probe_floor, probe_memory};
 
 /// Put `program` on this thread (with TSYNC: on the process), for good. Returns the listener where `flags` ask for one.
 ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gabion_core::caller::OwnUserNs;
 use gabion_core::host::{
     AppArmor, Backing, CgroupDriver, CgroupNeighbour, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget,
-    HookFile, Host, Listener, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath,
+    HookFile, Host, Listener, Mdwe, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath,
     SwapAccounting,
 };
 use gabion_core::ids::{IdMap, JoinedUsers, Maps, OwnIds, SetGroups};
@@ -58,6 +58,7 @@ pub struct HostFile {
     pub landlock_abi: Option<u32>,
     pub kernel: Option<(u32, u32)>,
     pub no_memfd_noexec: bool,
+    pub no_mdwe: bool,
     /// It may not be looked at.
     pub hidden_memfd_noexec: bool,
     /// Loaded AppArmor profiles. None: no AppArmor.
@@ -253,6 +254,7 @@ impl HostFile {
             landlock_abi: self.landlock_abi.unwrap_or(7),
             landlock_errata: 0b111,
             kernel: self.kernel.unwrap_or((6, 12)),
+            mdwe: if self.no_mdwe { Mdwe::Absent } else { Mdwe::Present },
             memfd_noexec: match (self.no_memfd_noexec, self.hidden_memfd_noexec) {
                 (true, _) => MemfdNoexec::Absent,
                 (_, true) => MemfdNoexec::Hidden,

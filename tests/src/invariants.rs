@@ -160,7 +160,7 @@ fn settles(first: &Hardened, effective: &Effective) {
     let second = run(&request, effective).unwrap_or_else(|d| unreachable!("a hardened spec is refused: {d}"));
     assert_eq!(second.spec(), first.spec(), "hardening twice is not hardening once");
     // Plans are made anew each time, and a plan is no change of the spec.
-    let planned = ["sysctl", "lsm", "landlock", "seccomp", "fds", "exec", "holes"];
+    let planned = ["sysctl", "memory", "lsm", "landlock", "seccomp", "fds", "exec", "holes"];
     let changed = |d: &&Decision| {
         d.mode == Mode::Enforce
             && !planned.contains(&d.control.as_str())

@@ -173,3 +173,28 @@ pub(crate) fn wait_for_signal(signal: i32) -> Sys<()> {
     println!("waiting");
     call("sigwait", libc::SYS_rt_sigtimedwait, &[at, 0, 0, 8]).map(drop)
 }
+
+/// Copies bytes to where a mapping of this program's own lets them be written.
+pub(crate) fn poke(at: usize, bytes: &[u8]) {
+    // SAFETY: every caller has made a writable mapping there, larger than its bytes; where it is none the process ends, which is an answer, too.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
+}
+
+/// Calls what was written there: machine code of a function that takes nothing and returns a number.
+pub(crate) fn run_at(at: usize) -> i32 {
+    // SAFETY: that is the act: whether this kernel runs it is what the test asks. The code returns a number and touches nothing.
+    let code = unsafe { std::mem::transmute::<usize, extern "C" fn() -> i32>(at) };
+    code()
+}
+
+/// Waits until a child is stopped.
+pub(crate) fn stopped(pid: i32) -> Sys<()> {
+    let mut status = 0;
+    // SAFETY: `status` is a live local.
+    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | libc::WUNTRACED) };
+    if got == pid && libc::WIFSTOPPED(status) {
+        Ok(())
+    } else {
+        Err(last("stopped"))
+    }
+}

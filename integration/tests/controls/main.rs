@@ -17,6 +17,7 @@ mod kernel;
 mod landlock;
 mod lsm;
 mod masked_paths;
+mod memory;
 mod mounts;
 mod namespaces;
 mod no_new_privs;

@@ -40,6 +40,8 @@ pub(crate) const WHY: &[(&str, &str)] = &[
     ("landlock.tcp-unsupported", OTHER_HOST),
     // SELinux, and a domain that may not look at /proc/sys/vm (integration/tests/controls/lsm/selinux.rs).
     ("sysctl.memfd-hidden", OTHER_HOST),
+    // A kernel before 6.3.
+    ("memory.mdwe-missing", OTHER_HOST),
     // AppArmor or SELinux.
     ("rootfs.image", BY_CRI),
     ("lsm.all-categories", OTHER_HOST),

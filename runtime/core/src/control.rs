@@ -22,6 +22,7 @@ pub mod hooks;
 pub mod landlock;
 pub mod lsm;
 pub mod masked_paths;
+pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
@@ -52,8 +53,9 @@ pub trait Control: Sync {
 }
 
 /// Every control, in the order in which they decide. `rootfs` comes before `holes` (holes are for roots that it closed),
-/// `holes` before `mounts` and `landlock` (both must know what is writable).
-pub static CONTROLS: [&dyn Control; 18] = [
+/// `holes` before `mounts` and `landlock` (both must know what is writable),
+/// `mounts` before `memory`, which makes each procfs read-only.
+pub static CONTROLS: [&dyn Control; 19] = [
     &namespaces::Namespaces,
     &user::User,
     &rootfs::Rootfs,
@@ -68,6 +70,7 @@ pub static CONTROLS: [&dyn Control; 18] = [
     &fds::Fds,
     &capabilities::Capabilities,
     &no_new_privs::NoNewPrivs,
+    &memory::Memory,
     &lsm::Lsm,
     &landlock::Landlock,
     &seccomp::Seccomp,

@@ -11,7 +11,7 @@ use crate::host::{CgroupVersion, Delegation, SwapAccounting};
 use crate::id::ControlId;
 use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
-use crate::policy::{CgroupPolicy, Level, SeccompGroup};
+use crate::policy::{CgroupPolicy, Level, MemoryRule, SeccompGroup};
 use crate::reach::OnFs;
 use crate::request::Odd;
 use crate::sockets::SocketWord;
@@ -48,6 +48,9 @@ pub struct Plan {
     pub layers: Vec<OnFs>,
     /// Value of `vm.memfd_noexec` to write in the new pid namespace (proc_sys_vm(5), kernel 6.3).
     pub memfd_noexec: Option<u8>,
+    /// Rules against running what was written that hold.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub memory: BTreeSet<MemoryRule>,
     pub landlock: Option<LandlockPlan>,
     pub seccomp: SeccompPlan,
     /// Groups of calls that gabion's own filters let through, as the policy says.

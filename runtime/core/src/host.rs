@@ -274,6 +274,8 @@ pub struct Host {
     pub kernel: (u32, u32),
     /// `vm.memfd_noexec` exists.
     pub memfd_noexec: MemfdNoexec,
+    /// Whether it has PR_SET_MDWE.
+    pub mdwe: Mdwe,
     pub apparmor: AppArmor,
     pub selinux: SeLinux,
     pub euid: u32,
@@ -319,6 +321,14 @@ impl Host {
 /// Whether swap can be limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SwapAccounting {
+    #[default]
+    Absent,
+    Present,
+}
+
+/// Whether the kernel has PR_SET_MDWE (6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mdwe {
     #[default]
     Absent,
     Present,

@@ -20,6 +20,7 @@ pub enum ControlId {
     Fds,
     Capabilities,
     NoNewPrivs,
+    Memory,
     Lsm,
     Landlock,
     Seccomp,
@@ -28,7 +29,7 @@ pub enum ControlId {
 
 impl ControlId {
     /// Lists every control, in the order of [`crate::control::CONTROLS`]; a test holds the two together.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespaces,
         Self::User,
         Self::Rootfs,
@@ -43,6 +44,7 @@ impl ControlId {
         Self::Fds,
         Self::Capabilities,
         Self::NoNewPrivs,
+        Self::Memory,
         Self::Lsm,
         Self::Landlock,
         Self::Seccomp,
@@ -66,6 +68,7 @@ impl ControlId {
             Self::Fds => "fds",
             Self::Capabilities => "capabilities",
             Self::NoNewPrivs => "no_new_privs",
+            Self::Memory => "memory",
             Self::Lsm => "lsm",
             Self::Landlock => "landlock",
             Self::Seccomp => "seccomp",

@@ -81,6 +81,8 @@ pub struct Observed {
     /// /proc/PID/attr/current and, before execve, attr/exec.
     pub label: Option<String>,
     pub label_on_exec: Option<String>,
+    /// What PR_GET_MDWE gives, which a process can ask of itself alone.
+    pub mdwe: Option<u32>,
     /// Whose numbers the ids in `status` are.
     pub ids: IdsSeen,
     /// What each open descriptor above stdio is, for those that execve would pass on.

@@ -17,12 +17,14 @@ mod compare;
 pub mod date;
 pub mod exception;
 pub mod keys;
+pub mod memory;
 pub mod narrow;
 mod sense;
 pub mod validate;
 
 pub use date::Date;
 pub use exception::{Exception, Match, Vouched};
+pub use memory::{MemoryPolicy, MemoryRule};
 
 /// How much is enforced. Ordered from weakest to strongest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +129,7 @@ pub struct Policy {
     pub rlimits: RlimitsPolicy,
     pub hooks: HooksPolicy,
     pub capabilities: CapabilitiesPolicy,
+    pub memory: MemoryPolicy,
     pub seccomp: SeccompPolicy,
     pub images: ImagesPolicy,
     pub lsm: LsmPolicy,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::control::{self, Context, Control};
 use crate::decision::{Change, Decision, Verdict};
 use crate::hardened::{Draft, Hardened, Plan};
-use crate::host::{CriFiles, Host, MadeByCri, SwapAccounting};
+use crate::host::{CriFiles, Host, MadeByCri, Mdwe, SwapAccounting};
 use crate::id::ControlId;
 use crate::policy::{Cri, Effective, Level, Policy, Vouched};
 use crate::request::{CRI_NAMESPACE, Channel, Leave, Request};
@@ -159,6 +159,7 @@ pub fn host() -> Host {
         landlock_abi: 7,
         landlock_errata: 0b111,
         kernel: (6, 18),
+        mdwe: Mdwe::Present,
         nofile: 1_048_576,
         ..Host::default()
     }

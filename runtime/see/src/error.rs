@@ -39,6 +39,7 @@ pub enum Step {
     Ids,
     Capabilities,
     NoNewPrivs,
+    Memory,
     Label,
     Verify,
     Landlock,
@@ -53,7 +54,7 @@ pub enum Step {
 }
 
 impl Step {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::StateDir,
         Self::Seccomp,
         Self::Cgroup,
@@ -74,6 +75,7 @@ impl Step {
         Self::Ids,
         Self::Capabilities,
         Self::NoNewPrivs,
+        Self::Memory,
         Self::Label,
         Self::Verify,
         Self::Landlock,
@@ -108,6 +110,7 @@ impl Step {
             Self::Ids => "ids",
             Self::Capabilities => "capabilities",
             Self::NoNewPrivs => "no-new-privs",
+            Self::Memory => "memory",
             Self::Label => "label",
             Self::Verify => "verify",
             Self::Landlock => "landlock",

@@ -14,6 +14,7 @@ use gabion_core::fact::{Fact, Holds};
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{NsId, NsType};
 use gabion_core::observed::{IdsSeen, Masked, MountPoint, Observed, parse};
+use gabion_core::policy::MemoryRule;
 
 fn unreadable(what: &str) -> impl Fn(Errno) -> Error {
     let what = what.to_owned();
@@ -24,6 +25,9 @@ fn unreadable(what: &str) -> impl Fn(Errno) -> Error {
 pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Observed> {
     let mut seen = of(proc, "self")?;
     seen.ids = IdsSeen::Inside;
+    if hardened.plan().memory.contains(&MemoryRule::Mdwe) {
+        seen.mdwe = Some(gabion_sys::exec_gain().map_err(failed("PR_GET_MDWE"))?);
+    }
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
         if let Ok(value) = proc.read(&path) {

@@ -13,6 +13,7 @@ mod aside;
 pub mod bpf;
 mod compile;
 mod direct;
+mod memory;
 mod newer;
 mod numbers;
 mod open;

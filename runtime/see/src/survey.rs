@@ -17,7 +17,7 @@ use crate::caller::{self, reader};
 use crate::error::{Error, Result, Step};
 use crate::policy::Loaded;
 use gabion_core::caller::Reader;
-use gabion_core::host::{CgroupDriver, Host, MemfdNoexec};
+use gabion_core::host::{CgroupDriver, Host, Mdwe, MemfdNoexec};
 use gabion_core::namespace::NsType;
 use gabion_core::policy::Policy;
 use gabion_core::reach::Guard;
@@ -158,6 +158,11 @@ fn gather(
         landlock_errata: gabion_sys::landlock_errata(),
         kernel: kernel(),
         memfd_noexec: memfd_noexec(&Path::new("/proc/sys/vm/memfd_noexec").try_exists()),
+        mdwe: if gabion_sys::exec_gain().is_ok() {
+            Mdwe::Present
+        } else {
+            Mdwe::Absent
+        },
         apparmor: lsm::app_armor(),
         selinux,
         euid,

@@ -8,6 +8,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use crate::contract::setup::Setup;
 use crate::faults;
 use gabion_core::id::ControlId;
+use gabion_core::policy::MemoryRule;
 use gabion_see::error::{Error, Result, Step};
 
 /// When the capabilities go.
@@ -22,6 +23,7 @@ impl Privileges {
     pub(crate) fn of(setup: &Setup<'_>) -> Self {
         let nnp = setup.process.no_new_privileges().unwrap_or(false);
         let confined = setup.hardened.plan().landlock.is_some()
+            || setup.filters.memory.is_some()
             || setup.filters.floor.is_some()
             || setup.filters.profile.is_some();
         if nnp || !confined {
@@ -121,4 +123,14 @@ pub(crate) fn no_new_privs(setup: &Setup<'_>) -> Result<()> {
         return Ok(());
     }
     nix::sys::prctl::set_no_new_privs().map_err(|e| Error::step(Step::NoNewPrivs, "set no_new_privs", e))
+}
+
+/// PR_SET_MDWE: for good, for all children, and for what they execute.
+pub(crate) fn memory(setup: &Setup<'_>) -> Result<()> {
+    faults::at(Step::Memory)?;
+    let held = setup.hardened.plan().memory.contains(&MemoryRule::Mdwe);
+    if !held || !crate::faults::not_skipped_by_a_test(ControlId::Memory) {
+        return Ok(());
+    }
+    gabion_sys::refuse_exec_gain().map_err(|e| Error::step(Step::Memory, "set PR_SET_MDWE", e))
 }

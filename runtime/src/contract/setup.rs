@@ -86,6 +86,8 @@ pub(crate) enum Newline {
 /// The seccomp programs to install, ready made.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
+    /// That of the control `memory`, installed and probed before all others.
+    pub(crate) memory: Option<Program>,
     /// Installed and probed first: a profile may kill for the calls that the probe makes.
     pub(crate) floor: Option<Floor>,
     /// The spec's own profile.

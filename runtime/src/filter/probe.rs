@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use gabion_core::policy::SeccompGroup;
+use gabion_core::policy::{MemoryRule, SeccompGroup};
 use nix::errno::Errno;
 
 use gabion_core::sockets::{May, SocketRules};
@@ -85,6 +85,20 @@ const SOCKETS: [(&str, u32, u32, Errno); 3] = [
     ("socket(AF_INET, protocol 254)", 2, 254, Errno::EPROTONOSUPPORT),
     ("socket(AF_NETLINK, protocol 31)", 16, 31, Errno::EPROTONOSUPPORT),
 ];
+
+/// Sees that the filter of `memory` answers in this thread. To be called before any other filter of ours is installed: they may answer the same.
+///
+/// # Errors
+/// The first call that was answered otherwise.
+pub(crate) fn probe_memory(rules: &BTreeSet<MemoryRule>) -> Result<(), ProbeError> {
+    rules.iter().try_for_each(|rule| match rule {
+        MemoryRule::Mdwe => ask("mmap(nothing, PROT_EXEC, MAP_SHARED)", Probe::SharedExec, Errno::EACCES),
+        MemoryRule::Memfd => ask("memfd_create(NULL, unknown flag)", Probe::Memfd, Errno::ENOSYS),
+        MemoryRule::ShmExec => ask("shmat(-1, SHM_EXEC)", Probe::ShmExec, Errno::EACCES),
+        MemoryRule::Ptrace => ask("ptrace(PTRACE_ATTACH, no process)", Probe::Attach, Errno::EPERM),
+        MemoryRule::Proc => Ok(()),
+    })
+}
 
 fn ask(call: &'static str, probe: Probe, expected: Errno) -> Result<(), ProbeError> {
     let got = gabion_sys::probe(probe);

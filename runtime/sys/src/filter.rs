@@ -137,6 +137,12 @@ pub enum Probe {
     Listen,
     /// sendto by no descriptor, of nothing, with MSG_FASTOPEN: EBADF (`net/socket.c`).
     FastOpen,
+    /// memfd_create of no name, with flags that it does not take: EINVAL (`mm/memfd.c`).
+    Memfd,
+    /// shmat of no segment, executable: EINVAL (`ipc/shm.c`).
+    ShmExec,
+    /// mmap of nothing, shared and executable: EINVAL (`mm/mmap.c`).
+    SharedExec,
 }
 
 /// Make the call and give its errno; `None` is success.
@@ -153,6 +159,12 @@ pub fn probe(call: Probe) -> Option<Errno> {
         ),
         Probe::Socket { family, protocol } => (libc::SYS_socket, [family.into(), 0x101, protocol.into(), 0]),
         Probe::Listen => (libc::SYS_listen, [-1, 0, 0, 0]),
+        Probe::Memfd => (libc::SYS_memfd_create, [0, 0x4000_0000, 0, 0]),
+        Probe::ShmExec => (libc::SYS_shmat, [-1, 0, libc::SHM_EXEC.into(), 0]),
+        Probe::SharedExec => {
+            let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+            (libc::SYS_mmap, [0, 0, libc::PROT_EXEC.into(), flags.into()])
+        }
         Probe::FastOpen => (libc::SYS_sendto, [-1, 0, 0, 0x2000_0000]),
     };
     let [a, b, c, d] = args;

@@ -40,9 +40,10 @@ pub use heap::Heap;
 pub use mount::*;
 pub use musl::{Sealed, seal_constants};
 pub use process::{
-    Capabilities, IoClass, NodeMask, ParentsEnd, Readable, Reaped, SchedAttr, at_parents_end, blank_words, execveat,
-    exit_now, ioprio_set, new_session_keyring, over_change_of_user, pidfd_open, pidfd_send_signal, prctl_ambient_clear,
-    random, reap_any, sched_setattr, session_keyring, session_keyring_label, set_mempolicy, set_readable,
+    Capabilities, IoClass, NodeMask, ParentsEnd, Readable, Reaped, SchedAttr, at_parents_end, blank_words, exec_gain,
+    execveat, exit_now, ioprio_set, new_session_keyring, over_change_of_user, pidfd_open, pidfd_send_signal,
+    prctl_ambient_clear, random, reap_any, refuse_exec_gain, sched_setattr, session_keyring, session_keyring_label,
+    set_mempolicy, set_readable,
 };
 pub use signals::{
     Came, Held, Signals, default_signal, default_signals, hold_all_signals, is_ignored, unseen_children,

@@ -285,6 +285,25 @@ pub fn prctl_ambient_clear() -> Result<()> {
     prctl_two(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL)
 }
 
+const PR_SET_MDWE: c_int = 65;
+const PR_GET_MDWE: c_int = 66;
+
+/// Lets no mapping of this process become executable that was not, nor be made writable and executable (prctl(2), PR_SET_MDWE,
+/// PR_MDWE_REFUSE_EXEC_GAIN; Linux 6.3). For good, and for its children and the programs that they become.
+pub fn refuse_exec_gain() -> Result<()> {
+    prctl_two(PR_SET_MDWE, 1)
+}
+
+/// What of that holds (prctl(2), PR_GET_MDWE): its flags.
+///
+/// # Errors
+/// EINVAL where the kernel has it not.
+pub fn exec_gain() -> Result<u32> {
+    // SAFETY: the option takes integers, no pointers.
+    let flags = Errno::result(unsafe { libc::prctl(PR_GET_MDWE, 0 as c_long, 0 as c_long, 0 as c_long, 0 as c_long) })?;
+    Ok(flags.unsigned_abs())
+}
+
 /// The callers above pass options that take integers: others take pointers.
 fn prctl_two(option: c_int, arg: c_int) -> Result<()> {
     // SAFETY: the option takes integers, no pointers.

@@ -5,6 +5,7 @@ mod files;
 mod info;
 mod kernel;
 mod life;
+mod memory;
 mod net;
 mod newcomers;
 mod privilege;
@@ -47,6 +48,7 @@ const ACTS: &[Act] = &[
     with("exec-file", files::exec_file),
     act("exec-memfd", files::exec_memfd),
     act("mmap-exec", files::mmap_exec),
+    with("run-written", memory::run_written),
     with("truncate", files::truncate),
     with("chown", files::chown),
     with("symlink", files::symlink),

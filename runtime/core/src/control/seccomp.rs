@@ -89,7 +89,8 @@ impl Control for Seccomp {
             SeccompPlan::Default => 1,
             SeccompPlan::ProfileAndFloor => 2,
         };
-        vec![mode(seen), count(filters, seen)]
+        let of_memory = hardened.plan().memory.iter().any(|rule| rule.needs_a_filter());
+        vec![mode(seen), count(filters + u32::from(of_memory), seen)]
     }
 }
 

@@ -28,6 +28,13 @@ pub(super) static RUNNING: &[Entry] = &[
         "[sysctl] memfd_noexec = \"observe\" for runtimes that execute memfds",
     ),
     entry(
+        "run.jit",
+        "mmap or mprotect gave «Permission denied» (EACCES), memfd_create «Function not implemented», or a write to /proc «Read-only file system»: the rules of \
+         memory, at level restricted or by the annotation dev.gabion.memory. A JIT compiler says that it cannot allocate executable memory.",
+        "`gabion check BUNDLE`, the row `memory`; in the container `grep ' /proc ' /proc/self/mountinfo`",
+        "switch the program's JIT off (java -Xint, node --jitless, pcre.jit=0); else [memory] mdwe = \"observe\" (memfd, proc), by an exception for that pod",
+    ),
+    entry(
         "run.eperm",
         "«Operation not permitted» (EPERM): seccomp answers so for a known call that is not allowed (mount, unshare, bpf, ptrace attach, \
          keyctl), and the kernel for one that needs a capability which was dropped (SYS_ADMIN, NET_ADMIN, NET_RAW, SYS_CHROOT, …).",

@@ -69,6 +69,10 @@ impl Policy {
         if let Some(key) = self.under(ours).narrow_weaker(&base.under(theirs)) {
             return Some(format!("`{key}`"));
         }
+        let (memory, base_memory) = (self.under(ours).into_owned().memory, &base.under(theirs).memory);
+        if let Some(rule) = memory.weaker(own_level, base_memory, base_level) {
+            return Some(format!("`{}`", rule.key()));
+        }
         let weaker = ControlId::ALL.into_iter().find(|id| {
             base.mode_under(theirs, base_level, *id) == Mode::Enforce
                 && self.mode_under(ours, own_level, *id) == Mode::Observe
@@ -90,6 +94,7 @@ impl Policy {
                 "landlock.need",
                 required(base.landlock.need) && !required(self.landlock.need),
             ),
+            ("memory.need", required(base.memory.need) && !required(self.memory.need)),
             ("landlock.min_abi", self.landlock.min_abi < base.landlock.min_abi),
             ("audit.file", self.audit.file != base.audit.file),
             ("audit.on_failure", failing(self) < failing(base)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::memory::NarrowMemory;
 use super::narrow::{Allow, NarrowMounts, NarrowSeccomp, NarrowSysctl, absent};
 use super::{Cri, Date, Effective, Level, Policy};
 use crate::decision::Mode;
@@ -45,6 +46,8 @@ pub struct Exception {
     pub hooks: Allow<PathBuf>,
     #[serde(default, skip_serializing_if = "absent")]
     pub capabilities: Allow<String>,
+    #[serde(default, skip_serializing_if = "absent")]
+    pub memory: NarrowMemory,
     #[serde(default, skip_serializing_if = "absent")]
     pub seccomp: NarrowSeccomp,
     #[serde(default, skip_serializing_if = "absent")]

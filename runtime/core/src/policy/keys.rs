@@ -23,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 43] = [
+pub static KEYS: [Key; 49] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -157,6 +157,42 @@ pub static KEYS: [Key; 43] = [
         "names",
         "[]",
         "capabilities beyond the eight that a spec may keep: `CAP_SYS_CHROOT`",
+    ),
+    key(
+        "memory.mdwe",
+        "enforce, observe",
+        "enforce at restricted, else observe",
+        "`observe` lets mappings become executable that were written (JIT compilers); PR_SET_MDWE, and no executable shared memory",
+    ),
+    key(
+        "memory.memfd",
+        "enforce, observe",
+        "enforce at restricted, else observe",
+        "`observe` lets memfd_create(2) make files, which can be mapped executable",
+    ),
+    key(
+        "memory.shm_exec",
+        "enforce, observe",
+        "enforce at restricted, else observe",
+        "`observe` lets shmat(2) attach a segment executable",
+    ),
+    key(
+        "memory.ptrace",
+        "enforce, observe",
+        "enforce at restricted, else observe",
+        "`observe` leaves ptrace(2) and process_vm_writev(2) to `seccomp`",
+    ),
+    key(
+        "memory.proc",
+        "enforce, observe",
+        "enforce at restricted, else observe",
+        "`observe` leaves /proc writable: /proc/PID/mem writes past every protection, oom_score_adj and the like can be set",
+    ),
+    key(
+        "memory.need",
+        "best_effort, required",
+        "\"best_effort\"",
+        "whether the kernel must have PR_SET_MDWE (6.3) where `mdwe` is enforced",
     ),
     key(
         "seccomp.allow",

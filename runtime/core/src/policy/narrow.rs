@@ -12,7 +12,7 @@ use crate::decision::Mode;
 use crate::sockets::SocketWord;
 
 /// Their names, with their tables.
-pub static NARROW: [&str; 10] = [
+pub static NARROW: [&str; 15] = [
     "mounts.allow",
     "mounts.exec_paths",
     "devices.allow",
@@ -20,6 +20,11 @@ pub static NARROW: [&str; 10] = [
     "sysctl.memfd_noexec",
     "hooks.allow",
     "capabilities.allow",
+    "memory.mdwe",
+    "memory.memfd",
+    "memory.shm_exec",
+    "memory.ptrace",
+    "memory.proc",
     "seccomp.allow",
     "seccomp.sockets",
     "images.allow",
@@ -79,6 +84,7 @@ impl Exception {
         replace(&mut policy.sysctl.memfd_noexec, self.sysctl.memfd_noexec);
         add(&mut policy.hooks.allow, &self.hooks.allow);
         add(&mut policy.capabilities.allow, &self.capabilities.allow);
+        self.memory.over(&mut policy.memory);
         add(&mut policy.seccomp.allow, &self.seccomp.allow);
         add(&mut policy.seccomp.sockets, &self.seccomp.sockets);
         add(&mut policy.images.allow, &self.images.allow);
@@ -129,6 +135,7 @@ pub(super) mod tests {
             "capabilities.allow" => "[\"CAP_SYS_CHROOT\"]",
             "seccomp.allow" => "[\"io_uring\"]",
             "seccomp.sockets" => "[\"vsock\"]",
+            key if key.starts_with("memory.") => "\"observe\"",
             "images.allow" => "[\"registry.example/*\"]",
             _ => "[\"/narrow\"]",
         }

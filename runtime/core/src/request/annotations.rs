@@ -28,7 +28,7 @@ pub struct Known {
 }
 
 /// Every annotation. A test holds docs/POLICY.md and this table together.
-pub static KNOWN: [Known; 4] = [
+pub static KNOWN: [Known; 5] = [
     Known {
         key: "dev.gabion.level",
         containers: For::All,
@@ -40,6 +40,12 @@ pub static KNOWN: [Known; 4] = [
         containers: For::AllOrOne,
         values: &[],
         about: "asks for writable places: `PATH[:size=16m][:mode=0755],…`",
+    },
+    Known {
+        key: "dev.gabion.memory",
+        containers: For::AllOrOne,
+        values: &["restricted"],
+        about: "asks for the rules of `memory` that level restricted has, whatever the level is",
     },
     Known {
         key: "dev.gabion.landlock.tcp-bind",

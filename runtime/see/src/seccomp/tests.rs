@@ -3,6 +3,7 @@
 
 mod built;
 mod direct;
+mod memory;
 mod newer;
 mod profiles;
 mod sockets;

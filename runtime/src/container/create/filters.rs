@@ -40,8 +40,10 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
         program: program.opening(&hardened.plan().opened),
         sockets,
     });
+    let memory = Program::of_memory(&hardened.plan().memory);
     let Some(profile) = seccomp::in_use(hardened) else {
         return Ok(Filters {
+            memory,
             floor,
             ..Filters::default()
         });
@@ -54,6 +56,7 @@ pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filter
     make_root(&settings.root)?;
     let compiled = filter::load_or_compile(&cache, profile).map_err(refused)?;
     Ok(Filters {
+        memory,
         floor,
         profile: Some(compiled),
         notify: None,

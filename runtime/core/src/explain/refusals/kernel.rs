@@ -172,6 +172,12 @@ pub(super) static TABLE: &[Entry] = &[
         "give the path of one of that kind",
     ),
     entry(
+        "memory.mdwe-missing",
+        "The policy needs PR_SET_MDWE, and this kernel has it not: what was written could be made executable.",
+        "`uname -r`: it is in kernels from 6.3 on",
+        "a newer kernel; else [memory] need = \"best_effort\": the other rules of memory then hold, and it is told",
+    ),
+    entry(
         "rlimits.duplicate",
         "A limit is given twice: which one would hold cannot be told.",
         "",
