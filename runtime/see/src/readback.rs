@@ -26,7 +26,7 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
     let mut seen = of(proc, "self")?;
     seen.ids = IdsSeen::Inside;
     if hardened.plan().memory.contains(&MemoryRule::Mdwe) {
-        seen.mdwe = Some(gabion_sys::exec_gain().map_err(failed("PR_GET_MDWE"))?);
+        seen.mdwe = Some(gabion_sys::exec_gain().map_err(unreadable("PR_GET_MDWE"))?);
     }
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
