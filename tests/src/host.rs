@@ -212,6 +212,7 @@ impl HostFile {
     /// The host that this request meets.
     pub fn build(&self, request: &Request) -> Host {
         Host {
+            dockers_root: None,
             namespaces: NsType::ALL
                 .into_iter()
                 .map(|t| (t, BTreeSet::from([host_ns(t)])))

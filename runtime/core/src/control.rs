@@ -26,6 +26,7 @@ pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
+mod privileged;
 mod reached;
 mod remedy;
 pub mod rlimits;

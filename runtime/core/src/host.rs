@@ -93,11 +93,46 @@ pub enum SourcePath {
 }
 
 /// A file that will be run as root on the host (a hook).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookFile {
-    Executable { uid: u32, mode: u32 },
+    Executable {
+        uid: u32,
+        mode: u32,
+    },
     NotAFile,
     Unreadable(i32),
+    /// `/proc/<pid>/exe`: the program of a process, which is how dockerd names its own.
+    OfProcess(ProcessExe),
+    /// The path leads through another link of procfs (`/proc/<pid>/root`, `/proc/<pid>/fd/3`): what it leads to is a process's choice.
+    MagicLink,
+}
+
+/// The program of a process, by `/proc/<pid>/exe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessExe {
+    /// Where it lies here; None where the file at that path is another: the program was exchanged, or is one of a container's.
+    pub program: Option<PathBuf>,
+    pub uid: u32,
+    pub mode: u32,
+    /// Whether somebody else than its owner could exchange it: who can write to a directory above.
+    pub above: Above,
+    pub process: RunBy,
+}
+
+/// Who can write to the directories above a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// Its owner alone, root or the caller.
+    Closed,
+    Open,
+}
+
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunBy {
+    /// The caller's own user, in the caller's user and pid namespaces: no container's.
+    Caller,
+    Another,
 }
 
 /// How cgroups are mounted here.
@@ -298,6 +333,8 @@ pub struct Host {
     pub rootfs: Option<PathBuf>,
     /// Where gabion and its caller keep what no container may see.
     pub state_dirs: Vec<PathBuf>,
+    /// Docker's data-root, where dockerd asks.
+    pub dockers_root: Option<PathBuf>,
     /// Where the root file system is.
     pub root: Spot,
     /// The layers of the root's overlay.

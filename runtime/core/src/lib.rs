@@ -7,6 +7,7 @@ pub mod capability;
 pub mod control;
 pub mod decision;
 pub mod digest;
+pub mod engines;
 pub mod errno;
 pub mod explain;
 pub mod fact;

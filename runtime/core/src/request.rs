@@ -92,16 +92,25 @@ pub struct Pod<'a> {
 pub enum Caller {
     Cri,
     Podman,
+    Docker,
     Bundle,
 }
 
 impl Caller {
-    /// The remedy in this caller's own words.
+    /// The remedy in this caller's own words. Docker's options are podman's but for a few, see [`Self::word_or`].
     pub fn word<'a>(self, cri: &'a str, podman: &'a str, bundle: &'a str) -> &'a str {
         match self {
             Self::Cri => cri,
-            Self::Podman => podman,
+            Self::Podman | Self::Docker => podman,
             Self::Bundle => bundle,
+        }
+    }
+
+    /// The remedy in this caller's own words, where Docker has none of podman's.
+    pub fn word_or<'a>(self, docker: &'a str, cri: &'a str, podman: &'a str, bundle: &'a str) -> &'a str {
+        match self {
+            Self::Docker => docker,
+            _ => self.word(cri, podman, bundle),
         }
     }
 }
@@ -170,6 +179,9 @@ impl<'a> CalledAs<'a> {
 /// containerd's namespace that its CRI plugin keeps all of its containers in.
 pub const CRI_NAMESPACE: &str = "k8s.io";
 
+/// containerd's namespace that dockerd keeps its containers in.
+pub const DOCKERS_NAMESPACE: &str = "moby";
+
 impl Channel {
     /// Gives the channel of a call without the shim: by the name that the program was called by.
     pub fn of_name(program: &std::ffi::OsStr) -> Self {
@@ -211,6 +223,9 @@ impl Request {
         if self.is_build_step() {
             return Caller::Podman;
         }
+        if self.is_dockers() {
+            return Caller::Docker;
+        }
         caller_of(&self.spec)
     }
 
@@ -223,6 +238,24 @@ impl Request {
             .and_then(std::ffi::OsStr::to_str)
             .unwrap_or_default();
         bundle.starts_with("buildah") && self.id.as_str().strip_prefix("buildah-") == Some(bundle)
+    }
+
+    /// Whether dockerd asks, by what it alone says: its task in containerd, `…/io.containerd.runtime.v2.task/moby/<id>`. A user of Docker's may
+    /// write any annotation, and neither a pod nor a user of Docker's can choose the bundle. Whoever calls gabion by hand can, as they can
+    /// choose the id: what they win by it is a container's own files.
+    pub fn is_dockers(&self) -> bool {
+        let mut names = self.bundle.iter().rev().filter_map(std::ffi::OsStr::to_str);
+        let by_path = names.next() == Some(self.id.as_str())
+            && names.next() == Some(DOCKERS_NAMESPACE)
+            && names
+                .next()
+                .is_some_and(|dir| dir.starts_with("io.containerd.runtime.v"));
+        let by_channel = match &self.channel {
+            Channel::Direct => true,
+            Channel::Shim { namespace } => namespace == DOCKERS_NAMESPACE,
+            Channel::CriO => false,
+        };
+        by_path && by_channel
     }
 
     /// The annotation of this name for this container (`NAME.<container>` of a pod), else for all.

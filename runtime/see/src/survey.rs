@@ -26,7 +26,9 @@ use gabion_core::request::mount_options::is_bind;
 
 mod cgroups;
 mod cri;
+mod engines;
 pub mod files;
+mod hooks;
 mod image;
 pub mod lsm;
 mod namespaces;
@@ -44,6 +46,8 @@ pub struct Handles {
     pub ns: BTreeMap<PathBuf, OwnedFd>,
     /// By index in the spec's mounts: bind sources (O_PATH).
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// Programs of hooks that the spec names as a process's, by the spec's path (O_PATH).
+    pub programs: BTreeMap<PathBuf, OwnedFd>,
     /// The socket of a seccomp profile's listener (O_PATH).
     pub listener: Option<OwnedFd>,
 }
@@ -52,6 +56,7 @@ pub struct Handles {
 struct Looked {
     ns: Opened<PathBuf>,
     sources: Opened<usize>,
+    programs: Opened<PathBuf>,
     listener: Option<OwnedFd>,
 }
 
@@ -74,11 +79,17 @@ pub fn collect(request: &Request, policy: &Loaded, state_root: &Path, driver: Cg
             });
         }
     }
-    let Looked { ns, sources, listener } = looked;
+    let Looked {
+        ns,
+        sources,
+        programs,
+        listener,
+    } = looked;
     let handles = Handles {
         rootfs,
         ns,
         sources,
+        programs,
         listener,
     };
     Ok((host, handles))
@@ -123,8 +134,11 @@ fn gather(
     let policy = &loaded.policy;
     let (ns_paths, ns) = namespaces::by_path(request);
     let (mut sources, source_fds) = files::sources(request);
+    let (hooks, programs) = hooks::look(request);
     let Reader { euid, user_ns } = reader();
-    let state_dirs = state_dirs(policy, state_root);
+    let dockers_root = engines::dockers_root(request, &sources);
+    let mut state_dirs = state_dirs(policy, state_root);
+    state_dirs.extend(engines::places(request, dockers_root.as_ref()));
     let believed = believed(request, loaded, &state_dirs);
     let (mut listener, listener_fd) = files::listener(request);
     let asked = listener.as_mut().zip(listener_fd.as_ref());
@@ -142,7 +156,7 @@ fn gather(
         devices: files::devices(request),
         thermal_throttle: thermal_throttle(),
         kept_by_selinux: lsm::kept(&selinux),
-        hooks: files::hooks(request),
+        hooks,
         holes: rootfs.map(|fd| image::holes(fd, request, policy)).unwrap_or_default(),
         memory_total: cgroup.memory_total,
         tasks_total: cgroup.tasks_total,
@@ -176,6 +190,7 @@ fn gather(
         oom_score_adj: caller::oom_score_adj(),
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs,
+        dockers_root,
         root: places.root,
         layers: places.layers,
         root_along: places.root_along,
@@ -186,6 +201,7 @@ fn gather(
     let looked = Looked {
         ns,
         sources: source_fds,
+        programs,
         listener: listener_fd,
     };
     (host, looked)
@@ -260,7 +276,7 @@ fn state_dirs(policy: &Policy, state_root: &Path) -> Vec<PathBuf> {
 
 /// What gabion believes or runs: whoever writes there decides for it.
 fn believed(request: &Request, loaded: &Loaded, state_dirs: &[PathBuf]) -> Vec<(PathBuf, Guard)> {
-    let hooks = files::hooks(request).into_keys();
+    let hooks = hooks::paths(request).cloned();
     let policy = match &loaded.source {
         crate::policy::Source::File(path) => std::path::absolute(path).ok(),
         crate::policy::Source::BuiltIn => None,
@@ -363,6 +379,23 @@ mod tests {
         assert_eq!(hooks[Path::new("/tmp")], HookFile::NotAFile);
         assert_eq!(hooks[Path::new("/nowhere")], HookFile::Unreadable(libc::ENOENT));
         assert_eq!(hooks.len(), 3);
+        // By a link of procfs, as the host's path never is; and the program of a process, held open.
+        let own = format!("/proc/{}/exe", std::process::id());
+        let text = format!(
+            r#"{{"prestart":[{{"path":"{own}"}},{{"path":"/proc/self/exe"}},{{"path":"/proc/self/root/bin/sh"}},{{"path":"/proc/4294967295/exe"}}]}}"#
+        );
+        let (seen, held) = super::hooks::look(&self::request("{}", "[]", &text));
+        let HookFile::OfProcess(exe) = &seen[Path::new(&own)] else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(exe.program, std::env::current_exe().ok());
+        assert_eq!(exe.process, gabion_core::host::RunBy::Caller);
+        assert_eq!(held.keys().collect::<Vec<_>>(), [Path::new(&own)]);
+        for magic in ["/proc/self/exe", "/proc/self/root/bin/sh"] {
+            assert_eq!(seen[Path::new(magic)], HookFile::MagicLink);
+        }
+        let gone = &seen[Path::new("/proc/4294967295/exe")];
+        assert!(matches!(gone, HookFile::Unreadable(_)), "{gone:?}");
     }
 
     #[test]

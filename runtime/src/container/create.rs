@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use libcontainer::container::ContainerStatus;
 use nix::unistd::Pid;
-use oci_spec::runtime::{Hooks, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 
 use crate::cgroup::Cgroup;
 use crate::container::options::{CreateOptions, Settings};
@@ -254,7 +254,7 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     }
     net_devices::hand_over(record, pid, joined_net.as_ref())?;
     ours.send(&Message::Go)?;
-    accompany(record, &ours, pid, spec.hooks().as_ref())?;
+    accompany(record, &ours, pid, handles)?;
     as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
     if let Some(pidfd) = pidfd {
@@ -292,14 +292,16 @@ fn into_cgroup(record: &Record, cgroup: &Cgroup, pid: Pid, born: Born) -> Result
 }
 
 /// Serves the first process until it is ready.
-fn accompany(record: &Record, channel: &Channel, pid: Pid, hooks: Option<&Hooks>) -> Result<()> {
+fn accompany(record: &Record, channel: &Channel, pid: Pid, handles: &Handles) -> Result<()> {
+    let hooks = record.hardened.spec().hooks().as_ref();
     let mut patience = Some(wait::BUILD);
     loop {
         match channel.hear(patience)? {
             Some((Message::Ready, _)) => return Ok(()),
             Some((Message::RunHooks, _)) => {
                 let state = hooks::state_for(record, ContainerStatus::Creating, Some(pid.as_raw()));
-                let scene = hooks::Scene::of_runtime(&record.hardened, Some(record.bundle.clone()));
+                let scene =
+                    hooks::Scene::of_runtime(&record.hardened, Some(record.bundle.clone())).holding(&handles.programs);
                 #[allow(deprecated)]
                 let prestart = hooks.and_then(|h| h.prestart().as_ref());
                 hooks::run(hooks::Kind::Prestart, prestart, Some(&state), &scene)?;

@@ -3,7 +3,9 @@
 //! libcontainer gives the state its form. Its runner is not used: it writes the state before its clock starts, and waits in a thread that nobody
 //! ends (`gabion_sys` makes processes from one thread). Here one poll(2) feeds the hook, hears it and waits for its end, with one deadline.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -64,9 +66,19 @@ pub(crate) struct Scene {
     env: Vec<(OsString, OsString)>,
     /// The working directory; None where it is ours. One that is gone meanwhile is ours, too.
     dir: Option<PathBuf>,
+    /// What was judged and is held open of the programs that the spec names: by the spec's path, the path to run it by.
+    programs: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Scene {
+    /// Runs these programs, which were judged, whatever their paths lead to by now. They are programs of the machine, no scripts: an
+    /// interpreter would not have the descriptor.
+    pub(crate) fn holding(mut self, programs: &BTreeMap<PathBuf, OwnedFd>) -> Self {
+        let by_fd = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        self.programs = programs.iter().map(|(path, fd)| (path.clone(), by_fd(fd))).collect();
+        self
+    }
+
     /// Gives that of hooks which the runtime runs: its own environment. Where the control is in force nothing in it loads code.
     pub(crate) fn of_runtime(hardened: &Hardened, dir: Option<PathBuf>) -> Self {
         let clean = hardened.enforces(ControlId::Hooks);
@@ -79,7 +91,11 @@ impl Scene {
             Some((name, cleaned))
         };
         let env = std::env::vars_os().filter_map(kept).collect();
-        Self { env, dir }
+        Self {
+            env,
+            dir,
+            programs: BTreeMap::new(),
+        }
     }
 
     /// Gives that of createContainer hooks: the workload's environment, as the spec has it (runc, the same). Where the control is in force
@@ -87,7 +103,7 @@ impl Scene {
     pub(crate) fn of_process(process: &Process) -> Self {
         let pairs = process.env().iter().flatten().filter_map(|one| one.split_once('='));
         let env = pairs.map(|(name, value)| (name.into(), value.into())).collect();
-        Self { env, dir: None }
+        Self { env, ..Self::default() }
     }
 
     /// Gives that of startContainer hooks: the environment that the workload will have.
@@ -98,7 +114,7 @@ impl Scene {
             Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
         };
         let env = env.iter().filter_map(pair).collect();
-        Self { env, dir: None }
+        Self { env, ..Self::default() }
     }
 }
 

@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 use oci_spec::runtime::{Capabilities as CapSet, Capability, LinuxCapabilities};
 
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, privileged};
 use crate::capability;
-use crate::decision::Findings;
+use crate::decision::{Findings, Mode};
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
@@ -74,7 +74,11 @@ impl Control for Capabilities {
         // No capabilities in the spec means none for the process (runc: all sets empty).
         let asked = process.capabilities().clone().unwrap_or_else(none);
         let allowed = allowed(cx);
-        refuse_asked(&asked, &allowed, cx, findings);
+        // A privileged container is one wish, which the devices' control refuses; where that one only watches, each capability is refused here.
+        let told = privileged::is(cx.request) && cx.policy.mode(ControlId::Devices) == Mode::Enforce;
+        if !told {
+            refuse_asked(&asked, &allowed, cx, findings);
+        }
         let granted = intersect(&asked, &allowed);
         let dropped = names(&union(&asked).difference(&union(&granted)).copied().collect());
         // By their members: an empty set and an absent one are the same to the kernel.
@@ -170,7 +174,7 @@ fn refuse_asked(asked: &LinuxCapabilities, allowed: &CapSet, cx: &Context<'_>, f
     for cap in beyond {
         let remedy = match cx.request.caller() {
             Caller::Cri => format!("remove `{cap}` from `securityContext.capabilities.add` (or `privileged: true`)"),
-            Caller::Podman => format!("remove `--cap-add {cap}` or `--privileged`"),
+            Caller::Podman | Caller::Docker => format!("remove `--cap-add {cap}` or `--privileged`"),
             Caller::Bundle => format!("remove `CAP_{cap}` from `process.capabilities`"),
         };
         findings.refused(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
-use super::{About, Context, Control, ControlId};
+use super::{About, Context, Control, ControlId, privileged};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
@@ -67,7 +67,21 @@ impl Control for Devices {
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         let asked = draft.linux().devices().clone().unwrap_or_default();
         let nodes: Vec<Node> = asked.iter().map(|device| Node::new(device, cx)).collect();
-        refuse_nodes(&nodes, cx, findings);
+        let privileged = privileged::is(cx.request);
+        if privileged {
+            let caller = cx.request.caller();
+            let what = format!(
+                "{} is asked for: every device of the host (here {}) and every capability",
+                privileged::word(caller),
+                nodes
+                    .iter()
+                    .filter(|n| matches!(n.judgement, Judgement::Beyond))
+                    .count()
+            );
+            findings.refused("allow-all", "linux.resources.devices", what, privileged::remedy(caller));
+        } else {
+            refuse_nodes(&nodes, cx, findings);
+        }
         network::judge(draft, cx, findings);
         let resources = draft.linux().resources().clone();
         let before = resources.as_ref().and_then(|r| r.devices().clone()).unwrap_or_default();
@@ -247,6 +261,11 @@ fn refuse_nodes(nodes: &[Node], cx: &Context<'_>, findings: &mut Findings) {
     findings.refused("not-allowed", "linux.devices", what, remedy);
 }
 
+/// Whether a rule allows every device of the host.
+pub(super) fn allows_all(rule: &LinuxDeviceCgroup) -> bool {
+    rule.allow() && Rule::of(rule).is_everything()
+}
+
 /// The rules of the devices cgroup: all denied, then what is allowed, then what the spec denies of that.
 fn decide_rules(
     asked: &[LinuxDeviceCgroup],
@@ -273,6 +292,8 @@ fn decide_rules(
             if !rule.is_everything() {
                 denied.push(rule);
             }
+        } else if rule.is_everything() && privileged::is(cx.request) {
+            // Refused as what it is.
         } else if rule.is_everything() {
             findings.refused(
                 "allow-all",

@@ -18,13 +18,15 @@ use crate::host::HookFile;
 use crate::observed::Observed;
 use crate::policy::Level;
 
+mod engine;
+
 pub struct Hooks;
 
 static ABOUT: About = About {
     threat: "a spec makes the runtime run a program as root on the host, or one that somebody else can replace",
     rule: "hooks are programs that the policy names, owned by root (or the caller, where that is not root), that no group or \
            other can write; their environment loads no code; startContainer hooks run confined like the workload; \
-           restricted: no hooks at all",
+           restricted: no hooks but Docker's own for its network",
     enforced_by: "the file is looked at before anything is made; startContainer runs after the confinement of the workload",
     kernel_floor: "any",
     refs: &["NIST SP 800-190 3.4.1", "NIST SP 800-190 4.4.3"],
@@ -57,11 +59,11 @@ impl Control for Hooks {
         for (stage, runs, list) in stages(hooks) {
             for (index, hook) in list.iter().enumerate() {
                 let at = format!("hooks.{stage}[{index}]");
-                if cx.policy.level == Level::Restricted {
+                if cx.policy.level == Level::Restricted && !is_engines(stage, hook, cx) {
                     refuse_any(&at, hook.path(), cx, findings);
                     continue;
                 }
-                judge(&at, hook, runs, cx, findings);
+                judge(&at, (stage, runs), hook, cx, findings);
             }
         }
         if cx.policy.level != Level::Restricted {
@@ -96,6 +98,13 @@ pub(super) fn runs_on_host(hooks: &SpecHooks) -> bool {
     all.any(|(_, runs, list)| runs == Runs::OnHost && !list.is_empty())
 }
 
+/// Whether a hook is the engine's own part of making a container, which is not beside the workload: Docker's network. What it leads to is judged
+/// as everywhere.
+fn is_engines(stage: &str, hook: &Hook, cx: &Context<'_>) -> bool {
+    matches!(cx.host.hooks.get(hook.path()), Some(HookFile::OfProcess(_)))
+        && engine::is_setkey(stage, hook, cx.request.id.as_str())
+}
+
 fn refuse_any(at: &str, path: &Path, cx: &Context<'_>, findings: &mut Findings) {
     let caller = cx.request.caller();
     findings.refused(
@@ -113,7 +122,7 @@ fn refuse_any(at: &str, path: &Path, cx: &Context<'_>, findings: &mut Findings) 
     );
 }
 
-fn judge(at: &str, hook: &Hook, runs: Runs, cx: &Context<'_>, findings: &mut Findings) {
+fn judge(at: &str, (stage, runs): (&str, Runs), hook: &Hook, cx: &Context<'_>, findings: &mut Findings) {
     let path = hook.path();
     let shown = path.display();
     if !path.is_absolute() {
@@ -149,6 +158,13 @@ fn judge(at: &str, hook: &Hook, runs: Runs, cx: &Context<'_>, findings: &mut Fin
             judge_file(at, path, *uid, *mode, cx, findings);
             judge_environment(at, hook, findings);
         }
+        Some(HookFile::OfProcess(exe)) => engine::judge(at, stage, hook, exe, cx, findings),
+        Some(HookFile::MagicLink) => findings.refused(
+            "not-allowed",
+            at,
+            format!("the hook {shown} leads through a link of procfs, so that a process chooses the program"),
+            "remove the hook, or name the program by its own path and allow that in the policy",
+        ),
     }
 }
 
@@ -261,6 +277,40 @@ fn judge_environment(at: &str, hook: &Hook, findings: &mut Findings) {
 
 fn judge_file(at: &str, path: &Path, uid: u32, mode: u32, cx: &Context<'_>, findings: &mut Findings) {
     let shown = path.display();
+    let owner = judge_owner(at, path, (uid, mode), cx, findings);
+    if owner == Owner::Another {
+        return;
+    }
+    if !is_allowed(path, cx) {
+        findings.refused(
+            "not-allowed",
+            at,
+            format!("the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it"),
+            if climbs(path) {
+                "remove the hook, or write its path without `..`".to_owned()
+            } else {
+                format!("remove the hook, or {}", remedy::allow(cx, "hooks.allow", &shown.to_string()))
+            },
+        );
+    } else if owner == Owner::Trusted {
+        findings.kept(at, format!("{shown} is owned by uid {uid}"));
+    }
+}
+
+/// Whose a program is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Root's, or the caller's own.
+    Trusted,
+    /// Of a user without a number here, which is warned of.
+    Unmapped,
+    /// Somebody else's, which is refused.
+    Another,
+}
+
+/// Judges who could replace the program, by its owner and its mode.
+fn judge_owner(at: &str, path: &Path, (uid, mode): (u32, u32), cx: &Context<'_>, findings: &mut Findings) -> Owner {
+    let shown = path.display();
     let ours = uid == 0 || (cx.host.euid != 0 && uid == cx.host.euid);
     // Inside a user namespace the host's root has no number: it and every other foreign owner look the same.
     let unmapped = cx.host.user_ns == OwnUserNs::Nested && uid == OVERFLOW_UID;
@@ -275,32 +325,23 @@ fn judge_file(at: &str, path: &Path, uid: u32, mode: u32, cx: &Context<'_>, find
             format!("chmod go-w {shown}"),
         );
     }
-    if (ours || unmapped) && !is_allowed(path, cx) {
-        findings.refused(
-            "not-allowed",
-            at,
-            format!("the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it"),
-            if climbs(path) {
-                "remove the hook, or write its path without `..`".to_owned()
-            } else {
-                format!("remove the hook, or {}", remedy::allow(cx, "hooks.allow", &shown.to_string()))
-            },
-        );
-    } else if ours {
-        findings.kept(at, format!("{shown} is owned by uid {uid}"));
-    } else if unmapped {
+    if ours {
+        return Owner::Trusted;
+    }
+    if unmapped {
         findings.warned(
             at,
             format!("{shown} is owned by a user without a mapping here; it runs with the caller's rights only"),
         );
-    } else {
-        findings.refused(
-            "wrong-owner",
-            at,
-            format!("the hook {shown} belongs to uid {uid}, who could replace what the runtime runs"),
-            format!("chown root {shown}"),
-        );
+        return Owner::Unmapped;
     }
+    findings.refused(
+        "wrong-owner",
+        at,
+        format!("the hook {shown} belongs to uid {uid}, who could replace what the runtime runs"),
+        format!("chown root {shown}"),
+    );
+    Owner::Another
 }
 
 #[cfg(test)]
@@ -347,7 +388,7 @@ mod tests {
             ("/h", file(65534, 0o755), "hooks.wrong-owner"),
         ] {
             for stage in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
-                let (_, decision) = hook(stage, path, file).decide(&Hooks);
+                let (_, decision) = hook(stage, path, file.clone()).decide(&Hooks);
                 assert_eq!(codes(&decision), [code], "{stage} {path}");
                 refusal(&decision, code);
             }

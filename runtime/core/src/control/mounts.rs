@@ -116,8 +116,13 @@ pub fn pod_of_sub_path<'a>(real: &'a Path, policy: &crate::policy::Policy) -> Op
 }
 
 /// Gives the directory in which an engine keeps its containers' files, and the id of the one that this file is of.
-pub fn engines_file(real: &Path) -> Option<(&Path, &str)> {
-    own::file_of(real)
+pub fn engines_file<'a>(real: &'a Path, request: &crate::request::Request) -> Option<(&'a Path, &'a str)> {
+    own::file_of(real, request)
+}
+
+/// Gives Docker's data-root, of a file that dockerd made in it for this container.
+pub fn dockers_root<'a>(real: &'a Path, request: &crate::request::Request) -> Option<&'a Path> {
+    own::dockers_root(real, request)
 }
 
 /// Where a mount's destination leads: as it was looked up in the image, or as it is written.

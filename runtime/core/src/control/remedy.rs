@@ -35,6 +35,8 @@ pub(super) fn set(cx: &Context<'_>, key: &str, value: &str) -> String {
             format!("allow it in {POLICY}: {in_table} (on a node, for this pod alone by an exception: {why})")
         }
         Caller::Podman => by_second_name("podman --runtime gabion-NAME", &in_table),
+        // A runtime of daemon.json's.
+        Caller::Docker => by_second_name("docker run --runtime gabion-NAME", &in_table),
         Caller::Bundle => by_second_name("gabion-NAME", &in_table),
     }
 }

@@ -248,12 +248,18 @@ pub fn is_engines_shape(path: &Path, request: &Request) -> bool {
         [.., "docker", "rootfs", _, own] => *own == id,
         _ => false,
     };
-    of_this || (is_layer(&parts) && engines_bundle(request))
+    // Docker's root is where its operator chose, by any name; who chooses it is dockerd, and no user of Docker's.
+    let any_home = |name: &str| is_storage(name) || request.is_dockers();
+    of_this || (is_layer(&parts, any_home) && engines_bundle(request))
+}
+
+/// The name of a directory that podman, CRI-O or Docker has its layers in.
+fn is_storage(name: &str) -> bool {
+    name == "storage" || name == "docker" || name.contains('.')
 }
 
 /// A layer that is mounted, in the storage of podman, CRI-O or Docker.
-fn is_layer(parts: &[&str]) -> bool {
-    let storage = |name: &str| name == "storage" || name == "docker" || name.contains('.');
+fn is_layer(parts: &[&str], storage: impl Fn(&str) -> bool) -> bool {
     let layer = |name: &str| name.len() >= 8 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     match parts {
         [.., home, driver, name, "merged"] => storage(home) && driver.contains("overlay") && layer(name),
@@ -276,7 +282,7 @@ fn engines_bundle(request: &Request) -> bool {
 /// for what is judged and not run.
 pub fn bundle_of_a_copy(request: &Request) -> Option<PathBuf> {
     let root = request.rootfs()?;
-    let (layer, id) = (is_layer(&names(&root)), request.id.as_str());
+    let (layer, id) = (is_layer(&names(&root), is_storage), request.id.as_str());
     let storage = root.ancestors().find(|dir| dir.ends_with("storage"))?;
     let driver = root.strip_prefix(storage).ok()?.components().next()?;
     let containers = format!("{}-containers", driver.as_os_str().to_str()?);

@@ -41,6 +41,10 @@ const SAFE: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
+/// What `--domainname` is (docker writes it as a sysctl): of the UTS namespace, as the host name is. A pod has no such field, and Pod Security
+/// Standards do not list it.
+const DOMAIN_NAME: &str = "kernel.domainname";
+
 /// MFD_NOEXEC_SEAL is enforced: no executable memfd at all (Documentation/userspace-api/mfd_noexec.rst).
 const ENFORCED: u8 = 2;
 
@@ -108,7 +112,8 @@ fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mu
         return;
     };
     let policy = &cx.policy.policy.sysctl;
-    let safe = SAFE.contains(&name) || (name == MEMFD && value.trim() == ENFORCED.to_string());
+    let domain = name == DOMAIN_NAME && cx.request.pod(cx.policy.cri).is_none();
+    let safe = SAFE.contains(&name) || domain || (name == MEMFD && value.trim() == ENFORCED.to_string());
     if !safe && !policy.allow.iter().any(|a| a == name) {
         let what = format!("the sysctl {name} is not on the list of safe ones");
         let allow = remedy::allow(cx, "sysctl.allow", name);
@@ -215,6 +220,28 @@ mod tests {
             assert!(!is_name(bad), "{bad}");
         }
         assert!(is_name("net.ipv4.conf.eth0.rp_filter"));
+    }
+
+    /// `docker run --domainname` writes it as a sysctl. A pod has no word for it.
+    #[test]
+    fn the_domain_name_is_the_containers_own() {
+        use crate::policy::Cri;
+        use crate::testing::{Case, codes};
+
+        let sysctl = serde_json::json!({"kernel.domainname": "example.org"});
+        let case = || Case::new().with("/linux/sysctl", sysctl.clone());
+        assert!(codes(&case().decide(&Sysctl).1).is_empty());
+        let annotations = serde_json::json!({
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-namespace": "default",
+            "io.kubernetes.cri.sandbox-name": "web",
+            "io.kubernetes.cri.sandbox-id": "s",
+            "io.kubernetes.cri.sandbox-uid": "u",
+        });
+        let pod = case().with("/annotations", annotations).called_by(Cri::Containerd);
+        assert_eq!(codes(&pod.decide(&Sysctl).1), ["sysctl.unsafe"]);
+        let hosts = case().with("/linux/namespaces", serde_json::json!([{"type": "pid"}]));
+        assert_eq!(codes(&hosts.decide(&Sysctl).1), ["sysctl.host-namespace"]);
     }
 
     #[test]

@@ -7,14 +7,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
-use nix::sys::statfs::{FsType, fstatfs};
-use oci_spec::runtime::Hook;
-
-use gabion_core::host::{Backing, FileKind, HookFile, Listener, Source, SourceFs, SourcePath};
+use gabion_core::host::{Backing, FileKind, Listener, Source, SourceFs, SourcePath};
 use gabion_core::reach::Spot;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
+use nix::fcntl::OFlag;
+use nix::sys::statfs::{FsType, fstatfs};
 
 /// Descriptors by what they were opened for.
 pub(super) type Opened<K> = BTreeMap<K, OwnedFd>;
@@ -113,39 +111,6 @@ pub(super) fn devices(request: &Request) -> BTreeMap<PathBuf, FileKind> {
         .iter()
         .filter_map(|device| Some((device.path().clone(), kind(&device.path().symlink_metadata().ok()?))))
         .collect()
-}
-
-/// The hooks that run on the host. startContainer hooks are the image's own programs and run confined.
-pub(super) fn hooks(request: &Request) -> BTreeMap<PathBuf, HookFile> {
-    let Some(hooks) = request.spec.hooks() else {
-        return BTreeMap::new();
-    };
-    // Deprecated in the spec, and still sent.
-    #[allow(deprecated)]
-    let prestart = hooks.prestart();
-    [
-        prestart,
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ]
-    .into_iter()
-    .flatten()
-    .flatten()
-    .map(|hook: &Hook| (hook.path().clone(), hook_file(hook.path())))
-    .collect()
-}
-
-fn hook_file(path: &Path) -> HookFile {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => HookFile::Executable {
-            uid: meta.uid(),
-            mode: meta.mode() & 0o7777,
-        },
-        Ok(_) => HookFile::NotAFile,
-        Err(error) => HookFile::Unreadable(errno(&error)),
-    }
 }
 
 /// By magic number (linux/magic.h; statfs(2)).

@@ -298,7 +298,7 @@ fn layers(root: &MountPoint, table: &Table) -> Vec<Spot> {
 /// The namespaces of containers whose files are bound: of the process that their engine's pidfile names.
 fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTreeMap<String, BTreeSet<(NsType, NsId)>> {
     let open = sources.values().filter_map(|s| match s {
-        SourcePath::Open(source) => mounts::engines_file(&source.real),
+        SourcePath::Open(source) => mounts::engines_file(&source.real, request),
         SourcePath::Unreadable(_) => None,
     });
     let files: Vec<(&Path, &str)> = open.collect();
@@ -309,7 +309,12 @@ fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTree
     let homes: BTreeSet<&Path> = files.iter().map(|(home, _)| *home).collect();
     let found = others.collect::<BTreeSet<_>>().into_iter().filter_map(|id| {
         let homes = std::iter::once(fixed).chain(homes.iter().copied());
-        let pid = homes.map(|home| home.join(id)).find_map(|dir| pid_of(&dir))?;
+        let docker = request
+            .is_dockers()
+            .then(|| request.bundle.with_file_name(id))
+            .as_deref()
+            .and_then(pid_of_task);
+        let pid = docker.or_else(|| homes.map(|home| home.join(id)).find_map(|dir| pid_of(&dir)))?;
         let namespaces = NsType::ALL.into_iter().filter_map(|typ| {
             let stat = nix::sys::stat::stat(format!("/proc/{pid}/ns/{}", typ.proc_name()).as_str()).ok()?;
             let id = NsId {
@@ -323,8 +328,18 @@ fn neighbours(request: &Request, sources: &BTreeMap<usize, SourcePath>) -> BTree
     found.collect()
 }
 
-/// The process that an engine's pidfile names, of a file that nobody else can have written.
+/// The process that an engine's pidfile names: podman's and CRI-O's in the container's files.
 fn pid_of(container: &Path) -> Option<u32> {
+    read_pid(&container.join("userdata/pidfile"))
+}
+
+/// The process that a shim's pidfile names, in the task of another container of the same engine.
+fn pid_of_task(bundle: &Path) -> Option<u32> {
+    read_pid(&bundle.join("init.pid"))
+}
+
+/// Reads a file that nobody else can have written.
+fn read_pid(path: &Path) -> Option<u32> {
     const PIDFILE: Rules = Rules {
         kind: Kind::File,
         owner: Owner::CallerOrRoot,
@@ -332,7 +347,7 @@ fn pid_of(container: &Path) -> Option<u32> {
         largest: 64,
         links: Links::Refuse,
     };
-    let file = vetted::open(&container.join("userdata/pidfile"), &PIDFILE).ok()?;
+    let file = vetted::open(path, &PIDFILE).ok()?;
     let text = String::from_utf8(vetted::read(file, &PIDFILE).ok()?).ok()?;
     text.trim().parse().ok()
 }

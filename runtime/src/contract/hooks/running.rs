@@ -76,7 +76,8 @@ impl Running {
             return Err(Fault::Start(std::io::Error::other("its path is not absolute")));
         }
         let asked = if kind.is_the_runtimes() { Some(hold()?) } else { None };
-        let mut command = Command::new(hook.path());
+        let mut command = Command::new(scene.programs.get(hook.path()).unwrap_or(hook.path()));
+        command.arg0(hook.path());
         if let Some((name, args)) = hook.args().as_ref().and_then(|args| args.split_first()) {
             command.arg0(name).args(args);
         }

@@ -109,6 +109,7 @@ fn user(process: &Process, hardened: &Hardened, here: Here, findings: &mut Findi
     let word = match caller_of(hardened.spec()) {
         Caller::Cri => "the image's or pod's own user is used: set `runAsUser` and `runAsGroup` there",
         Caller::Podman => "name a user and a group: `podman exec --user 1000:1000 …`",
+        Caller::Docker => "name a user and a group: `docker exec --user 1000:1000 …`",
         Caller::Bundle => "name a user and a group: `exec --user 1000:1000`",
     };
     findings.refused(

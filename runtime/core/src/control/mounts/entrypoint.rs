@@ -58,6 +58,10 @@ fn of_mount(target: &Path, cx: &Context<'_>) -> String {
         Caller::Podman => {
             format!("mount it read-only (`-v …:{shown}:ro`) or executable (`-v …:{shown}:exec`), or {policy}")
         }
+        // Docker's `-v` has no `exec`; its `--tmpfs` has.
+        Caller::Docker => {
+            format!("mount it read-only (`-v …:{shown}:ro`), use `--tmpfs {shown}:exec`, or {policy}")
+        }
         Caller::Bundle => format!("add `ro` or `exec` to the mount's `options`, or {policy}"),
     }
 }

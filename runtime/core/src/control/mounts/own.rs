@@ -47,6 +47,9 @@ const USERDATA: [&str; 13] = [
     "timezone",
 ];
 
+/// What Docker makes for a container, below its own directory. Not among them: config.v2.json, hostconfig.json and the logs.
+const DOCKERS: [&str; 5] = ["hostname", "hosts", "mounts/secrets", "mounts/shm", "resolv.conf"];
+
 /// Whether a path belongs to the pod that the trusted CRI names.
 pub(super) fn of_pod(real: &Path, cx: &Context<'_>) -> bool {
     let settings = &cx.policy.policy.mounts;
@@ -97,9 +100,10 @@ pub(super) fn of_container(real: &Path, cx: &Context<'_>) -> bool {
         let own = cx.host.neighbours.get(id);
         own.is_some_and(|own| joined(cx, typ).is_some_and(|ns| own.contains(&(typ, ns))))
     };
-    match userdata(real) {
-        Some((id, part)) if id == cx.request.id.as_str() => USERDATA.contains(&part),
-        Some((id, "shm")) => is_id(id) && joins(id, NsType::Ipc),
+    let own = |id: &str| id == cx.request.id.as_str();
+    match userdata(real).or_else(|| dockers(real, cx.request)) {
+        Some((id, part)) if own(id) => USERDATA.contains(&part) || DOCKERS.contains(&part),
+        Some((id, "shm" | "mounts/shm")) => is_id(id) && joins(id, NsType::Ipc),
         Some((id, "hosts" | "resolv.conf")) => is_id(id) && joins(id, NsType::Network),
         Some((id, "hostname")) => is_id(id) && joins(id, NsType::Uts),
         _ => false,
@@ -121,14 +125,16 @@ fn joined(cx: &Context<'_>, typ: NsType) -> Option<NsId> {
 /// other place of the host needs to be known to judge it.
 pub(super) fn is_engines(real: &Path, request: &Request, policy: &Policy) -> bool {
     let settings = &policy.mounts;
-    let own = userdata(real).is_some_and(|(id, part)| id == request.id.as_str() && USERDATA.contains(&part));
+    let id = request.id.as_str();
+    let podmans = userdata(real).is_some_and(|(own, part)| own == id && USERDATA.contains(&part));
+    let own = podmans || dockers(real, request).is_some_and(|(own, _)| own == id);
     let plugins = [&settings.containerd_root, &settings.containerd_state].map(|root| root.join(PLUGIN));
     own || real.starts_with(settings.kubelet_root.join("pods")) || plugins.iter().any(|p| real.starts_with(p))
 }
 
-/// Where podman and CRI-O keep the files of containers, and whose this one is.
-pub(super) fn file_of(real: &Path) -> Option<(&Path, &str)> {
-    let (id, _) = userdata(real)?;
+/// Where an engine keeps the files of containers, and whose this one is.
+pub(super) fn file_of<'a>(real: &'a Path, request: &Request) -> Option<(&'a Path, &'a str)> {
+    let (id, _) = userdata(real).or_else(|| dockers(real, request))?;
     let dir = real
         .ancestors()
         .find(|dir| dir.file_name().is_some_and(|name| name == id))?;
@@ -152,8 +158,37 @@ pub(super) fn mounted_into(spec: &Spec, cx: &Context<'_>) -> BTreeSet<usize> {
     late.map(|(index, _)| index).collect()
 }
 
+/// `<data-root>/containers/<id>/<part>` of a container that dockerd asks for: the id and the part.
+fn dockers<'a>(real: &'a Path, request: &Request) -> Option<(&'a str, &'a str)> {
+    if !request.is_dockers() {
+        return None;
+    }
+    let parts: Vec<&str> = names(real).collect();
+    let text = real.to_str()?;
+    let part = DOCKERS.into_iter().find(|part| text.ends_with(&format!("/{part}")))?;
+    let above = parts.get(..parts.len().checked_sub(part.split('/').count())?)?;
+    match above {
+        [.., "containers", id] if is_id(id) => Some((id, part)),
+        _ => None,
+    }
+}
+
+/// Gives Docker's data-root, by the files that dockerd made in it for this container: nobody else knows its id before.
+pub(super) fn dockers_root<'a>(real: &'a Path, request: &Request) -> Option<&'a Path> {
+    let (id, _) = dockers(real, request).filter(|(id, _)| *id == request.id.as_str())?;
+    let own = real.ancestors().find(|dir| dir.ends_with(id))?;
+    own.parent()?.parent()
+}
+
 /// A named volume of podman or docker: made to be given to containers.
-pub(super) fn is_volume(real: &Path) -> bool {
+pub(super) fn is_volume(real: &Path, cx: &Context<'_>) -> bool {
+    if let Some(root) = &cx.host.dockers_root {
+        let rest = real.strip_prefix(root.join("volumes")).ok();
+        let named = rest.map(|rest| names(rest).collect::<Vec<_>>());
+        if named.is_some_and(|parts| parts.get(1) == Some(&"_data")) {
+            return true;
+        }
+    }
     let parts: Vec<&str> = names(real).collect();
     parts
         .windows(4)
@@ -202,11 +237,90 @@ mod tests {
 
     #[test]
     fn named_volumes() {
-        assert!(is_volume(Path::new("/var/lib/containers/storage/volumes/v/_data/sub")));
-        assert!(is_volume(Path::new("/var/lib/docker/volumes/v/_data")));
-        assert!(!is_volume(Path::new("/var/lib/docker/volumes/v")));
-        assert!(!is_volume(Path::new("/var/lib/docker/volumes")));
-        assert!(!is_volume(Path::new("/var/lib/containers/storage/overlay/x/merged")));
+        let mut case = crate::testing::Case::new();
+        let is_volume = |case: &crate::testing::Case, path: &str| {
+            let request = case.request();
+            let cx = Context {
+                request: &request,
+                policy: &case.policy,
+                host: &case.host,
+            };
+            super::is_volume(Path::new(path), &cx)
+        };
+        for path in [
+            "/var/lib/containers/storage/volumes/v/_data/sub",
+            "/var/lib/docker/volumes/v/_data",
+        ] {
+            assert!(is_volume(&case, path), "{path}");
+        }
+        for path in [
+            "/var/lib/docker/volumes/v",
+            "/var/lib/docker/volumes",
+            "/var/lib/containers/storage/overlay/x/merged",
+            "/x/volumes/v/_data",
+        ] {
+            assert!(!is_volume(&case, path), "{path}");
+        }
+        // Docker's root is where its operator chose.
+        case.host.dockers_root = Some("/x".into());
+        assert!(is_volume(&case, "/x/volumes/v/_data"));
+        for path in [
+            "/x/volumes/_data",
+            "/x/volumes/v",
+            "/x/volumes/metadata.db",
+            "/x/v/_data",
+            "/y/volumes/v/_data",
+        ] {
+            assert!(!is_volume(&case, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn dockers_files_of_this_container() {
+        let (id, other) = ("a".repeat(64), "b".repeat(64));
+        let mut request = crate::testing::Case::new().request();
+        request.id = id.parse().unwrap();
+        let task = |namespace: &str, id: &str| {
+            format!("/run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}").into()
+        };
+        request.bundle = task("moby", &id);
+        let path = |id: &str, part: &str| format!("/srv/d/100000.100000/containers/{id}/{part}");
+        let see = |request: &Request, id: &str, part: &str| {
+            let path = path(id, part);
+            dockers(Path::new(&path), request).map(|(id, part)| (id.to_owned(), part.to_owned()))
+        };
+        for part in DOCKERS {
+            assert_eq!(see(&request, &id, part), Some((id.clone(), part.to_owned())));
+            assert_eq!(see(&request, &other, part), Some((other.clone(), part.to_owned())));
+        }
+        for part in [
+            "",
+            "config.v2.json",
+            "hostconfig.json",
+            "x/hosts",
+            "hosts/x",
+            "shm",
+            "mounts",
+            "a-json.log",
+        ] {
+            assert_eq!(see(&request, &id, part), None, "{part}");
+        }
+        assert_eq!(see(&request, "short", "hosts"), None);
+        let root = |id: &str| dockers_root(Path::new(&path(id, "hosts")), &request).map(Path::to_owned);
+        assert_eq!(root(&id), Some("/srv/d/100000.100000".into()));
+        assert_eq!(root(&other), None);
+        // Nobody else's call: not a pod's, not another's bundle.
+        for bundle in [task("k8s.io", &id), task("moby", &other), "/srv/moby".into()] {
+            let another = Request {
+                bundle,
+                ..request.clone()
+            };
+            assert_eq!(see(&another, &id, "hosts"), None);
+        }
+        request.channel = crate::request::Channel::Shim {
+            namespace: "k8s.io".to_owned(),
+        };
+        assert_eq!(see(&request, &id, "hosts"), None);
     }
 
     #[test]

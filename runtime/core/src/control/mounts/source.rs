@@ -60,7 +60,7 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
         } else {
             return host_path(source, "is the host's, not this pod's", cx);
         }
-    } else if own::of_container(&source.real, cx) || own::is_volume(&source.real) {
+    } else if own::of_container(&source.real, cx) || own::is_volume(&source.real, cx) {
         Judgement::Fine
     } else {
         ordinary(&source.real, source, writable, cx)
@@ -168,7 +168,7 @@ fn by_guard(
         && name != real
     {
         let pods = own::of_pod(&name, cx);
-        if pods || own::is_volume(&name) || below_any(&name, &cx.policy.policy.mounts.allow) {
+        if pods || own::is_volume(&name, cx) || below_any(&name, &cx.policy.policy.mounts.allow) {
             return Judgement::Fine;
         }
         return match ordinary(&name, source, writable, cx) {
