@@ -128,13 +128,16 @@ impl Drop for Engine {
     }
 }
 
+/// How a hook is made other than Docker's.
+type Forge<'a> = &'a dyn Fn(&Engine, &mut serde_json::Value);
+
 /// dockerd's hook is the program of a process: it is judged by where it leads, and by all that Docker writes of it.
 #[test]
 fn dockers_hook_and_no_other_process() {
     if !hardens() {
         return;
     }
-    let attempt = |change: &dyn Fn(&Engine, &mut serde_json::Value), allow: &str| {
+    let attempt = |change: Forge<'_>, allow: &str| {
         let bundle = Bundle::new("hook-docker");
         let engine = Engine::start(&bundle.dir.join("bin"), "/bin/echo", 0o755);
         let allow = allow.replace("OWN", engine.program.to_str().unwrap());
@@ -152,7 +155,7 @@ fn dockers_hook_and_no_other_process() {
     };
     // The positive control: Docker's own, where an operator says that it is.
     drop(attempt(&|_, _| {}, "\"OWN\"").ok());
-    let refused: [(&str, &dyn Fn(&Engine, &mut serde_json::Value), &str); 9] = [
+    let refused: [(&str, Forge<'_>, &str); 9] = [
         ("gabion's own", &|_, h| h["path"] = json!("/proc/self/exe"), "\"OWN\""),
         ("not named, and where no distribution has it", &|_, _| {}, ""),
         ("only /proc named", &|_, _| {}, "\"/proc\""),
