@@ -155,9 +155,8 @@ fn above(real: &Path) -> Above {
         meta.uid() == 0 || meta.uid() == euid || (user_ns == OwnUserNs::Nested && meta.uid() == UNMAPPED)
     };
     let closed = |meta: &Metadata| meta.mode() & 0o022 == 0 || meta.mode() & 0o1000 != 0;
-    let each = real.ancestors().skip(1).map(Path::symlink_metadata);
-    let all = each.map(|meta| meta.is_ok_and(|meta| ours(&meta) && closed(&meta)));
-    if all.fold(true, |all, one| all && one) {
+    let mut each = real.ancestors().skip(1).map(Path::symlink_metadata);
+    if each.all(|meta| meta.is_ok_and(|meta| ours(&meta) && closed(&meta))) {
         Above::Closed
     } else {
         Above::Open

@@ -145,12 +145,13 @@ mod tests {
 
     #[test]
     fn another_process_or_program_does_not() {
+        type Changed = (fn(&mut ProcessExe), &'static str);
         let with = |change: fn(&mut ProcessExe)| {
             let mut exe = exe();
             change(&mut exe);
             codes(&case("prestart", &setkey(), exe).decide(&Hooks).1).join(" ")
         };
-        let cases: [(fn(&mut ProcessExe), &str); 8] = [
+        let cases: [Changed; 8] = [
             (|e| e.program = None, "hooks.not-allowed"),
             (|e| e.program = Some("/usr/bin/bash".into()), "hooks.not-allowed"),
             (|e| e.program = Some("/home/u/dockerd".into()), "hooks.not-allowed"),
