@@ -226,6 +226,24 @@ fn a_policy_is_validated_and_shown() {
     std::fs::write(&file, "[cgroup]\npids = 7\n").unwrap();
     assert_eq!(gabion(&["policy", "validate", path]).status.code(), Some(0));
     assert_eq!(gabion(&["policy", "validate", "/nowhere"]).status.code(), Some(1));
+    // What only this machine has not: not asked for unless it is to be.
+    std::fs::write(&file, "[devices]\nallow = [\"/dev/null\", \"/dev/none-such\"]\n").unwrap();
+    assert_eq!(gabion(&["policy", "validate", path]).status.code(), Some(0));
+    let out = gabion(&["policy", "validate", "--host", path]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.status.code() == Some(3)
+            && said.contains("p.toml:2:23: warning: `devices.allow`: /dev/none-such is not there on this host"),
+        "{said}"
+    );
+    std::fs::write(&file, b"level = \"h\xff\"\n").unwrap();
+    let out = gabion(&["policy", "validate", path]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.status.code() == Some(3) && said.contains("p.toml:1:11: byte 0xff"),
+        "{said}"
+    );
+    std::fs::write(&file, "[cgroup]\npids = 7\n").unwrap();
     let out = gabion(&["--policy", path, "--level", "restricted", "policy", "show"]);
     let shown = String::from_utf8(out.stdout).unwrap();
     let row = |key: &str| {

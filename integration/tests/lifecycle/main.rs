@@ -8,6 +8,7 @@
 
 mod agree;
 mod bad_input;
+mod broken_policy;
 mod callers_own;
 mod cgroups;
 mod console;

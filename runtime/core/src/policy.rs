@@ -16,10 +16,12 @@ use crate::sockets::SocketWord;
 mod compare;
 pub mod date;
 pub mod exception;
+pub mod here;
 pub mod keys;
 pub mod memory;
 pub mod narrow;
 mod sense;
+pub mod text;
 pub mod validate;
 
 pub use date::Date;

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod cgroup;
 pub mod clock;
 pub mod error;
+pub mod here;
 pub mod neighbours;
 pub mod pid_namespace;
 pub mod policy;

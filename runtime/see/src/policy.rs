@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use gabion_core::caller::{OwnUserNs, Reader};
 use gabion_core::digest::sha256_hex;
-use gabion_core::policy::{BUILT_IN, Date, Exception, Level, Lock, Policy, parse};
+use gabion_core::policy::{BUILT_IN, Date, Exception, Level, Lock, Policy, parse, text};
 use gabion_core::request::CalledAs;
 use nix::errno::Errno;
 
@@ -150,8 +150,8 @@ fn read(path: &Path, reader: Reader, place: Choice) -> Result<Option<Loaded>> {
         Err(fault) => return Err(bad(refused(fault, reader))),
     };
     let text = vetted::read(file, &rules).map_err(|fault| bad(refused(fault, reader)))?;
-    let text = String::from_utf8(text).map_err(|_| bad("the policy is not UTF-8 text".to_owned()))?;
-    let mut policy = parse(&text).map_err(bad)?;
+    let text = text::text(&text).map_err(|p| bad(format!("line {}, column {}: {}", p.line, p.column, p.what)))?;
+    let mut policy = parse(text).map_err(bad)?;
     // Here and not where they are matched: deciding knows no clock.
     let today = Date::of(crate::clock::now());
     let past = |exception: &Exception| exception.expires.is_some_and(|day| day < today);
@@ -163,6 +163,34 @@ fn read(path: &Path, reader: Reader, place: Choice) -> Result<Option<Loaded>> {
         digest: sha256_hex(text.as_bytes()),
         source: Source::File(path.to_owned()),
     }))
+}
+
+/// Reads the bytes of a policy that is only to be judged: whoever wrote it, and where it is to lie is not here. What is no file is not waited for.
+///
+/// # Errors
+/// It cannot be read, or cannot be a policy at all.
+pub fn read_to_judge(path: &Path) -> Result<Vec<u8>> {
+    let rules = Rules {
+        kind: Kind::File,
+        owner: Owner::Anybody,
+        forbidden: 0,
+        largest: MAX_POLICY,
+        links: Links::Follow,
+    };
+    let read = vetted::open(path, &rules).and_then(|file| vetted::read(file, &rules));
+    read.map_err(|fault| match fault {
+        Fault::Missing | Fault::Open(_) => Error::file("read", path)(fault.into()),
+        fault => Error::Policy {
+            path: path.to_owned(),
+            why: refused(
+                fault,
+                Reader {
+                    euid: 0,
+                    user_ns: OwnUserNs::Initial,
+                },
+            ),
+        },
+    })
 }
 
 /// A policy belongs to root or to the caller, and nobody else may write to it. In a user namespace the host's root shows as the overflow
@@ -331,7 +359,7 @@ mod tests {
     #[test]
     fn a_file_that_others_can_write_is_not_believed() {
         let place = Scratch::new("mode");
-        let file = place.file("p.toml", "");
+        let file = place.file("p.toml", "lock = false\n");
         for (mode, words) in [(0o664, "mode 0664"), (0o646, "mode 0646")] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             let text = load_from(Some(&file), None, me(), &place.0.join("none"))
@@ -359,7 +387,7 @@ mod tests {
             return;
         }
         let at = Scratch::new("owner");
-        let file = at.file("p.toml", "");
+        let file = at.file("p.toml", "lock = false\n");
         for (uid, place, ns, good) in [
             (0, super::Choice::Given, OwnUserNs::Initial, true),
             (1000, super::Choice::System, OwnUserNs::Initial, false),

@@ -199,7 +199,7 @@ impl Fault {
         }
     }
 
-    fn warning(key: &'static str, entry: Option<String>, what: String) -> Self {
+    pub(super) fn warning(key: &'static str, entry: Option<String>, what: String) -> Self {
         Self {
             gravity: Gravity::Warning,
             ..Self::error(key, entry, what)
@@ -334,10 +334,18 @@ const OF_THE_SYSTEM: [&str; 8] = [
     "/",
 ];
 
+/// Whether the program runs what its arguments name.
+pub(super) fn runs_anything(path: &Path) -> bool {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    // python3.13, perl5.40
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    RUN_ANYTHING.contains(&name) || RUN_ANYTHING.contains(&bare)
+}
+
 fn of_hook(key: &'static str, path: &Path, found: &mut Vec<Fault>) {
     let entry = path.to_str().map(str::to_owned);
     let name = path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
-    if RUN_ANYTHING.contains(&name) {
+    if runs_anything(path) {
         let what =
             format!("{name} runs whatever its arguments name, and a spec gives those: with the runtime's rights");
         found.push(Fault::warning(key, entry, what));

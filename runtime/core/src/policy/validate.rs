@@ -55,6 +55,8 @@ impl std::fmt::Display for Problem {
 /// Line and column of a byte.
 pub fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    // A byte order mark is no column.
+    let before = before.strip_prefix('\u{feff}').unwrap_or(before);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
@@ -93,6 +95,14 @@ pub fn validate(text: &str, today: Date) -> Vec<Problem> {
     let mut found = walk.found;
     found.sort_by_key(|p| (p.line, p.column));
     found
+}
+
+impl Problem {
+    /// Gives a fault its place.
+    pub(super) fn of(fault: Fault, text: &str) -> Self {
+        let (line, column) = fault.place(text);
+        problem(fault, line, column)
+    }
 }
 
 fn problem(fault: Fault, line: usize, column: usize) -> Problem {

@@ -8,7 +8,7 @@ use gabion_common::cli::output::{self, Format};
 use gabion_core::digest::sha256_hex;
 use gabion_core::policy::narrow::NARROW;
 use gabion_core::policy::validate::{Gravity, validate};
-use gabion_core::policy::{Date, Exception};
+use gabion_core::policy::{Date, Exception, here, parse, text};
 use gabion_core::request::PodType;
 use gabion_see::caller::reader;
 use gabion_see::error::{Error, Result};
@@ -20,7 +20,8 @@ const INVALID: u8 = 3;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion policy show\n  gabion --policy ./p.toml --level restricted policy show --format json\n  \
-    gabion policy validate ./p.toml\n\nExit code of validate: 0 it can be used, 3 it cannot, 1 it could not be read."
+    gabion policy validate ./p.toml\n\nExit code of validate: 0 it can be used (with --host: on this machine), 3 it cannot, 1 it could not be read.\n\
+    Without --host it asks nothing of the machine that it runs on: for policies of other machines, in CI."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -40,6 +41,9 @@ enum Command {
         /// The policy file
         #[arg(value_name = "FILE", default_value = policy::SYSTEM)]
         file: PathBuf,
+        /// Also what cannot work on this host: missing paths, sysctls and devices, what its kernel has not
+        #[arg(long)]
+        host: bool,
     },
 }
 
@@ -47,7 +51,7 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         match self.command {
             Command::Show { format } => show(global, format),
-            Command::Validate { file } => check(&file),
+            Command::Validate { file, host } => check(&file, host),
         }
     }
 }
@@ -138,21 +142,40 @@ fn exception(what: &str, exception: &Exception) -> Vec<String> {
     row.map(|cell| output::clean(&cell)).to_vec()
 }
 
-fn check(file: &Path) -> Result<u8> {
-    let text = std::fs::read_to_string(file).map_err(Error::file("read", file))?;
-    let problems = validate(&text, Date::of(gabion_see::clock::now()));
-    let mut said: Vec<String> = problems.iter().map(|p| format!("{}:{p}\n", file.display())).collect();
+fn check(file: &Path, host: bool) -> Result<u8> {
+    let bytes = policy::read_to_judge(file)?;
+    let (mut problems, here) = match text::text(&bytes) {
+        Err(problem) => (vec![problem], Vec::new()),
+        Ok(text) => {
+            let parsed = parse(text).ok().filter(|_| host);
+            let here = parsed.map(|policy| here::judge(&policy, text, &gabion_see::here::look(&policy)));
+            (
+                validate(text, Date::of(gabion_see::clock::now())),
+                here.unwrap_or_default(),
+            )
+        }
+    };
     let mut bad = problems.iter().any(|p| p.gravity == Gravity::Error);
-    // The text may be good and the file not to be believed: owner and mode.
+    let lacks = !here.is_empty();
+    problems.extend(here);
+    problems.sort_by_key(|p| (p.line, p.column));
+    let mut said: Vec<String> = problems.iter().map(|p| format!("{}:{p}\n", file.display())).collect();
+    // The text may be good and the file not to be believed: owner and mode, and the lock. Those of a copy elsewhere say nothing of its place.
+    let in_place = host || file.starts_with("/etc/gabion");
     if !bad && let Err(error) = policy::load(Some(file), None, reader()) {
-        said.push(format!("{error}\n"));
-        bad = true;
+        let word = if in_place {
+            ""
+        } else {
+            "here it would not be believed: "
+        };
+        said.push(format!("{word}{error}\n"));
+        bad = in_place;
     }
     if said.is_empty() {
         said.push(format!("{}: good\n", file.display()));
     }
     output::print(&output::clean(&said.concat()))?;
-    Ok(if bad { INVALID } else { 0 })
+    Ok(if bad || lacks { INVALID } else { 0 })
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ fn enforces(enabled: &std::io::Result<String>) -> bool {
     }
 }
 
+/// Whether AppArmor is on.
+pub fn app_armor_is_here() -> bool {
+    enforces(&std::fs::read_to_string("/sys/module/apparmor/parameters/enabled"))
+}
+
 /// Whether SELinux is on. What may not be looked at is there: Debian's policy keeps its file system from runtimes, and a container
 /// without a label would run as spc_t.
 pub fn selinux_is_here() -> bool {
