@@ -14,6 +14,7 @@ mod stream;
 mod attacks;
 mod installed;
 mod life;
+mod narrow;
 mod node;
 mod verdicts;
 mod volumes;
