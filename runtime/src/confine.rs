@@ -20,6 +20,7 @@ use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::seccomp::Flags;
 use libcontainer::container::ContainerStatus;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 pub(crate) mod credentials;
@@ -152,10 +153,14 @@ impl Workload {
             Ok(never) => match never {},
             Err(errno) => errno,
         };
-        Err(Error::Step {
-            step: Step::Execve,
-            doing: format!("exec {}", self.program.to_string_lossy()),
-            errno,
+        let (program, words) = (self.program.to_string_lossy(), errno.desc());
+        Err(match errno {
+            // Callers of runc read these, in small letters.
+            Errno::ENOENT | Errno::EACCES => {
+                let why = format!("cannot exec {program}: {}", words.to_ascii_lowercase());
+                Error::failed(Step::Execve, why)
+            }
+            _ => Error::step(Step::Execve, format!("exec {program}"), errno),
         })
     }
 

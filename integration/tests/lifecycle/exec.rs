@@ -66,6 +66,32 @@ fn options_of_the_program_are_the_programs() {
     assert!(done.out.contains("--detach"), "{done}");
 }
 
+/// What cannot be raised is said, in runc's words, and the rest is had.
+#[test]
+fn ambient_capabilities_that_cannot_be_raised_are_told() {
+    if !gabion() {
+        return;
+    }
+    let mut bundle = Bundle::new("exec-ambient");
+    for set in ["bounding", "permitted", "effective", "ambient"] {
+        bundle.config.set(
+            &format!("/process/capabilities/{set}"),
+            serde_json::json!(["CAP_CHOWN", "CAP_KILL"]),
+        );
+    }
+    bundle
+        .config
+        .set("/process/capabilities/inheritable", serde_json::json!(["CAP_KILL"]));
+    let container = Container::new(bundle).policy(&Policy::permissive());
+    let done = container.create().ok();
+    assert_eq!(
+        done.err.matches("can't raise ambient capability CAP_CHOWN: ").count(),
+        1,
+        "{done}"
+    );
+    assert!(!done.err.contains("CAP_KILL"), "{done}");
+}
+
 #[test]
 fn detach_and_pid_file() {
     let container = container("exec-detach");

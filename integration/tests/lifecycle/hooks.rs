@@ -41,7 +41,7 @@ fn a_timeout_holds_where_the_state_is_large() {
         assert!(started.elapsed() < Duration::from_secs(5), "{kind}: {done}");
         let done = done.fails_with(1);
         if gabion() {
-            done.says(&[kind, "hook 0 (/bin/sleep)", "timeout of 1 s"]);
+            done.says(&[kind, "hook #0", "/bin/sleep", "timeout of 1 s"]);
         }
         container.nothing_left();
     }
@@ -71,7 +71,8 @@ fn a_failure_names_kind_place_path_and_last_line() {
             shell("echo one >&2; echo 'no device 7' >&2; exit 3"),
         );
         let done = container.create().fails_with(1);
-        done.says(&[kind, "hook 0 (/bin/sh)", "exit code 3", "no device 7"]);
+        let words = format!("error running {kind} hook #0: error running hook: /bin/sh");
+        done.says(&[&words, "exit code 3", "no device 7"]);
     }
 }
 
@@ -91,7 +92,11 @@ fn a_start_hook_that_fails_is_named_with_a_terminal_too() {
             .set("/hooks", json!({"startContainer": [{"path": "/bin/true"}, hook]}));
         let container = Container::new(bundle).policy(&Policy::hardened());
         let done = container.run().fails_with(1);
-        done.says(&["startContainer hook 1 (/bin/sh)", "exit code 3", "one; no cache"]);
+        done.says(&[
+            "startContainer hook #1: error running hook: /bin/sh",
+            "exit code 3",
+            "one; no cache",
+        ]);
         container.nothing_left();
     }
 }
@@ -107,7 +112,11 @@ fn a_poststop_hook_that_fails_is_told_of() {
     let container = container.global(&["--log", log.to_str().unwrap(), "--log-format", "json"]);
     container.create().ok();
     let done = container.op(&["delete", "--force", container.id()]).ok();
-    let words = ["poststop hook 0 (/bin/sh)", "exit code 5", "still there"];
+    let words = [
+        "poststop hook #0: error running hook: /bin/sh",
+        "exit code 5",
+        "still there",
+    ];
     let told = std::fs::read_to_string(log).unwrap();
     for word in words {
         assert!(done.err.contains(word) && told.contains(word), "{done}\n{told}");
@@ -180,7 +189,7 @@ fn term_ends_a_create_whose_hook_hangs() {
         kill(Pid::from_raw(running.pid()), Signal::SIGTERM).unwrap();
         let done = running.wait(limit(5));
         if gabion() {
-            done.fails_with(1).says(&["createRuntime hook 0 (/bin/sh)", "SIGTERM"]);
+            done.fails_with(1).says(&["createRuntime hook #0", "SIGTERM"]);
         }
         container.nothing_left();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 
 /// The kernel's capabilities; the place is the number (linux/capability.h). The crate gabion holds this beside another list in a test.
 pub const NAMES: [&str; 41] = [
@@ -68,6 +68,20 @@ static BITS: LazyLock<[u64; 64]> = LazyLock::new(|| {
 /// Gives the bit of a capability in the kernel's masks; none for one that it does not know.
 pub fn bit(cap: Capability) -> u64 {
     BITS.get(cap as usize).copied().unwrap_or(0)
+}
+
+/// Gives the ambient capabilities of a process that cannot be raised: only what is permitted and inheritable can (capabilities(7)).
+pub fn not_raised(process: &Process) -> Vec<Capability> {
+    let caps = process.capabilities().as_ref();
+    let set = |of: fn(&LinuxCapabilities) -> &Option<Capabilities>| caps.and_then(|caps| of(caps).as_ref());
+    let has = |set: Option<&Capabilities>, cap| set.is_some_and(|set| set.contains(&cap));
+    let (permitted, inheritable) = (set(LinuxCapabilities::permitted), set(LinuxCapabilities::inheritable));
+    let ambient = set(LinuxCapabilities::ambient).into_iter().flatten().copied();
+    let mut all: Vec<Capability> = ambient
+        .filter(|cap| !has(permitted, *cap) || !has(inheritable, *cap))
+        .collect();
+    all.sort_by_key(|cap| bit(*cap));
+    all
 }
 
 /// Writes a kernel's mask by name; bits that have none as a number.

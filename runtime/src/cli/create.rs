@@ -77,6 +77,9 @@ impl Launch {
         tracing::debug!(id = %request.id, level = %effective.level, "decided");
         trail.created(action, &request, &hardened)?;
         log::warn_of(&request.odd);
+        if let Some(process) = hardened.spec().process() {
+            log::warn_of_ambient(process);
+        }
         let options = CreateOptions {
             id: request.id,
             bundle: request.bundle,

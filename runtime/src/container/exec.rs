@@ -87,6 +87,7 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
     } else {
         as_runc(vetted.process, &asked, record)
     };
+    log::warn_of_ambient(&process);
     // Before anything of it is made: a process without its record must not be, where the policy says so.
     if let Some(trail) = Trail::load(dir)? {
         trail.exec(&process, &vetted.decision)?;
@@ -302,6 +303,9 @@ fn as_runc(mut process: Process, asked: &ExecRequest, record: &Record) -> Proces
 
 fn add_capability(process: &mut Process, name: &str) {
     let Some(cap) = gabion_core::capability::parse(name) else {
+        log::warn(&format!(
+            "--cap {name:?} is no capability that is known here: it is left out"
+        ));
         return;
     };
     // Not oci-spec's default, which is three capabilities.
@@ -312,6 +316,11 @@ fn add_capability(process: &mut Process, name: &str) {
         Some(set)
     };
     let (bounding, effective, permitted) = (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
+    // As runc from 1.2: what the spec made inheritable.
+    if caps.inheritable().as_ref().is_some_and(|set| set.contains(&cap)) {
+        let ambient = with(caps.ambient());
+        caps.set_ambient(ambient);
+    }
     caps.set_bounding(bounding)
         .set_effective(effective)
         .set_permitted(permitted);

@@ -168,7 +168,10 @@ pub(crate) fn run_one(kind: Kind, index: usize, hook: &Hook, state: Option<&Stat
         let path = hook.path().display();
         Error::failed(
             Step::Hooks,
-            printable::one_line(&format!("{} hook {index} ({path}) {why}", kind.name())),
+            printable::one_line(&format!(
+                "error running {} hook #{index}: error running hook: {path} {why}",
+                kind.name()
+            )),
         )
     };
     let state = text_of(state).map_err(failed)?;

@@ -79,7 +79,7 @@ fn a_timeout_holds_whatever_the_hook_reads() {
         let error = one(&within(hook(&["/bin/sleep", "20"]), 1), bytes).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(5), "{bytes}");
         assert!(
-            error.contains("createRuntime hook 3 (/bin/sleep) was killed after its timeout of 1 s"),
+            error.contains("createRuntime hook #3: error running hook: /bin/sleep was killed after its timeout of 1 s"),
             "{error}"
         );
     }
@@ -120,14 +120,16 @@ fn a_child_that_holds_stderr_keeps_nobody() {
 fn a_failure_names_the_hook_and_its_last_words() {
     let error = one(&shell("echo first >&2; echo 'no such device' >&2; exit 4"), 1).unwrap_err();
     assert!(
-        error.contains("createRuntime hook 3 (/bin/sh) failed with exit code 4: first; no such device"),
+        error.contains(
+            "createRuntime hook #3: error running hook: /bin/sh failed with exit code 4: first; no such device"
+        ),
         "{error}"
     );
     let error = one(&shell("kill -9 $$"), 1).unwrap_err();
     assert!(error.contains("was ended by signal 9"), "{error}");
     let error = one(&hook(&["/no/such"]), 1).unwrap_err();
     assert!(
-        error.contains("hook 3 (/no/such) cannot be run: No such file"),
+        error.contains("hook #3: error running hook: /no/such cannot be run: No such file"),
         "{error}"
     );
     let error = one(&hook(&["true"]), 1).unwrap_err();

@@ -318,6 +318,19 @@ fn exec_file(container: &Container, process: &Value) -> String {
     format!("{}exit {}", done.out, done.code)
 }
 
+/// `exec --cap` in a container with these: what became of the last two sets.
+fn exec_with_caps(container: &Container, caps: &Value) -> String {
+    let file = container.bundle.bundle().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    config["process"]["capabilities"] = caps.clone();
+    std::fs::write(&file, config.to_string()).unwrap();
+    exec(
+        container,
+        &["--cap", "CAP_SYSLOG"],
+        "grep -E '^Cap(Eff|Amb)' /proc/self/status | cut -f2",
+    )
+}
+
 /// process.json on stdin, as `exec --process /dev/stdin` reads it: a pipe.
 fn exec_pipe(container: &Container, process: &Value) -> String {
     up(container);
@@ -343,6 +356,7 @@ fn execs() -> Vec<Case> {
         exec_case("exec-user-only", |c| exec(c, &["--user", "1000"], "id -u; id -g")).but(Peer::Crun, &[1, 21]).shows("1000"),
         exec_case("exec-groups", |c| exec(c, &["--user", "1000:1000", "-g", "5", "-g", "6"], "grep Groups /proc/self/status")).runc().shows("5 6"),
         exec_case("exec-no-new-privs", |c| exec(c, &["--no-new-privs"], "grep NoNew /proc/self/status")).shows("1"),
+        exec_case("exec-cap-inheritable", |c| { let caps = json!(["CAP_CHOWN"]); let many = json!(["CAP_CHOWN", "CAP_SYSLOG"]); exec_with_caps(c, &json!({"bounding": many, "permitted": caps, "effective": caps, "inheritable": many, "ambient": caps})) }).runc().shows("0000000400000001\nexit 0"),
         exec_case("exec-cap", |c| exec(c, &["--cap", "CAP_SYS_ADMIN"], "grep ^Cap /proc/self/status")).runc(),
         exec_case("exec-exit-code", |c| exec(c, &[], "exit 42")).shows("exit 42"),
         exec_case("exec-not-found", |c| { up(c); c.exec(&["no-such-program"]).code.to_string() }).runc().shows("255"),

@@ -434,6 +434,14 @@ fn root() -> Vec<Case> {
         )
         .runc()
         .shows("7\n8\nsmall"),
+        Case::new(
+            "config.md#process",
+            "keys-that-merge",
+            json!({"process": {"User": {"gid": 9}, "user": {"uid": 7, "gid": 8}, "Cwd": "/etc"}}),
+            "id -u; pwd",
+        )
+        .runc()
+        .shows("7\n"),
         Case::new("config.md#process", "user-as-a-list", json!({"process": {"user": [1000, 1000]}}), "id -u")
             .runc()
             .shows("exit 1"),

@@ -9,10 +9,12 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use gabion_core::capability;
 use gabion_core::printable::{one_line, within};
 use gabion_core::request::Odd;
 use gabion_core::time::rfc3339;
 use gabion_see::error::Error;
+use oci_spec::runtime::Process;
 
 /// What `--log-format` takes: how the log file is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -77,6 +79,15 @@ pub fn report(error: &Error, target: &Target) {
         say(&format!("gabion: cannot write the log {}: {why}", path.display()));
     }
     say(&line);
+}
+
+/// Says which ambient capabilities a process asks for and cannot have, in runc's words.
+pub fn warn_of_ambient(process: &Process) {
+    for cap in capability::not_raised(process) {
+        warn(&format!(
+            "can't raise ambient capability CAP_{cap}: it is not permitted and inheritable"
+        ));
+    }
 }
 
 /// Writes one record, where there is a log.

@@ -9,9 +9,14 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::{MapDeserializer, StrDeserializer};
-use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::capability;
+
+mod merge;
+use merge::{Step, Tree, Twice};
 
 /// What runc takes as something else, or leaves out: taken so at level permissive, an error above.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,21 +73,40 @@ fn spelled(name: &str) -> Option<String> {
 /// More than these are not kept: a warning or an error is told by them.
 const ODD: usize = 16;
 
+/// How often a text is read again that has fields more than once: each time may show some that lay within others.
+const AGAIN: u32 = 3;
+
+/// The largest text that is read again, in bytes.
+const LARGEST: usize = 1 << 20;
+
 /// Collects what is odd while a text is read.
 #[derive(Debug, Default)]
-pub(super) struct Notes(RefCell<Vec<Odd>>);
+struct Notes {
+    odd: RefCell<Vec<Odd>>,
+    twice: RefCell<Vec<Twice>>,
+}
 
 impl Notes {
     fn add(&self, field: &Place<'_>, what: impl FnOnce() -> Oddity) {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.odd.borrow_mut();
         if all.len() < ODD {
-            let field = field.to_string();
-            all.push(Odd { field, what: what() });
+            let odd = Odd {
+                field: field.to_string(),
+                what: what(),
+            };
+            // A text that is read again has it again.
+            if !all.contains(&odd) {
+                all.push(odd);
+            }
         }
     }
 
-    pub(super) fn into_odd(self) -> Vec<Odd> {
-        self.0.into_inner()
+    /// Whether a field of this object may be there again: more of them than a person writes are not taken.
+    fn twice(&self, object: &Place<'_>, field: &'static str) -> bool {
+        let mut all = self.twice.borrow_mut();
+        let object = object.steps();
+        all.push(Twice { object, field });
+        all.len() <= ODD
     }
 }
 
@@ -106,6 +130,18 @@ impl Place<'_> {
             above: Some(self),
             part,
         }
+    }
+}
+
+impl Place<'_> {
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = self.above.map_or_else(Vec::new, Place::steps);
+        match self.part {
+            Part::Top => {}
+            Part::Key(key) => steps.push(Step::Key(key.to_owned())),
+            Part::Index(index) => steps.push(Step::Index(index)),
+        }
+        steps
     }
 }
 
@@ -143,14 +179,43 @@ struct Checked<'a, D> {
     of: Of,
 }
 
-/// Reads `T` out of what `inner` reads; what is odd goes to `notes`.
+/// Reads a `T`, and what of its text is odd.
 ///
 /// # Errors
-/// It is no `T`, or a key of a struct is there twice.
-pub(super) fn read<'de, T: serde::Deserialize<'de>, D: Deserializer<'de>>(
-    inner: D,
-    notes: &Notes,
-) -> Result<T, D::Error> {
+/// It is no `T`.
+pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, Vec<Odd>)> {
+    let notes = Notes::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut value = once(&mut reader, &notes)?;
+    reader.end()?;
+    let mut twice = notes.twice.take();
+    if !twice.is_empty() {
+        too_often(text.len() > LARGEST, &twice)?;
+        let mut tree: Tree = serde_json::from_slice(text)?;
+        for _ in 0..AGAIN {
+            tree.merge(twice);
+            value = once(tree.clone().into_value(), &notes)?;
+            twice = notes.twice.take();
+            if twice.is_empty() {
+                break;
+            }
+        }
+        too_often(!twice.is_empty(), &twice)?;
+    }
+    Ok((value, notes.odd.into_inner()))
+}
+
+fn too_often(too_often: bool, twice: &[Twice]) -> serde_json::Result<()> {
+    match twice.first() {
+        Some(Twice { field, .. }) if too_often => Err(serde_json::Error::custom(format_args!(
+            "{field} is there more than once"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads `T` out of what `inner` reads; what is odd goes to `notes`.
+fn once<'de, T: serde::Deserialize<'de>, D: Deserializer<'de>>(inner: D, notes: &Notes) -> Result<T, D::Error> {
     let at = &Place {
         above: None,
         part: Part::Top,
@@ -518,11 +583,17 @@ impl<'de, A: MapAccess<'de>> Keys<'_, A> {
         let shown = OTHERWISE.iter().find(theirs).map_or(right, |(spec, _)| spec);
         let at = self.at.below(Part::Key(shown));
         let bit = 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
-        if self.seen & bit != 0 {
-            return Err(A::Error::custom(format_args!("{at} is there more than once")));
-        }
         if let Some(found) = found {
             self.notes.add(&at, || Oddity::Spelled(found.clone()));
+        }
+        if self.seen & bit != 0 {
+            self.notes.add(&at, || Oddity::Repeated);
+            if !self.notes.twice(self.at, right) {
+                return Err(A::Error::custom(format_args!("{at} is there more than once")));
+            }
+            // Passed over now: it is read again.
+            self.now = Now::Unknown;
+            return Ok("");
         }
         self.seen |= bit;
         self.now = Now::Field(index);
@@ -840,15 +911,59 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_there_twice_is_refused_by_its_name_whatever_its_case() {
-        for config in [
-            r#"{"linux":{"maskedPaths":["/a"],"maskedPaths":[]}}"#,
-            r#"{"linux":{"maskedPaths":["/a"],"MaskedPaths":[]}}"#,
-            r#"{"linux":{"maskedpaths":["/a"],"MaskedPaths":[]}}"#,
+    fn a_key_that_is_there_twice_is_read_as_go_reads_it_and_told() {
+        let read = |linux: &str| {
+            let read = spec(&format!(r#"{{"linux":{linux}}}"#)).unwrap();
+            assert!(!read.odd.is_empty(), "{linux}");
+            serde_json::to_value(read.value.linux()).unwrap()
+        };
+        for (linux, wanted) in [
+            (
+                r#"{"maskedPaths":["/a"],"maskedPaths":["/b"]}"#,
+                json!({"maskedPaths": ["/b"]}),
+            ),
+            (
+                r#"{"MaskedPaths":["/a"],"maskedPaths":["/b"]}"#,
+                json!({"maskedPaths": ["/b"]}),
+            ),
+            (
+                r#"{"maskedPaths":["/a"],"Maskedpaths":["/b"]}"#,
+                json!({"maskedPaths": ["/b"]}),
+            ),
+            (r#"{"maskedPaths":["/a"],"maskedPaths":null}"#, json!({})),
+            (
+                r#"{"resources":{"cpu":{"shares":1},"CPU":{"cpus":"0"},"pids":{"limit":1}}}"#,
+                json!({"resources": {"cpu": {"shares": 1, "cpus": "0"}, "pids": {"limit": 1}}}),
+            ),
+            (
+                r#"{"resources":{"cpu":{"shares":1,"quota":2}},"Resources":{"Cpu":{"Shares":3}}}"#,
+                json!({"resources": {"cpu": {"shares": 3, "quota": 2}}}),
+            ),
+            (
+                r#"{"sysctl":{"a":"1"},"sysctl":{"a":"2","b":"3"}}"#,
+                json!({"sysctl": {"a": "2", "b": "3"}}),
+            ),
         ] {
-            let why = spec(config).err().unwrap();
-            assert!(why.starts_with("linux.maskedPaths is there more than once"), "{why}");
+            assert_eq!(read(linux), wanted, "{linux}");
         }
+        let told = spec(r#"{"linux":{"maskedPaths":["/a"],"maskedPaths":[]}}"#).unwrap();
+        assert_eq!(
+            odd(&told),
+            ["linux.maskedPaths: the name is there more than once; the last one is taken"]
+        );
+        // In bounds.
+        let many = |count| spec(&format!("{{{}}}", vec![r#""hostname":"a""#; count].join(",")));
+        assert!(many(ODD).is_ok());
+        assert!(many(1000).unwrap_err().starts_with("hostname is there more than once"));
+        let large = format!(
+            r#"{{"hostname":"a","hostname":"b","annotations":{{"a":"{}"}}}}"#,
+            " ".repeat(LARGEST)
+        );
+        assert!(
+            spec(&large)
+                .unwrap_err()
+                .starts_with("hostname is there more than once")
+        );
         let read = spec(r#"{"annotations":{"a":"1","a":"2","A":"3"}}"#).unwrap();
         assert_eq!(
             odd(&read),
@@ -895,7 +1010,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_bounded() {
-        let all: Vec<String> = (0..1000).map(|i| format!(r#""a":"{i}""#)).collect();
+        let all: Vec<String> = (0..1000).map(|i| format!("\"a{i}\":\"\",\"a{i}\":\"\"")).collect();
         let read = spec(&format!(r#"{{"annotations":{{{}}}}}"#, all.join(","))).unwrap();
         assert_eq!(read.odd.len(), ODD);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 
-use super::json::{self, Notes, Odd};
+use super::json::{self, Odd};
 use super::{Channel, ContainerId, Leave, Request, bounds};
 use crate::ids;
 use crate::request::annotations;
@@ -113,13 +113,8 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<Read<T
             "nested deeper than {MAX_DEPTH} levels, at line {line}"
         )));
     }
-    let notes = Notes::default();
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = json::read(&mut reader, &notes).and_then(|value| reader.end().map(|()| value));
-    Ok(Read {
-        value: value.map_err(|error| bad(path)(explain(&error)))?,
-        odd: notes.into_odd(),
-    })
+    let (value, odd) = json::read(text).map_err(|error| bad(path)(explain(&error)))?;
+    Ok(Read { value, odd })
 }
 
 /// Where brackets nest too deeply.

@@ -22,7 +22,7 @@ pub fn unoccupied(path: &Path, directories: &[PathBuf]) -> Result<()> {
             .map_err(|e| Error::step(Step::Cgroup, format!("look into {}", directory.display()), e))?;
         if let Some(pid) = found {
             let why = format!(
-                "the cgroup {} is in use (process {pid}): deleting the container would end what is not its own; \
+                "container's cgroup is not empty: the cgroup {} is in use (process {pid}): deleting the container would end what is not its own; \
                  give it a path of its own in linux.cgroupsPath",
                 path.display()
             );
