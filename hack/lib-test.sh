@@ -57,6 +57,8 @@ suite_services() {
 # All but the services, which have a suite of their own. --no-fail-fast: one broken control must not hide the others.
 suite_integration() {
     local file programs=()
+    # Its tests say so where it cannot be had.
+    (need docker.io) || echo "docker.io cannot be had here" >&2
     for file in integration/tests/*; do
         [[ $file == */services ]] || programs+=(--test "$(basename "$file" .rs)")
     done

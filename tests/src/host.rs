@@ -441,6 +441,7 @@ impl HostFile {
             links: 1 + file.more_names,
             along: along.collect(),
             layers: file.layers.iter().map(|at| spot(at)).collect(),
+            connects: gabion_core::host::Connects::default(),
             backing: if file.of_volume {
                 Backing::Volume
             } else {

@@ -2,6 +2,7 @@
 
 use crate::{check, errno, hardens, refused};
 use integration::{Bundle, Case, Container, Policy};
+use std::os::unix::fs::PermissionsExt as _;
 
 fn data(bundle: &mut Bundle, options: &[&str]) {
     let host = bundle.host_dir("data");
@@ -191,4 +192,29 @@ fn a_volume_keeps_its_owners_in_the_user_namespace_of_a_pod() {
     assert!(told.out.contains("idmapped"), "{}", told.out);
     container.op(&["kill", container.id(), "KILL"]).ok();
     running.wait(integration::command::limit(10));
+}
+
+/// An engine's socket gives the host away under any name. One that anybody may connect to anyway may be bound.
+#[test]
+fn a_socket_that_root_keeps_to_itself_is_not_bound() {
+    if !hardens() {
+        return;
+    }
+    for (mode, runs) in [(0o660, false), (0o600, false), (0o755, false), (0o666, true)] {
+        let mut bundle = Bundle::new("mount-socket");
+        let path = bundle.host_dir("run").join("any.name");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        bundle.config.bind(path.to_str().unwrap(), "/srv/any", &["ro"]);
+        bundle.config.acts(&["cwd"]);
+        bundle.write_config();
+        let container = Container::new(bundle).policy(&Policy::hardened());
+        let done = container.run();
+        drop(listener);
+        assert_eq!(done.code == 0, runs, "{mode:o}: {done}");
+        assert!(
+            runs || done.err.contains("refused [mounts.runtime-socket]"),
+            "{mode:o}: {done}"
+        );
+    }
 }

@@ -53,6 +53,17 @@ pub struct Source {
     /// The layers of the overlay that it lies on: what is written to them may show in it, and the other way round.
     pub layers: Vec<Spot>,
     pub backing: Backing,
+    pub connects: Connects,
+}
+
+/// Who may connect to a source that is a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connects {
+    /// Everybody, or some user; what is no socket has this, too.
+    #[default]
+    Others,
+    /// It is the host's root's, and its mode lets nobody else in but a group: an engine's, whatever it is called.
+    RootAlone,
 }
 
 /// Whether a subPath of a pod is a part of what was looked up as one of its volumes.

@@ -7,7 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use gabion_core::host::{Backing, FileKind, Listener, Source, SourceFs, SourcePath};
+use crate::caller::reader;
+use gabion_core::caller::OwnUserNs;
+use gabion_core::host::{Backing, Connects, FileKind, Listener, Source, SourceFs, SourcePath};
 use gabion_core::reach::Spot;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
@@ -80,7 +82,18 @@ fn describe(file: &File) -> io::Result<Source> {
         along: Vec::new(),
         layers: Vec::new(),
         backing: Backing::Unknown,
+        connects: connects(&meta),
     })
+}
+
+/// Inside a user namespace root is the user: what is closed to others is their own.
+fn connects(meta: &Metadata) -> Connects {
+    let closed = meta.file_type().is_socket() && meta.uid() == 0 && meta.mode() & 0o002 == 0;
+    if closed && reader().user_ns == OwnUserNs::Initial {
+        Connects::RootAlone
+    } else {
+        Connects::Others
+    }
 }
 
 fn kind(meta: &Metadata) -> FileKind {

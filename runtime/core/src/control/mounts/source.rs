@@ -10,7 +10,7 @@ use super::paths::{ETC_FILES, OF_MANY, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTE
 use crate::caller::OwnUserNs;
 use crate::control::{Context, devices, namespaces, reached, remedy};
 use crate::errno;
-use crate::host::{Backing, FileKind, Source, SourceFs, SourcePath};
+use crate::host::{Backing, Connects, FileKind, Source, SourceFs, SourcePath};
 use crate::namespace::NsType;
 use crate::reach::{Guard, Guarded, Spot};
 use crate::request::Caller;
@@ -63,7 +63,7 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
     } else if own::of_container(&source.real, cx) || own::is_volume(&source.real, cx) {
         Judgement::Fine
     } else {
-        ordinary(&source.real, source, writable, cx)
+        closed_socket(source, cx).unwrap_or_else(|| ordinary(&source.real, source, writable, cx))
     };
     let judged = as_object(as_named, source, writable, cx);
     if matches!(judged, Judgement::Refused { .. }) {
@@ -331,6 +331,19 @@ fn runtime_socket(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
     Some(Judgement::Refused {
         code: "runtime-socket",
         what: format!("{real} is a socket that gives whoever connects control of the host"),
+        remedy: or_allow(drop_it(cx.request.caller()), &source.real, cx),
+    })
+}
+
+/// Refuses a socket that root keeps from everybody: an engine's is one under whatever name. Given to a container it is open to that.
+fn closed_socket(source: &Source, cx: &Context<'_>) -> Option<Judgement> {
+    if source.connects != Connects::RootAlone {
+        return None;
+    }
+    let real = source.real.display();
+    Some(Judgement::Refused {
+        code: "runtime-socket",
+        what: format!("{real} is a socket of root's that others may not connect to, as engines' are"),
         remedy: or_allow(drop_it(cx.request.caller()), &source.real, cx),
     })
 }
