@@ -18,7 +18,7 @@ use crate::filter::ProbeError;
 use crate::{faults, filter};
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
-use gabion_see::seccomp::Flags;
+use gabion_see::seccomp::{Flags, Program};
 use libcontainer::container::ContainerStatus;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -282,6 +282,16 @@ fn hold_pipe_signal() -> Result<()> {
         .map_err(|e| Error::step(Step::Hooks, "hold SIGPIPE", e))
 }
 
+/// Has the kernel log what this filter denies, if the policy says so. It comes after the filter's probes, which are no denials to be told of.
+fn log_denials(setup: &Setup<'_>, program: &Program) -> Result<()> {
+    if setup.hardened.plan().log.is_off() {
+        return Ok(());
+    }
+    filter::install(&program.denials(), Flags::LOG)
+        .map(drop)
+        .map_err(Step::Seccomp.failing("install the filter that logs denials"))
+}
+
 fn not_in_force(control: ControlId, error: &ProbeError) -> Error {
     Error::Mismatch {
         control,
@@ -304,6 +314,7 @@ fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
             filter::install(memory, Flags::NONE).map_err(refused)?;
         }
         filter::probe_memory(&setup.hardened.plan().memory).map_err(|e| not_in_force(ControlId::Memory, &e))?;
+        log_denials(setup, memory)?;
     }
     if let Some(floor) = &setup.filters.floor {
         if !skipped {
@@ -311,6 +322,9 @@ fn filter(setup: &Setup<'_>, tells: Tells) -> Result<Option<Listening>> {
         }
         filter::probe_floor(&setup.hardened.plan().opened, &floor.sockets)
             .map_err(|e| not_in_force(ControlId::Seccomp, &e))?;
+        if !skipped {
+            log_denials(setup, &floor.program)?;
+        }
     }
     let Some(profile) = &setup.filters.profile else {
         return Ok(None);

@@ -27,6 +27,14 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         control: "lsm",
+        name: "proc-mem",
+        prepare: |_| {},
+        act: "run-written=proc-self",
+        expect: errno("EACCES"),
+        covered_by: &[],
+    },
+    Case {
+        control: "lsm",
         name: "writable-sys",
         prepare: |b| {
             b.config.mount_options("/sys", &["nosuid", "noexec", "nodev", "rw"]);

@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod cgroup;
+mod denials;
 mod devices;
 mod exec;
 mod fds;

@@ -11,7 +11,7 @@ use crate::host::{CgroupVersion, Delegation, SwapAccounting};
 use crate::id::ControlId;
 use crate::ids::ContainerIds;
 use crate::namespace::{NsId, NsType};
-use crate::policy::{CgroupPolicy, Level, MemoryRule, SeccompGroup};
+use crate::policy::{CgroupPolicy, DenialLog, Level, MemoryRule, SeccompGroup};
 use crate::reach::OnFs;
 use crate::request::Odd;
 use crate::sockets::SocketWord;
@@ -59,6 +59,9 @@ pub struct Plan {
     /// Sockets beyond the usual ones that the policy lets it make.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<SocketWord>,
+    /// Whether the kernel logs what gabion's own filters deny.
+    #[serde(default, skip_serializing_if = "DenialLog::is_off")]
+    pub log: DenialLog,
     /// Where the profile's listener was when it was judged, symlinks followed: exec connects to no other place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<PathBuf>,

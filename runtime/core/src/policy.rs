@@ -281,6 +281,35 @@ pub struct SeccompPolicy {
     pub allow: Vec<SeccompGroup>,
     /// Sockets beyond the usual ones that a container may make.
     pub sockets: Vec<SocketWord>,
+    /// Whether the kernel logs what gabion's own filters deny.
+    pub log: DenialLog,
+}
+
+/// Whether denials of gabion's own filters go into the kernel's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum DenialLog {
+    #[default]
+    Off,
+    On,
+}
+
+impl DenialLog {
+    pub const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+}
+
+impl From<bool> for DenialLog {
+    fn from(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
+}
+
+impl From<DenialLog> for bool {
+    fn from(log: DenialLog) -> Self {
+        log == DenialLog::On
+    }
 }
 
 /// A group of calls that gabion's filters refuse and a policy may open. Which calls they are is in runtime/policy/seccomp.toml.

@@ -93,6 +93,23 @@ impl Program {
         Self(bpf::encode(&program).into())
     }
 
+    /// What this program denies, and nothing else: to be installed over it with [`Flags::LOG`], which logs every errno of its filter. Of two filters
+    /// that both answer with an errno the later one is heard, and logged. ENOSYS is no denial: programs ask so what the kernel has.
+    #[must_use]
+    pub fn denials(&self) -> Self {
+        let Ok(mut program) = bpf::decode(&self.0) else {
+            return self.clone();
+        };
+        let (marker, enosys) = (tables::MARKER.1.unsigned_abs(), 38);
+        for insn in &mut program {
+            let denies = insn.k & 0xffff_0000 == bpf::RET_ERRNO && ![marker, enosys].contains(&(insn.k & 0xffff));
+            if insn.is_return() && !denies {
+                insn.k = RET_ALLOW;
+            }
+        }
+        Self(bpf::encode(&program).into())
+    }
+
     /// This one of gabion's two, for a container of other sockets than the usual ones.
     ///
     /// # Errors

@@ -97,6 +97,13 @@ impl Control for Seccomp {
 /// Sockets that the policy opens.
 fn beyond_the_usual(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
     let policy = &cx.policy.policy.seccomp;
+    draft.plan.log = policy.log;
+    if !policy.log.is_off() {
+        findings.kept(
+            "log",
+            "the kernel logs what gabion's own filters deny, as the policy says",
+        );
+    }
     draft.plan.sockets.clone_from(&policy.sockets);
     draft.plan.sockets.sort_unstable();
     draft.plan.sockets.dedup();

@@ -38,8 +38,8 @@ pub(super) static RUNNING: &[Entry] = &[
         "run.eperm",
         "«Operation not permitted» (EPERM): seccomp answers so for a known call that is not allowed (mount, unshare, bpf, ptrace attach, \
          keyctl), and the kernel for one that needs a capability which was dropped (SYS_ADMIN, NET_ADMIN, NET_RAW, SYS_CHROOT, …).",
-        "`strace -f` on the workload outside, or the host's kernel log: seccomp denials are `type=1326 … syscall=N`; the capability sets \
-         in /proc/PID/status (`capsh --decode`); `gabion attest ID` shows both",
+        "`strace -f` on the workload outside; with [seccomp] log = true in the policy, or in an exception, the host's kernel log has what gabion's own \
+         filters deny as `type=1326 … syscall=N` (a profile of the spec: its flag SECCOMP_FILTER_FLAG_LOG). The capability sets are in /proc/PID/status (`capsh --decode`); `gabion attest ID` shows both",
         "a capability: name it in the spec (capabilities.add; --cap-add) and in [capabilities] allow. A call: the floor is not for \
          profiles to open; an exception, or [controls] seccomp = \"observe\"",
     ),

@@ -143,6 +143,8 @@ impl Policy {
             ),
             ("seccomp.allow", longer(&self.seccomp.allow, &base.seccomp.allow)),
             ("seccomp.sockets", longer(&self.seccomp.sockets, &base.seccomp.sockets)),
+            // A workload can fill the host's log by it.
+            ("seccomp.log", base.seccomp.log.is_off() && !self.seccomp.log.is_off()),
             // No list is no bound.
             (
                 "images.allow",

@@ -23,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 49] = [
+pub static KEYS: [Key; 50] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -229,6 +229,12 @@ pub static KEYS: [Key; 49] = [
         "words",
         "[]",
         "sockets beyond the usual ones that a container may make: `vsock`, `sctp` ([CONTROLS.md](CONTROLS.md#seccomp) has the words)",
+    ),
+    key(
+        "seccomp.log",
+        "true, false",
+        "false",
+        "whether the kernel logs what gabion's own filters deny, but for what they answer with ENOSYS (`type=1326`)",
     ),
     key(
         "audit.file",

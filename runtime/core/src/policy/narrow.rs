@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exception, Policy, SeccompGroup};
+use super::{DenialLog, Exception, Policy, SeccompGroup};
 use crate::decision::Mode;
 use crate::sockets::SocketWord;
 
 /// Their names, with their tables.
-pub static NARROW: [&str; 15] = [
+pub static NARROW: [&str; 16] = [
     "mounts.allow",
     "mounts.exec_paths",
     "devices.allow",
@@ -27,6 +27,7 @@ pub static NARROW: [&str; 15] = [
     "memory.proc",
     "seccomp.allow",
     "seccomp.sockets",
+    "seccomp.log",
     "images.allow",
 ];
 
@@ -58,6 +59,8 @@ pub struct NarrowSeccomp {
     pub allow: Vec<SeccompGroup>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<SocketWord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<DenialLog>,
 }
 
 /// A table of an exception that is one list: `devices`, `hooks`, `capabilities`, `images`.
@@ -87,6 +90,7 @@ impl Exception {
         self.memory.over(&mut policy.memory);
         add(&mut policy.seccomp.allow, &self.seccomp.allow);
         add(&mut policy.seccomp.sockets, &self.seccomp.sockets);
+        replace(&mut policy.seccomp.log, self.seccomp.log);
         add(&mut policy.images.allow, &self.images.allow);
     }
 
@@ -95,7 +99,7 @@ impl Exception {
         let mut changed = Policy::default();
         self.over(&mut changed);
         // A word may be said that is the default already.
-        changed != Policy::default() || self.sysctl.memfd_noexec.is_some()
+        changed != Policy::default() || self.sysctl.memfd_noexec.is_some() || self.seccomp.log.is_some()
     }
 }
 
@@ -136,6 +140,7 @@ pub(super) mod tests {
             "seccomp.allow" => "[\"io_uring\"]",
             "seccomp.sockets" => "[\"vsock\"]",
             key if key.starts_with("memory.") => "\"observe\"",
+            "seccomp.log" => "true",
             "images.allow" => "[\"registry.example/*\"]",
             _ => "[\"/narrow\"]",
         }

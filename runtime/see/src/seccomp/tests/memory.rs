@@ -118,3 +118,29 @@ fn x32_is_no_way_round() {
         );
     }
 }
+
+#[test]
+fn what_is_logged_is_what_is_denied_but_for_enosys() {
+    let logs = |program: &Program, number| {
+        let call = Call {
+            arch: tables::CALLS[0].arch,
+            number,
+            args: [0; 6],
+        };
+        (run(program.as_bytes(), call), run(program.denials().as_bytes(), call))
+    };
+    let memory = Program::of_memory(&BTreeSet::from(MemoryRule::ALL)).unwrap();
+    assert_eq!(logs(&memory, CALLS[0].others[0]), (EPERM, EPERM));
+    assert_eq!(logs(&memory, CALLS[0].memfd_create), (ENOSYS, ALLOW));
+    for program in [Program::floor(), Program::default_profile()] {
+        // clone3, io_uring_setup, and the marker.
+        for number in [435, 425, tables::MARKER.0] {
+            let (answer, logged) = logs(&program, number);
+            assert!(answer != ALLOW && logged == ALLOW, "{number}");
+        }
+        // move_mount, open_tree.
+        for number in [429, 428] {
+            assert_eq!(logs(&program, number), (EPERM, EPERM));
+        }
+    }
+}
