@@ -9,6 +9,9 @@ use crate::hardens;
 use integration::command::{limit, until};
 use integration::{Bundle, Container, Policy, left_out};
 
+/// Denied calls of the flood.
+const FLOOD: usize = 2000;
+
 /// Records of seccomp in the kernel's log that name this program. None: the log cannot be read here, or goes to somebody else.
 fn records(program: &str) -> Option<Vec<String>> {
     let audited_elsewhere = fs::read_dir("/proc")
@@ -56,7 +59,6 @@ fn they_are_logged_where_the_policy_says_so_and_are_bounded() {
     if !hardens() {
         return;
     }
-    const FLOOD: usize = 2000;
     // One name for each run of this test: the log keeps those of earlier ones.
     let name = |what: &str| format!("denied-{what}-{}", std::process::id());
     let (on, off) = (name("on"), name("off"));
