@@ -203,6 +203,8 @@ fn text_of(state: Option<&State>) -> std::result::Result<String, String> {
 fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("failed with exit code {code}"),
+        // Go's words for what a filter does.
+        (None, Some(libc::SIGSYS)) => format!("was ended by signal {}: bad system call", libc::SIGSYS),
         (None, Some(number)) => format!("was ended by signal {number}"),
         (None, None) => format!("failed: {status}"),
     }

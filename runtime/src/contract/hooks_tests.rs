@@ -127,6 +127,10 @@ fn a_failure_names_the_hook_and_its_last_words() {
     );
     let error = one(&shell("kill -9 $$"), 1).unwrap_err();
     assert!(error.contains("was ended by signal 9"), "{error}");
+    assert_eq!(
+        how(ExitStatus::from_raw(libc::SIGSYS)),
+        "was ended by signal 31: bad system call"
+    );
     let error = one(&hook(&["/no/such"]), 1).unwrap_err();
     assert!(
         error.contains("hook #3: error running hook: /no/such cannot be run: No such file"),

@@ -111,7 +111,7 @@ pub fn validate(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
         .filter(|rule| rule.action() == Action::ScmpActNotify);
     // runc's rule, and profiles are written to it: the process that is filtered must still be able to report.
     if notify.flat_map(LinuxSyscall::names).any(|name| name == "write") {
-        return Err(SeccompError::NotifyForbidden("the call write"));
+        return Err(SeccompError::NotifyForbidden("the write syscall"));
     }
     Ok(())
 }

@@ -236,7 +236,7 @@ fn notify_and_flags() {
     );
     assert_eq!(
         with(path, "write", "SCMP_ACT_ALLOW"),
-        Err(SeccompError::NotifyForbidden("the call write"))
+        Err(SeccompError::NotifyForbidden("the write syscall"))
     );
     assert_eq!(
         with(path, "mkdir", "SCMP_ACT_NOTIFY"),
