@@ -4,6 +4,9 @@
 # The record is a file as `sha256sum` prints it, so that `sha256sum --check` reads it; the options, and directories that were made, are
 # comments in it. What is in the record and still has its hash is ours. Everything else is somebody's, and is left alone.
 
+# The record, too, is nobody else's to write to, whatever the caller's files are like.
+umask 022
+
 # Everything goes below it instead of to this machine: a package's tree (--root), or a machine's that does not run (--image).
 root=''
 # A package's tree has nothing but gabion's own files: no record, nothing of containerd's.

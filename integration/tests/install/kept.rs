@@ -191,14 +191,14 @@ fn killed_anywhere_and_called_again_it_ends_as_if_it_had_never_been_killed() {
     assert_eq!(tree(&[&place.root]), before);
 
     // Each goes on where the one before was killed.
-    for n in [1, 2, 3, 4, 5, 7] {
+    for n in [1, 2, 4, 7] {
         killed(&place, "install", n);
     }
     place.below("install", &[]).ok();
     assert_eq!(tree(&[&place.root]), whole);
     // An upgrade: what stands there is the one or the other, and ours in any case.
     fs::write(place.bundle.dir.join("from/gabion"), "#!/bin/sh\n").unwrap();
-    for n in [2, 4, 4] {
+    for n in [2, 4] {
         killed(&place, "install", n);
     }
     place.below("install", &[]).ok();
@@ -207,7 +207,7 @@ fn killed_anywhere_and_called_again_it_ends_as_if_it_had_never_been_killed() {
         b"#!/bin/sh\n"
     );
     assert_eq!(tree(&[&place.root]).len(), whole.len());
-    for n in [1, 2, 3, 5, 6] {
+    for n in [1, 3, 6] {
         killed(&place, "uninstall", n);
     }
     place.below("uninstall", &[]).ok();
@@ -234,6 +234,13 @@ fn an_interrupted_upgrade_is_known_as_ours() {
 #[test]
 fn owner_and_mode_are_mended_and_what_is_in_the_way_is_named() {
     let place = Place::small("install-ways");
+    // Whatever the caller's files are like, these are nobody else's to write to: the next run believes the record.
+    let mut open = std::process::Command::new("sh");
+    open.args(["-c", "umask 0; exec \"$0\" \"$@\""]);
+    open.arg(std::path::Path::new(super::HACK).join("install"));
+    open.arg("--from").arg(place.bundle.dir.join("from"));
+    open.arg("--image").arg(&place.root);
+    integration::command::run(open, &place.bundle.dir).ok();
     place.below("install", &[]).ok();
     mode(&place, POLICY, 0o666);
     chown(place.root.join("usr/local/bin/gabion"), Some(1234), None).unwrap();
