@@ -218,6 +218,105 @@ fn a_runtime_killed_during_any_step_leaves_nothing_that_delete_does_not_remove()
     }
 }
 
+/// Sends a signal to a command that hangs at a step, and gives what became of it: it ends well before the hanging does.
+fn told_to_end(container: &Container, words: &[&str], step: &str, signal: Signal) -> Done {
+    let running = container.spawn(words);
+    running.wait_for_error(&format!("hangs at {step}"));
+    kill(Pid::from_raw(running.pid()), signal).unwrap();
+    let done = running.wait(limit(10));
+    assert_ne!(done.code, 0, "{words:?} at {step} by {signal}: {done}");
+    done
+}
+
+/// Nobody deletes, and nothing is left: no process, mount, cgroup, state.
+#[test]
+fn create_and_run_that_are_told_to_end_at_any_step_leave_nothing() {
+    let signals = [Signal::SIGTERM, Signal::SIGINT];
+    for (number, step) in STEPS.into_iter().enumerate() {
+        let container = faulty(&format!("hang:{step}"));
+        let (_listener, words) = words(&container);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        // What comes after `create` has returned is `run`'s and `start`'s.
+        let of_create = !["landlock", "start", "execve"].contains(&step);
+        if of_create {
+            told_to_end(&container, &words, step, signals[number % 2]);
+            container.nothing_left();
+        }
+        let rest = words.get(1..).unwrap();
+        let run = match number % 3 {
+            0 => [&["run", "--detach"], rest].concat(),
+            _ => [&["run"], rest].concat(),
+        };
+        // Its terminal would be the test's.
+        if step != "console" {
+            told_to_end(&container, &run, step, signals[(number + 1) % 2]);
+            container.nothing_left();
+        }
+    }
+}
+
+/// `start` ends nobody's container but its own: what it could not start is kept for `delete`, without a process or a cgroup.
+#[test]
+fn start_that_is_told_to_end_leaves_what_delete_removes() {
+    for (step, signal) in [
+        ("start", Signal::SIGTERM),
+        ("landlock", Signal::SIGTERM),
+        ("execve", Signal::SIGINT),
+    ] {
+        let container = faulty(&format!("hang:{step}"));
+        // What the container's process says comes to where `create` was called.
+        let create = container.spawn(&["create", "--bundle", &container.path(), container.id()]);
+        container.wait_status("created");
+        let running = container.spawn(&["start", container.id()]);
+        create.wait_for_error(&format!("hangs at {step}"));
+        kill(Pid::from_raw(running.pid()), signal).unwrap();
+        let done = running.wait(limit(10));
+        assert_ne!(done.code, 0, "{step}: {done}");
+        container.op(&["delete", "--force", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
+/// The container goes on, and nothing of the process that was to join it is left.
+#[test]
+fn exec_that_is_told_to_end_at_any_step_leaves_the_container_as_it_was() {
+    let mut bundle = Bundle::new("hang-exec");
+    bundle.config.acts(&["sleep"]);
+    let container = Container::of(Runtime::with_faults(), bundle).policy(&Policy::hardened());
+    container.run_detached().ok();
+    let processes = || integration::leaks::processes(&container.bundle);
+    let before = processes();
+    let steps = [
+        "clone",
+        "namespaces",
+        "rlimits",
+        "keyring",
+        "ids",
+        "capabilities",
+        "no-new-privs",
+        "verify",
+        "landlock",
+        "seccomp",
+        "ready",
+        "execve",
+    ];
+    for (number, step) in steps.into_iter().enumerate() {
+        let signal = [Signal::SIGTERM, Signal::SIGINT][number % 2];
+        let detach: &[&str] = if number % 3 == 0 { &["--detach"] } else { &[] };
+        let words = [&["exec"], detach, &[container.id(), "/usr/bin/probe", "sleep"]].concat();
+        let mut command = container.command(&words);
+        command.env("GABION_FAULT", format!("hang:{step}"));
+        let running = integration::command::Running::start(command, &container.bundle.dir);
+        running.wait_for_error(&format!("hangs at {step}"));
+        kill(Pid::from_raw(running.pid()), signal).unwrap();
+        let done = running.wait(limit(10));
+        assert_ne!(done.code, 0, "{step}: {done}");
+        until(limit(5), || processes() == before);
+        assert_eq!(processes(), before, "{step}");
+    }
+    assert_eq!(container.status(), "running");
+}
+
 /// Nobody deletes: a first process whose runtime died does not wait for it for ever, with all its privileges.
 #[test]
 fn a_first_process_whose_runtime_died_ends_by_itself() {

@@ -59,11 +59,24 @@ mod live {
     /// Longer than a test needs to kill the runtime and to look around; bounded, so that nothing stays for ever.
     const HANG: std::time::Duration = std::time::Duration::from_secs(20);
 
+    /// Stays there. A call that waits would be ended by a signal that ends us; where such a one is held, it ends this.
+    fn hang() -> nix::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use nix::sys::signal::{SigSet, Signal};
+        use nix::sys::signalfd::SignalFd;
+        use std::os::fd::AsFd;
+        let mut ends = SigSet::from(Signal::SIGTERM);
+        ends.add(Signal::SIGINT);
+        let signals = SignalFd::new(&ends)?;
+        let time = PollTimeout::try_from(HANG).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], time).map(drop)
+    }
+
     /// Fails, dies or stays when the test asks for it.
     pub(crate) fn at(step: Step) -> Result<()> {
         if asked("hang", step.as_str()) {
             eprintln!("hangs at {step}");
-            std::thread::sleep(HANG);
+            hang().map_err(|e| Error::step(step, "hang by request", e))?;
         }
         if asked("kill", step.as_str()) {
             // Not raise(3): musl's takes the number of its thread from before the clone.

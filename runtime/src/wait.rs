@@ -99,6 +99,34 @@ pub(crate) fn connect_at(doing: &'static str, path: &Path, at: &Path) -> Result<
     Ok(socket)
 }
 
+/// Holds TERM and INT back from here to the end of this process, where its caller does not ignore them: what is begun is finished or taken
+/// back, and never left half made. Every wait ends by them, and [`told_to_end`] asks where there is none.
+///
+/// # Errors
+/// The kernel says no.
+pub(crate) fn hold_ends() -> Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let ignored = gabion_sys::is_ignored(signal as i32).map_err(Step::Ready.failing("look at a signal"))?;
+        if !ignored {
+            SigSet::from(signal)
+                .thread_block()
+                .map_err(Step::Ready.failing("hold signals"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether we were told to end, where nothing is waited for.
+///
+/// # Errors
+/// We were.
+pub(crate) fn told_to_end() -> Result<()> {
+    match Ends::watch()?.taken()? {
+        None => Ok(()),
+        Some(signal) => Err(Error::failed(Step::Ready, format!("ended by {signal}"))),
+    }
+}
+
 /// What is left until then; a part of a millisecond counts as one.
 fn rest(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -203,6 +231,22 @@ pub(crate) fn reap(child: Pid, patience: Duration) -> Result<()> {
 mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    #[test]
+    fn what_tells_us_to_end_is_held_until_it_is_asked_for() {
+        // In a thread of its own: masks are threads'.
+        let thread = std::thread::spawn(|| {
+            hold_ends().unwrap();
+            told_to_end().unwrap();
+            for signal in [Signal::SIGTERM, Signal::SIGINT] {
+                nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), signal).unwrap();
+                let error = told_to_end().unwrap_err().to_string();
+                assert!(error.contains(signal.as_str()), "{error}");
+            }
+            told_to_end().unwrap();
+        });
+        thread.join().unwrap();
+    }
 
     #[test]
     fn a_wait_ends_when_its_time_is_over_or_the_other_side_is_gone() {

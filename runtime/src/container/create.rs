@@ -74,6 +74,7 @@ pub(crate) fn create_on(
     }
     let pidfd = PidfdSocket::connect(options.pidfd_socket.as_deref())?;
     let filters = filters(settings, &hardened)?;
+    wait::hold_ends()?;
     let (mut dir, lock) = StateDir::claim(&settings.root, &options.id)?;
     let ready = Ready {
         filters,
@@ -257,6 +258,8 @@ fn make(options: &CreateOptions, dir: &StateDir, record: &Record, handles: &Hand
     accompany(record, &ours, pid, handles)?;
     as_host::verify(&record.hardened, pid.as_raw())?;
     dir.ready()?;
+    // From here on it is made.
+    wait::told_to_end()?;
     if let Some(pidfd) = pidfd {
         pidfd.send(Of::First, pid)?;
     }

@@ -119,6 +119,7 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
         filters,
         annotations_state: None,
     };
+    wait::hold_ends()?;
     if options.detach == Detach::Foreground {
         foreground::hold_signals()?;
     }
