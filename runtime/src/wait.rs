@@ -239,7 +239,7 @@ mod tests {
             hold_ends().unwrap();
             told_to_end().unwrap();
             for signal in [Signal::SIGTERM, Signal::SIGINT] {
-                nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), signal).unwrap();
+                nix::sys::signal::raise(signal).unwrap();
                 let error = told_to_end().unwrap_err().to_string();
                 assert!(error.contains(signal.as_str()), "{error}");
             }
