@@ -23,6 +23,7 @@ mod mounts;
 mod namespaces;
 mod no_new_privs;
 mod notify;
+mod pairs;
 mod rlimits;
 mod rootfs;
 mod seccomp;
