@@ -191,6 +191,36 @@ fn cri_o_is_known_by_the_name_that_it_calls() {
     let mut command = std::process::Command::new(&program);
     command.args(plain.get_args());
     excepted(run(command, &node.container.bundle.dir));
+    // Who is root in a user namespace alone calls by any name, and has any directory where containerd's are.
+    let nested = |program: &std::path::Path, words: &[&str]| {
+        let plain = node.container.command(words);
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user"])
+            .arg(program)
+            .args(plain.get_args());
+        run(command, &node.container.bundle.dir)
+    };
+    judged_as_anybody(nested(&program, &words));
+}
+
+#[test]
+fn containerd_s_directories_are_nobody_s_word_in_a_user_namespace() {
+    let node = Node::new("pod-nested", &CONTAINERD, "containerd");
+    let task = node.task();
+    let words = [
+        "run",
+        "--bundle",
+        task.to_str().unwrap(),
+        "--from-shim",
+        "k8s.io",
+        node.container.id(),
+    ];
+    let plain = node.container.command(&words);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user"]);
+    command.arg(&node.container.runtime.program).args(plain.get_args());
+    judged_as_anybody(run(command, &node.container.bundle.dir));
 }
 
 /// podman's `--annotation` writes whatever its caller wants.

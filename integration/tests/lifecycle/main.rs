@@ -11,6 +11,7 @@ mod bad_input;
 mod broken_policy;
 mod callers_own;
 mod cgroups;
+mod closed;
 mod console;
 mod events;
 mod exec;

@@ -145,15 +145,22 @@ pub fn judge(spec: &Spec, host: &Host) -> Vec<Invalid> {
             "the host's own mounts would be changed; list {\"type\": \"mount\"} without a path",
         ));
     }
-    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
-        if name.as_ref().is_some_and(|n| !n.is_empty()) && !namespaces.listed.contains(&NsType::Uts) {
-            let why = "it would be the host's: list a uts namespace in linux.namespaces";
-            found.push(Invalid::unsupported(field, why));
+    let names = [("hostname", spec.hostname()), ("domainname", spec.domainname())];
+    let names = names.map(|(field, name)| (field, name.as_deref().filter(|name| !name.is_empty())));
+    for (field, _) in names.iter().filter(|(_, name)| name.is_some()) {
+        if !namespaces.own(NsType::Uts) {
+            let why = "it would be the host's: list a uts namespace of the container's own in linux.namespaces";
+            found.push(Invalid::unsupported(*field, why));
         }
     }
     // What they lack the control `namespaces` would have added, had it not refused.
     for bad in &mut found {
         bad.told_by = Some(ControlId::Namespaces);
+    }
+    for (field, name) in names {
+        if let Some(why) = name.and_then(not_a_name) {
+            found.push(Invalid::malformed(field, why));
+        }
     }
     for mount in spec.mounts().iter().flatten() {
         mounts::judge(mount, &namespaces, &mut found);
@@ -171,6 +178,16 @@ pub fn judge(spec: &Spec, host: &Host) -> Vec<Invalid> {
 }
 
 pub use process::judge as judge_process;
+
+/// Says what is wrong with a host or domain name. The kernel keeps 64 bytes of any kind, and programs write what they get from there into their
+/// logs and prompts as it is.
+fn not_a_name(name: &str) -> Option<&'static str> {
+    if name.len() > 64 {
+        return Some("a name of more than 64 bytes, which is what uname(2) has room for");
+    }
+    let odd = name.chars().any(|c| c.is_control() || c.is_whitespace());
+    odd.then_some("a name with spaces or control characters")
+}
 
 /// Which kinds are listed, and which of these are really the runtime's own.
 #[derive(Debug, Default)]
@@ -252,6 +269,58 @@ mod tests {
         let twice = json!([{"type": "mount"}, {"type": "uts"}, {"type": "uts"}]);
         assert_eq!(fields("/linux/namespaces", twice), ["linux.namespaces"]);
         assert_eq!(fields("/linux/namespaces", json!([{"type": "mount"}])), ["hostname"]);
+    }
+
+    #[test]
+    fn names_are_names() {
+        for (pointer, field) in [("/hostname", "hostname"), ("/domainname", "domainname")] {
+            let most = "x".repeat(64);
+            for good in ["web-0", "Web_0.example.org", "(none)", "köln", "", most.as_str()] {
+                assert_eq!(fields(pointer, good.into()), Vec::<String>::new(), "{good:?}");
+            }
+            let more = "x".repeat(65);
+            for bad in [
+                "a b",
+                "a\nroot: ok",
+                "a\u{1b}[2J",
+                "a\0",
+                "\t",
+                "a\u{85}",
+                more.as_str(),
+            ] {
+                assert_eq!(fields(pointer, bad.into()), [field], "{bad:?}");
+                let sysctl = json!({ format!("kernel.{field}"): bad });
+                assert_eq!(
+                    fields("/linux/sysctl", sysctl),
+                    [format!("linux.sysctl.kernel.{field}")]
+                );
+            }
+        }
+    }
+
+    /// Joined by a path, it is the host's all the same.
+    #[test]
+    fn a_host_name_is_never_the_host_s_own() {
+        let list = json!([{"type": "mount"}, {"type": "uts", "path": "/host/uts"}]);
+        let mut case = Case::new().with("/linux/namespaces", list);
+        let other = NsPath::Namespace {
+            typ: NsType::Uts,
+            id: crate::namespace::NsId { dev: 4, ino: 99 },
+        };
+        case.host.ns_paths.insert("/host/uts".into(), other);
+        assert_eq!(judge(&case.request().spec, &case.host), [], "a pod's");
+        let own = crate::namespace::NsId { dev: 4, ino: 1 };
+        case.host.namespaces.insert(NsType::Uts, [own].into());
+        let hosts = NsPath::Namespace {
+            typ: NsType::Uts,
+            id: own,
+        };
+        case.host.ns_paths.insert("/host/uts".into(), hosts);
+        let found: Vec<String> = judge(&case.request().spec, &case.host)
+            .into_iter()
+            .map(|bad| bad.field)
+            .collect();
+        assert_eq!(found, ["hostname"]);
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn gather(
         root_along: places.root_along,
         guarded: places.guarded,
         neighbours: places.neighbours,
-        cri: cri::files(request, policy, euid),
+        cri: cri::files(request, policy, Reader { euid, user_ns }),
     };
     let looked = Looked {
         ns,

@@ -30,8 +30,11 @@ const IFNAMSIZ: usize = 16;
 const SECOND: u32 = 1_000_000_000;
 
 pub(super) fn judge(linux: &Linux, namespaces: &Namespaces, found: &mut Vec<Invalid>) {
-    for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
+    for (name, value) in linux.sysctl().iter().flatten() {
         found.extend(sysctl(name, namespaces));
+        let names = ["kernel.hostname", "kernel.domainname"].contains(&name.replace('/', ".").as_str());
+        let why = super::not_a_name(value).filter(|_| names);
+        found.extend(why.map(|why| Invalid::malformed(format!("linux.sysctl.{name}"), why)));
     }
     if let Some(how) = linux.rootfs_propagation().as_deref().filter(|how| !how.is_empty())
         && Propagation::named(how).is_none()

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use gabion_core::caller::{OwnUserNs, Reader};
 use gabion_core::host::{CriFiles, MadeByCri};
 use gabion_core::policy::Policy;
 use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
@@ -28,10 +29,12 @@ const RULES: Rules = Rules {
     links: Links::Refuse,
 };
 
-/// Looks, where the call came by the shim for the plugin's namespace, and the caller is root.
-pub(super) fn files(request: &Request, policy: &Policy, euid: u32) -> CriFiles {
+/// Looks, where the call came by the shim for the plugin's namespace, and the caller is the host's root: who is root in a user namespace alone may
+/// have laid directories of their own over these.
+pub(super) fn files(request: &Request, policy: &Policy, caller: Reader) -> CriFiles {
+    let root = caller.euid == 0 && caller.user_ns == OwnUserNs::Initial;
     match &request.channel {
-        Channel::Shim { namespace } if namespace == CRI_NAMESPACE && euid == 0 => {}
+        Channel::Shim { namespace } if namespace == CRI_NAMESPACE && root => {}
         _ => return CriFiles::default(),
     }
     let settings = &policy.mounts;
@@ -97,12 +100,12 @@ mod tests {
 
     const ID: &str = "c1";
 
-    struct Node(PathBuf);
+    struct Node(PathBuf, OwnUserNs);
 
     impl Node {
         fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("gabion-cri-{}-{name}", std::process::id()));
-            let node = Self(dir);
+            let node = Self(dir, OwnUserNs::Initial);
             for part in [
                 "run/io.containerd.runtime.v2.task/k8s.io/c1",
                 "run/io.containerd.grpc.v1.cri/sandboxes/pod",
@@ -139,7 +142,8 @@ mod tests {
             policy.mounts.containerd_state = self.0.join("run");
             policy.mounts.containerd_root = self.0.join("lib");
             // The rules ask for the caller's: whoever runs the tests stands for root.
-            files(&request, &policy, 0)
+            let user_ns = self.1;
+            files(&request, &policy, Reader { euid: 0, user_ns })
         }
     }
 
@@ -158,6 +162,11 @@ mod tests {
             container: MadeByCri::Yes,
         };
         assert_eq!(node.see(Some("k8s.io"), &node.bundle(), "pod"), all);
+        let mut nested = node;
+        nested.1 = OwnUserNs::Nested;
+        assert_eq!(nested.see(Some("k8s.io"), &nested.bundle(), "pod"), CriFiles::default());
+        nested.1 = OwnUserNs::Initial;
+        let node = nested;
         for namespace in [None, Some("moby"), Some("default"), Some("")] {
             assert_eq!(
                 node.see(namespace, &node.bundle(), "pod"),
