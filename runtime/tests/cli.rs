@@ -172,7 +172,7 @@ fn a_summary_counts_bundles() {
             .map(|k| row[k].as_u64().unwrap())
             .sum::<u64>()
     };
-    assert!(rows.len() == 18 && rows.iter().all(|row| total(row) == 2), "{rows:?}");
+    assert!(rows.len() == 19 && rows.iter().all(|row| total(row) == 2), "{rows:?}");
     let table = String::from_utf8(gabion(&["check", "--summary", path]).stdout).unwrap();
     assert!(
         table.starts_with("2 bundles, level hardened") && table.contains("cannot read"),
