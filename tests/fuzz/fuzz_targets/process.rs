@@ -31,10 +31,10 @@ fn containers() -> &'static [Hardened] {
 }
 
 fuzz_target!(|text: &[u8]| {
-    let Ok(process) = parse_process(text, Path::new("process.json")) else {
+    let Ok(read) = parse_process(text, Path::new("process.json")) else {
         return;
     };
     for container in containers() {
-        exec_gets_no_more(&process, container);
+        exec_gets_no_more(&read.value, container);
     }
 });
