@@ -63,6 +63,8 @@ fn walk(setup: &Setup<'_>, arrival: Arrival) -> Result<std::convert::Infallible>
         Kind::Create(create) => {
             // Seen from a user namespace of ours, the host's root is unmapped, which is 65534. Learnt before any filter.
             let own = nix::unistd::getuid().as_raw();
+            // Before the workload's filter, which may lie around the wait already.
+            ended_by_signals()?;
             let confined = workload.ready(setup)?;
             let starter = wait_for(create.listener.as_fd(), |uid| uid == 0 || uid == 65534 || uid == own)?;
             // From here on `start` hears of failures, not `create`, which has returned.
@@ -147,6 +149,19 @@ fn run_hooks_before_pivot(setup: &Setup<'_>, create: &Create<'_>, root: &OwnedFd
     let state = state.map(|state| hooks::state_inside(state, ContainerStatus::Creating, nix::unistd::getpid()));
     let scene = hooks::Scene::of_process(setup.process);
     hooks::run(hooks::Kind::CreateContainer, list, state.as_ref(), &scene)
+}
+
+/// Lets the signals that ask a program to end it do so while it waits for its start, with 128 and the signal's number, as runc's does. A pid namespace's
+/// init hears none for which it has no handler (pid_namespaces(7)), and the runtime, which holds some back, has given that to its child.
+fn ended_by_signals() -> Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let failing = |e| Error::step(Step::Ready, "let signals end the wait for start", e);
+    let mut ending = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        gabion_sys::exit_on(signal).map_err(failing)?;
+        ending.add(signal);
+    }
+    ending.thread_unblock().map_err(failing)
 }
 
 /// How many connections of strangers a container that waits for its start bears.

@@ -2,6 +2,7 @@
 //! on, and closed where that is on.
 
 use crate::hardens;
+use integration::command::{limit, until};
 use integration::{Bundle, Container, Outcome, Policy};
 
 const RULES: [&str; 5] = ["mdwe", "memfd", "shm_exec", "ptrace", "proc"];
@@ -145,5 +146,37 @@ fn every_procfs_is_read_only() {
         .acts(&acts);
     for act in acts {
         outcome.denied(act, "EROFS");
+    }
+}
+
+/// A regular file of the host's as stdio is opened again only for what it was handed in for: what is written to it is not read, so it is not mapped
+/// executable either; what is read from it is not written.
+#[test]
+fn a_file_as_stdio_is_no_door() {
+    if !hardens() {
+        return;
+    }
+    for (name, policy, open) in [
+        ("closed", all_but(""), false),
+        ("open", all_but("").observe("landlock"), true),
+    ] {
+        let mut bundle = Bundle::new(&format!("memory-stdio-{name}"));
+        bundle
+            .config
+            .acts(&["run-written=stdout", "open-write=/proc/self/fd/0"]);
+        let (input, output) = (bundle.dir.join("in"), bundle.dir.join("out"));
+        std::fs::write(&input, "x").unwrap();
+        let container = Container::new(bundle).policy(&policy);
+        let mut command = container.command(&["run", "--bundle", &container.path(), container.id()]);
+        command.stdin(std::fs::File::open(&input).unwrap());
+        command.stdout(std::fs::File::create(&output).unwrap());
+        let mut running = command.spawn().unwrap();
+        assert!(until(limit(20), || running.try_wait().unwrap().is_some()));
+        let said = std::fs::read(&output).unwrap();
+        let said = String::from_utf8_lossy(&said);
+        for act in ["run-written=stdout", "open-write=/proc/self/fd/0"] {
+            let want = if open { "ok" } else { "EACCES" };
+            assert!(said.contains(&format!("{act}: {want}")), "{name}: {said}");
+        }
     }
 }

@@ -74,6 +74,24 @@ fn the_bundle_defaults_to_the_working_directory() {
     assert_eq!(container.status(), "created");
 }
 
+/// Who stops a container that was never started need not wait for the time at which it is killed: its first process ends as runc's does.
+#[test]
+fn what_asks_a_program_to_end_ends_one_that_waits_for_its_start() {
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        let container = container(&format!("life-waits-{signal}"));
+        container
+            .op(&["create", "--bundle", &container.path(), container.id()])
+            .ok();
+        // As many programs do with it: nothing.
+        container.op(&["kill", container.id(), "USR1"]).ok();
+        assert_eq!(container.status(), "created");
+        container.op(&["kill", container.id(), signal]).ok();
+        container.wait_status("stopped");
+        container.op(&["delete", container.id()]).ok();
+        container.nothing_left();
+    }
+}
+
 #[test]
 fn signals_by_number_and_by_name() {
     for signal in ["TERM", "SIGTERM", "15"] {

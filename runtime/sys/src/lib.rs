@@ -46,7 +46,7 @@ pub use process::{
     set_mempolicy, set_readable,
 };
 pub use signals::{
-    Came, Held, Signals, default_signal, default_signals, hold_all_signals, is_ignored, unseen_children,
+    Came, Held, Signals, default_signal, default_signals, exit_on, hold_all_signals, is_ignored, unseen_children,
 };
 pub use terminal::{pty_peer, pty_unlock, set_controlling_terminal, set_window_size, window_size};
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::Result;
 use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::{done, owned};
 
@@ -47,6 +48,17 @@ pub fn is_ignored(number: c_int) -> Result<bool> {
     // SAFETY: the kernel writes one sigaction, which `now` has room for, and reads nothing.
     done(unsafe { libc::syscall(libc::SYS_rt_sigaction, number, new, now.as_mut_ptr(), SET) })?;
     Ok(now.first() == Some(&(libc::SIG_IGN as u64)))
+}
+
+/// Has a signal end this process, with 128 and its number as the exit code, up to the next execve(2), which takes handlers away.
+pub fn exit_on(signal: Signal) -> Result<()> {
+    extern "C" fn end(number: c_int) {
+        // SAFETY: _exit(2) may be called in a handler (signal-safety(7)), takes a number and does not return.
+        unsafe { libc::_exit(128 + number) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler reads and writes no memory, so whatever it interrupts stays as it is.
+    unsafe { sigaction(signal, &action) }.map(drop)
 }
 
 /// Holds back all signals that can be held (rt_sigprocmask(2)): they stay pending until somebody reads them.

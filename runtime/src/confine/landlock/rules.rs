@@ -7,8 +7,8 @@ use std::path::Path;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, RulesetCreated, RulesetCreatedAttr};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::cannot;
 use crate::contract::setup::Setup;
@@ -188,7 +188,6 @@ impl<'a> Rules<'a> {
 
     /// What stands behind stdio and preserved descriptors may be opened again (`/dev/stdout` on a FIFO).
     pub(super) fn stdio(&mut self, setup: &Setup<'_>) -> Result<()> {
-        let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
         let last = i32::try_from(setup.preserved.count).unwrap_or(0).saturating_add(3);
         for number in 0..last {
             let fd = match gabion_sys::duplicate_number(number) {
@@ -205,7 +204,7 @@ impl<'a> Rules<'a> {
             if !by_path {
                 continue;
             }
-            let rule = PathBeneath::new(fd, access & self.handled);
+            let rule = PathBeneath::new(fd, again(number, &stat)? & self.handled);
             match (&mut self.created).add_rule(rule) {
                 Ok(_) => {}
                 // An anonymous pipe: Landlock does not govern it (landlock_add_rule(2), EBADFD).
@@ -279,6 +278,22 @@ impl Target {
             _ => Self::Other,
         })
     }
+}
+
+/// What a descriptor's file may be opened again for. A regular file of the host's only for what it was handed in for: one that is to be written
+/// could be read, and so mapped executable; one that is to be read could be written.
+fn again(number: i32, stat: &FileStat) -> Result<BitFlags<AccessFs>> {
+    let write = AccessFs::WriteFile | AccessFs::Truncate;
+    let all = write | AccessFs::ReadFile | AccessFs::IoctlDev;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Ok(all);
+    }
+    let flags = fcntl(number, FcntlArg::F_GETFL).map_err(|e| Error::step(Step::Landlock, "look at stdio", e))?;
+    Ok(match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => AccessFs::ReadFile.into(),
+        libc::O_WRONLY => write,
+        _ => all,
+    })
 }
 
 #[cfg(test)]
