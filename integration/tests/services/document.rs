@@ -48,6 +48,7 @@ fn row(service: &Service) -> String {
     let level = match service.restricted {
         Restricted::Reached => "restricted".to_owned(),
         Restricted::Refused(code) => format!("hardened (`{code}`)"),
+        Restricted::Jit(_) => "restricted with `memory.mdwe`".to_owned(),
     };
     let Service { name, asked, .. } = service;
     format!("| {name} | `{}` | {asked} | {level} |", command_line(service))

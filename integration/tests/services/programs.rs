@@ -25,6 +25,7 @@ pub(crate) const NODE: &[Service] = &[Service {
         ),
         Ask::Run(&["curl", "-s", "http://127.0.0.1:8080/"], "a note"),
     ],
+    restricted: Restricted::Jit("Fatal javascript OOM"),
     ..NOTHING
 }];
 
@@ -57,6 +58,7 @@ pub(crate) const JAVA: &[Service] = &[
         command: &["java", "-cp", "/usr/share/java/jna.jar:/opt/jna", "com.sun.jna.Native"],
         asked: "JNA loads the library from there; it needs nothing",
         asks: &[Ask::Prints("Native: ")],
+        restricted: Restricted::Jit("Failed to mark memory page as executable"),
         ..NOTHING
     },
 ];

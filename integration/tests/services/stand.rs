@@ -1,6 +1,6 @@
 //! Runs a service as its row says, and asks it.
 
-use crate::table::{Ask, Need, Restricted, Service};
+use crate::table::{Ask, JIT, Need, Restricted, Service};
 use integration::command::limit;
 use integration::{Bundle, Podman};
 use std::fs::{self, Permissions};
@@ -50,8 +50,12 @@ impl<'a> Stand<'a> {
             Need::Policy(text) => Some(text),
             _ => None,
         });
+        Some(Self::under(service, root, podman, policy))
+    }
+
+    fn under(service: &'a Service, root: &'a Path, podman: Podman, policy: Option<&str>) -> Self {
         let podman = with_policy(podman, policy);
-        Some(Self { service, root, podman })
+        Self { service, root, podman }
     }
 
     fn start(&self, name: &str, missing: Option<usize>) -> integration::Done {
@@ -181,6 +185,17 @@ fn check_restricted(service: &Service, root: &Path) {
     let good = match (service.restricted, &served) {
         (Restricted::Reached, Served::Yes) => true,
         (Restricted::Refused(code), Served::No(said)) => said.contains(&format!("refused [{code}]")),
+        (Restricted::Jit(symptom), Served::No(said)) if said.contains(symptom) => {
+            drop(stand);
+            let podman = Podman::without_image(Bundle::new("service-jit"), "restricted").expect("podman");
+            let served = Stand::under(service, root, podman, Some(JIT)).serve(service.asks, None);
+            assert!(
+                matches!(served, Served::Yes),
+                "{} at restricted with {JIT}: {served:?}",
+                service.name
+            );
+            true
+        }
         _ => false,
     };
     assert!(

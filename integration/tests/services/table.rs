@@ -28,7 +28,12 @@ pub(crate) enum Restricted {
     Reached,
     /// By this code: what the service needs, or is, may not be had there.
     Refused(&'static str),
+    /// It starts and says this: it writes what it executes. With `JIT` in the policy it serves.
+    Jit(&'static str),
 }
+
+/// What the policy says for a JIT compiler at `restricted`.
+pub(crate) const JIT: &str = "[memory]\nmdwe = \"observe\"\n";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Service {
