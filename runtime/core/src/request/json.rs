@@ -194,7 +194,9 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, V
         let mut tree: Tree = serde_json::from_slice(text)?;
         for _ in 0..AGAIN {
             tree.merge(twice);
-            value = once(tree.clone().into_value(), &notes)?;
+            // By the same reader, as text: for each kind of reader there is all the code of the spec's types once more.
+            let merged = serde_json::to_vec(&tree.clone().into_value())?;
+            value = once(&mut serde_json::Deserializer::from_slice(&merged), &notes)?;
             twice = notes.twice.take();
             if twice.is_empty() {
                 break;
