@@ -861,6 +861,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_types_write_is_read_as_it_was() {
+        for spec in [spec(&full().to_string()).unwrap().value, Spec::default()] {
+            let written = serde_json::to_string(&spec).unwrap();
+            assert_eq!(super::read::<Spec>(written.as_bytes()).unwrap().0, spec);
+            assert_eq!(serde_json::from_str::<Spec>(&written).unwrap(), spec);
+        }
+    }
+
+    #[test]
     fn a_list_is_no_object_wherever_the_spec_has_one() {
         let mut places = Vec::new();
         objects(&full(), "", &mut places);
