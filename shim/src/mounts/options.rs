@@ -57,7 +57,7 @@ pub(super) fn parse(options: &[String]) -> Result<Parsed> {
     for word in read.data {
         match flag_of_file_systems(&word) {
             Some((flag, on)) => flags.set(flag, on),
-            None => data.push(word),
+            None => data.push(quoted(word)),
         }
     }
     Ok(Parsed {
@@ -65,6 +65,21 @@ pub(super) fn parse(options: &[String]) -> Result<Parsed> {
         propagation: propagation(options),
         data,
     })
+}
+
+/// Gives a word as mount(2) wants it, which has all of them in one string: a value with a comma stands in quotes again (SELinux takes a level's categories so:
+/// `context="…:c1,c2"`). A comma after a backslash, in overlay's paths, parts nothing.
+fn quoted(word: String) -> String {
+    let mut before = ' ';
+    let parts = |c: char| {
+        let parts = c == ',' && before != '\\';
+        before = if before == '\\' { ' ' } else { c };
+        parts
+    };
+    match word.split_once('=') {
+        Some((key, value)) if value.chars().any(parts) => format!("{key}=\"{value}\""),
+        _ => word,
+    }
 }
 
 /// What fsconfig(2) takes by its name is a flag to mount(2).
@@ -108,6 +123,20 @@ mod tests {
 
     fn strings(options: &[&str]) -> Vec<String> {
         options.iter().map(ToString::to_string).collect()
+    }
+
+    /// containerd gives a root's label so under SELinux, and mount(2) has all data in one string.
+    #[test]
+    fn a_comma_in_a_value_parts_nothing() {
+        for word in [
+            r#"context="system_u:object_r:container_file_t:s0:c708,c857""#,
+            r"lowerdir=/a\,b:/c",
+            r"upperdir=/a\\",
+            "context=system_u:object_r:container_file_t:s0",
+        ] {
+            let parsed = parse(&["ro".to_owned(), word.to_owned()]).unwrap();
+            assert_eq!(parsed.data, [word]);
+        }
     }
 
     #[test]
