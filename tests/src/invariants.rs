@@ -88,8 +88,14 @@ pub fn permissive_changes_nothing(request: &Request) {
     let hardened = match run(request, &built_in(Level::Permissive)) {
         Ok(hardened) => hardened,
         Err(denial) => {
-            assert!(!denial.invalid.is_empty(), "permissive refuses: {denial}");
-            assert!(denial.decisions.iter().all(|d| d.mode == Mode::Observe));
+            // An annotation of gabion's own that nobody understands is wrong at every level.
+            let annotation =
+                |code: &Option<String>| matches!(code.as_deref(), Some("holes.annotation" | "landlock.bad-port"));
+            let told = denial.decisions.iter().flat_map(|d| &d.changes);
+            let told = told.filter(|c| annotation(&c.code)).count();
+            assert!(told > 0 || !denial.invalid.is_empty(), "permissive refuses: {denial}");
+            let refuses = |d: &Decision| d.refusals().all(|c| annotation(&c.code));
+            assert!(denial.decisions.iter().all(refuses), "permissive refuses: {denial}");
             return one_line(&denial.to_string());
         }
     };
