@@ -19,7 +19,7 @@ fn containers() -> &'static [Hardened] {
         let mut made = Vec::new();
         for (uid, level) in [(0, Level::Hardened), (1000, Level::Restricted)] {
             let patch = json!({"process": {
-                "user": {"uid": uid},
+                "user": {"uid": uid, "gid": uid},
                 "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}],
             }});
             json::merge(&mut config, patch);
