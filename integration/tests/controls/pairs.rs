@@ -51,7 +51,7 @@ const STAYS: [(&str, &str, &str); 6] = [
 ];
 
 /// The controls in the order of the table of gabion-core.
-const CONTROLS: [&str; 18] = [
+const CONTROLS: [&str; 19] = [
     "namespaces",
     "user",
     "rootfs",
@@ -66,6 +66,7 @@ const CONTROLS: [&str; 18] = [
     "fds",
     "capabilities",
     "no_new_privs",
+    "memory",
     "lsm",
     "landlock",
     "seccomp",
