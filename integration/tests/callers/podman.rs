@@ -52,6 +52,7 @@ fn podman_s_day(level: &'static str) {
     );
     podman.call(&["exec", &name, "sh", "-c", "exit 9"]).fails_with(9);
     podman.call(&["exec", &name, "no-such-program"]).fails_with(127);
+    known_by_name(&podman, &name);
     podman.call(&["pause", &name]).ok();
     assert_eq!(
         podman
@@ -83,6 +84,29 @@ fn podman_s_day(level: &'static str) {
     podman.call(&["rm", "--force", &name]).ok();
 
     pod_of_two(&podman);
+}
+
+/// gabion's own commands know the container by podman's name, without being told where its state is.
+fn known_by_name(podman: &Podman, name: &str) {
+    let gabion = |args: &[&str]| {
+        let mut command = std::process::Command::new(&integration::Runtime::gabion().program);
+        command.args(args);
+        integration::command::run(command, &podman.bundle.dir)
+    };
+    let listed = gabion(&["list"]).ok().out;
+    let row = listed.lines().find(|line| line.contains(&format!(" {name} ")));
+    let row = row.unwrap_or_else(|| panic!("{name} is not listed: {listed}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert!(
+        words.ends_with(&["root", "podman", name, "localhost/img:latest"]),
+        "{row}"
+    );
+    assert!(gabion(&["attest", name]).ok().out.contains("holds"), "{row}");
+    let event = gabion(&["events", "--stats", name]).ok().out;
+    assert!(
+        event.starts_with(&format!("{{\"type\":\"stats\",\"id\":\"{}\"", words[0])),
+        "{event}"
+    );
 }
 
 fn pod_of_two(podman: &Podman) {

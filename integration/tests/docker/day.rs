@@ -99,6 +99,7 @@ fn lives(engine: &Engine) {
         assert!(so, "{args:?}: {}", engine.docker(args));
     };
     says(&["logs", "stays"], "started");
+    known_by_name(engine, "stays");
     says(&["exec", "stays", "echo", "inside"], "inside");
     says(
         &[
@@ -156,6 +157,30 @@ fn lives(engine: &Engine) {
         "exited 137",
     );
     drop(engine.docker(&["rm", "stays"]).ok());
+}
+
+/// gabion's own commands know the container by Docker's name, in the root that dockerd gave the runtime.
+fn known_by_name(engine: &Engine, name: &str) {
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", name]).ok().out;
+    let runtimes = std::fs::read_dir(engine.dir.join("x")).unwrap().flatten();
+    let mut roots = runtimes.map(|runtime| runtime.path().join("moby"));
+    let root = roots.find(|root| root.join(id.trim()).is_dir()).expect("its root");
+    assert!(
+        root.parent()
+            .is_some_and(|dir| dir.to_str().unwrap().contains("/x/runtime-")),
+        "{root:?}"
+    );
+    let gabion = |args: &[&str]| {
+        let mut command = std::process::Command::new(&integration::Runtime::gabion().program);
+        command.arg("--root").arg(&root).args(args);
+        integration::command::run(command, &engine.dir).ok().out
+    };
+    let listed = gabion(&["list"]);
+    let end = ["docker", name, IMAGE];
+    let shown = |line: &str| line.split_whitespace().collect::<Vec<_>>().ends_with(&end);
+    assert!(listed.lines().any(shown), "{listed}");
+    assert!(gabion(&["attest", name]).contains(": holds"));
+    assert!(gabion(&["events", "--stats", name]).starts_with("{\"type\":\"stats\""));
 }
 
 /// A network of the user's: names are found by Docker's own server.

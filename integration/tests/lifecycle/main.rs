@@ -18,6 +18,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod life;
+mod names;
 mod pid_file;
 mod pidfd_socket;
 mod run;

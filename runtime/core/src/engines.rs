@@ -59,6 +59,11 @@ pub static FILES: [File; 6] = [
     },
 ];
 
+/// Gives the file that dockerd reads.
+pub fn docker() -> &'static File {
+    &FILES[0]
+}
+
 impl File {
     /// Reads the places off a file's text. What the engine itself could not read names none.
     pub fn places(&self, text: &str) -> Vec<PathBuf> {

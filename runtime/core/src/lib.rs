@@ -17,6 +17,7 @@ pub mod host;
 pub mod id;
 pub mod ids;
 pub mod list;
+pub mod named;
 pub mod namespace;
 pub mod observed;
 pub mod policy;

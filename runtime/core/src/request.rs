@@ -232,30 +232,19 @@ impl Request {
     /// A `RUN` of an image build. buildah, and podman by it, says so in nothing but these names: a bundle `buildah<n>`, and
     /// `buildah-` before its name for the container (buildah, `run_common.go`).
     pub fn is_build_step(&self) -> bool {
-        let bundle = self
-            .bundle
-            .file_name()
-            .and_then(std::ffi::OsStr::to_str)
-            .unwrap_or_default();
-        bundle.starts_with("buildah") && self.id.as_str().strip_prefix("buildah-") == Some(bundle)
+        is_build_step(self.id.as_str(), &self.bundle)
     }
 
     /// Whether dockerd asks, by what it alone says: its task in containerd, `…/io.containerd.runtime.v2.task/moby/<id>`. A user of Docker's may
     /// write any annotation, and neither a pod nor a user of Docker's can choose the bundle. Whoever calls gabion by hand can, as they can
     /// choose the id: what they win by it is a container's own files.
     pub fn is_dockers(&self) -> bool {
-        let mut names = self.bundle.iter().rev().filter_map(std::ffi::OsStr::to_str);
-        let by_path = names.next() == Some(self.id.as_str())
-            && names.next() == Some(DOCKERS_NAMESPACE)
-            && names
-                .next()
-                .is_some_and(|dir| dir.starts_with("io.containerd.runtime.v"));
         let by_channel = match &self.channel {
             Channel::Direct => true,
-            Channel::Shim { namespace } => namespace == DOCKERS_NAMESPACE,
+            Channel::Shim { namespace } => is_dockers_namespace(namespace),
             Channel::CriO => false,
         };
-        by_path && by_channel
+        by_channel && is_dockers_task(self.id.as_str(), &self.bundle)
     }
 
     /// The annotation of this name for this container (`NAME.<container>` of a pod), else for all.
@@ -266,6 +255,36 @@ impl Request {
             .and_then(|c| self.annotation(&format!("{name}.{c}")))
             .or_else(|| self.annotation(name))
     }
+}
+
+/// Tells whether these are the names of a build's step.
+pub fn is_build_step(id: &str, bundle: &Path) -> bool {
+    let bundle = bundle.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    bundle.starts_with("buildah") && id.strip_prefix("buildah-") == Some(bundle)
+}
+
+/// Gives the namespace of the containerd task that a bundle is: `…/io.containerd.runtime.v2.task/<namespace>/<id>`.
+pub fn task_namespace<'a>(id: &str, bundle: &'a Path) -> Option<&'a str> {
+    let mut names = bundle.iter().rev().filter_map(std::ffi::OsStr::to_str);
+    let own = names.next() == Some(id);
+    let namespace = names.next()?;
+    let tasks = names.next()?.starts_with("io.containerd.runtime.v");
+    (own && tasks).then_some(namespace)
+}
+
+/// Tells whether a bundle is a task of dockerd's.
+pub fn is_dockers_task(id: &str, bundle: &Path) -> bool {
+    task_namespace(id, bundle).is_some_and(is_dockers_namespace)
+}
+
+/// Tells whether dockerd keeps its containers in this namespace: with userns-remap the numbers of its root stand behind (`moby-231072.231072`).
+fn is_dockers_namespace(namespace: &str) -> bool {
+    let Some(rest) = namespace.strip_prefix(DOCKERS_NAMESPACE) else {
+        return false;
+    };
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let remapped = || rest.strip_prefix('-')?.split_once('.');
+    rest.is_empty() || remapped().is_some_and(|(uid, gid)| number(uid) && number(gid))
 }
 
 /// Who seems to have written this spec (of a request, or a stored one).

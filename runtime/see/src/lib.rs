@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod error;
 pub mod here;
+pub mod named;
 pub mod neighbours;
 pub mod pid_namespace;
 pub mod policy;

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::container::events;
-use gabion_common::cli::{Global, output};
+use gabion_common::cli::{Global, Settings, output};
+use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
+use gabion_see::roots;
+use gabion_see::state::StateView;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -17,14 +20,14 @@ pub(super) struct Args {
     /// How often: a number with ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse)]
     interval: Duration,
-    /// The container's id
+    /// The container's id, or the name that its engine gave it
     #[arg(value_name = "ID")]
     id: String,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
-        let (settings, id) = (global.settings(), super::id(&self.id)?);
+        let (settings, id) = self.container(global)?;
         if self.stats {
             let event = events::once(&settings, &id)?;
             output::print(&format!("{event}\n"))?;
@@ -38,6 +41,26 @@ impl Args {
         match (told, end) {
             (Err(Error::File { source, .. }), Some(())) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
             (other, _) => other.map(|()| 0),
+        }
+    }
+
+    /// Gives the container: by its id as every command has it; else by its name, or by an id that another root has.
+    fn container(&self, global: &Global) -> Result<(Settings, ContainerId)> {
+        let settings = global.settings();
+        let by_id = super::id(&self.id).and_then(|id| StateView::open(&settings.root, &id).map(|_| id));
+        let missing = match by_id {
+            Ok(id) => return Ok((settings, id)),
+            Err(error @ (Error::NotFound { .. } | Error::InvalidId(_))) => error,
+            Err(other) => return Err(other),
+        };
+        let roots = match &global.root {
+            Some(root) => vec![root.clone()],
+            None => roots::all(&settings.root),
+        };
+        match roots::called(&roots, &self.id) {
+            Ok((root, id)) => Ok((Settings { root, ..settings }, id)),
+            Err(Error::NotFound { .. }) => Err(missing),
+            Err(other) => Err(other),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::output::{self, Format};
 use super::{Global, log};
 use crate::container::{self, ListEntry};
 use gabion_see::error::Result;
+use gabion_see::named::Shown;
 use gabion_see::roots;
 
 #[derive(Debug, clap::Args)]
@@ -40,18 +41,28 @@ impl Args {
     }
 }
 
+/// runc's columns, and behind them the engine's words, where an engine's containers are among them.
 fn table(all: &[ListEntry]) -> String {
+    let with_names = all.iter().any(|c| c.named.is_some());
     let heading = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    if with_names {
+        rows[0].extend(["ENGINE", "NAME", "IMAGE"].map(str::to_owned));
+    }
     rows.extend(all.iter().map(|c| {
-        vec![
+        let mut row = vec![
             c.id.clone(),
             c.pid.to_string(),
             c.status.clone(),
             c.bundle.display().to_string(),
             c.created.clone(),
             c.owner.clone(),
-        ]
+        ];
+        if let Some(named) = &c.named {
+            let word = |shown: &Option<Shown>| shown.as_ref().map_or_else(String::new, ToString::to_string);
+            row.extend([named.engine.as_str().to_owned(), word(&named.name), word(&named.image)]);
+        }
+        row
     }));
     output::columns(&rows)
 }

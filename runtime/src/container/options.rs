@@ -7,6 +7,7 @@ use gabion_common::audit::Trail;
 pub(crate) use gabion_common::cli::Settings;
 pub(crate) use gabion_core::hardened::Keyring;
 use gabion_core::request::{ContainerId, Leave, Read};
+use gabion_see::named::Named;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
@@ -161,4 +162,7 @@ pub(crate) struct ListEntry {
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
     /// The name of the user who created it, or the uid where it has none.
     pub(crate) owner: String,
+    /// What its engine calls it, behind runc's fields; `list` alone looks for it.
+    #[serde(default, flatten)]
+    pub(crate) named: Option<Named>,
 }

@@ -8,6 +8,7 @@ use crate::container::options::{ListEntry, Settings};
 use crate::state::StateDir;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
+use gabion_see::named::Names;
 use gabion_see::pid_namespace;
 use gabion_see::state;
 use gabion_see::state::Status;
@@ -18,10 +19,11 @@ use gabion_see::status::status;
 /// # Errors
 /// «does not exist» for an id that is not there.
 pub(crate) fn state(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
-    entry(settings, id)
+    entry(settings, id, None)
 }
 
-fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
+/// `names`: whom to ask for the name that the engine gave it.
+fn entry(settings: &Settings, id: &ContainerId, names: Option<&mut Names>) -> Result<ListEntry> {
     let dir = StateDir::open(&settings.root, id)?;
     let status = status(&dir)?;
     let record = match dir.record() {
@@ -48,6 +50,7 @@ fn entry(settings: &Settings, id: &ContainerId) -> Result<ListEntry> {
         created: record.created.clone(),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         owner: user_name(record.owner),
+        named: names.and_then(|names| names.of_record(record)),
     })
 }
 
@@ -69,8 +72,9 @@ fn user_name(uid: u32) -> String {
 pub(crate) fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> {
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     fs::metadata(&settings.root).map_err(Error::file("list", &settings.root))?;
+    let mut names = Names::default();
     for id in state::ids(&settings.root)? {
-        match entry(settings, &id) {
+        match entry(settings, &id, Some(&mut names)) {
             Ok(entry) => entries.push(entry),
             Err(Error::NotFound { .. }) => {}
             Err(error) => damaged.push(error),
@@ -82,13 +86,14 @@ pub(crate) fn list(settings: &Settings) -> Result<(Vec<ListEntry>, Vec<Error>)> 
 /// Every container below these roots. They may be other runtimes' too: what is not ours is left out.
 pub(crate) fn list_all(roots: &[PathBuf], settings: &Settings) -> Vec<ListEntry> {
     let mut entries = Vec::new();
+    let mut names = Names::default();
     for root in roots {
         let settings = Settings {
             root: root.clone(),
             ..settings.clone()
         };
         for id in state::ids(root).unwrap_or_default() {
-            match entry(&settings, &id) {
+            match entry(&settings, &id, Some(&mut names)) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => tracing::debug!(%id, root = %root.display(), %error, "left out"),
             }
