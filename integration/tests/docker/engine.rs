@@ -156,7 +156,7 @@ impl Engine {
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
         for applet in [
             "sh", "true", "cat", "echo", "id", "sleep", "ls", "touch", "mkdir", "hostname", "env", "nslookup", "ping",
-            "pwd",
+            "pwd", "test",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
