@@ -35,6 +35,8 @@ pub enum Oddity {
     Repeated,
     /// A capability that nobody has: left out.
     NoCapability(String),
+    /// `null` where a number or a truth value belongs: zero, or false.
+    Null,
 }
 
 impl Odd {
@@ -47,6 +49,7 @@ impl Odd {
                 Some(right) => format!("{name:?} is no capability: it is written {right}"),
                 None => format!("{name:?} is no capability that is known here"),
             },
+            Oddity::Null => "it is null".to_owned(),
         }
     }
 }
@@ -58,6 +61,7 @@ impl fmt::Display for Odd {
             Oddity::Spelled(_) => "it is taken as the spec's",
             Oddity::Repeated => "the last one is taken",
             Oddity::NoCapability(_) => "it is left out",
+            Oddity::Null => "it is taken as zero, or false",
         };
         write!(f, "{}: {}; {taken}", self.field, self.why())
     }
@@ -230,6 +234,16 @@ fn once<'de, T: serde::Deserialize<'de>, D: Deserializer<'de>>(inner: D, notes: 
     })
 }
 
+/// A number or a truth value, which Go leaves at zero or false where the text has `null`.
+macro_rules! scalar {
+    ($($name:ident $zero:expr;)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            let Self { inner, at, notes, .. } = self;
+            inner.deserialize_option(OrZero { visitor, zero: $zero, at, notes })
+        })*
+    };
+}
+
 /// What holds nothing else is read as it is.
 macro_rules! plain {
     ($($name:ident)*) => {
@@ -242,10 +256,14 @@ macro_rules! plain {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<'_, D> {
     type Error = D::Error;
 
+    scalar! {
+        deserialize_bool Zero::False;
+        deserialize_i8 Zero::Number; deserialize_i16 Zero::Number; deserialize_i32 Zero::Number; deserialize_i64 Zero::Number;
+        deserialize_u8 Zero::Number; deserialize_u16 Zero::Number; deserialize_u32 Zero::Number; deserialize_u64 Zero::Number;
+    }
+
     plain! {
-        deserialize_any deserialize_bool
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_any deserialize_i128 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
         deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_identifier deserialize_ignored_any
     }
@@ -311,6 +329,45 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         self.deserialize_seq(visitor)
+    }
+}
+
+/// What Go leaves where the text has `null`.
+#[derive(Clone, Copy)]
+enum Zero {
+    Number,
+    False,
+}
+
+struct OrZero<'a, V> {
+    visitor: V,
+    zero: Zero,
+    at: &'a Place<'a>,
+    notes: &'a Notes,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for OrZero<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.notes.add(self.at, || Oddity::Null);
+        match self.zero {
+            Zero::Number => self.visitor.visit_u64(0),
+            Zero::False => self.visitor.visit_bool(false),
+        }
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.visit_unit()
+    }
+
+    // The visitor of a scalar takes nothing else.
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        inner.deserialize_any(self.visitor)
     }
 }
 
@@ -982,6 +1039,37 @@ mod tests {
         );
         let all = read.value.annotations().as_ref().unwrap();
         assert_eq!((all.len(), all["a"].as_str()), (2, "2"));
+    }
+
+    #[test]
+    fn null_is_zero_or_false_and_told() {
+        let text = r#"{"ociVersion": "1.0.2", "process": {"cwd": "/", "user": {"uid": null, "gid": null, "additionalGids": [7, null]}},
+            "linux": {"resources": {"pids": {"limit": null}, "devices": [{"allow": null, "access": "rwm"}], "cpu": {"shares": null}}}}"#;
+        let read = spec(text).unwrap();
+        let user = read.value.process().as_ref().unwrap().user();
+        assert_eq!(
+            (user.uid(), user.gid(), user.additional_gids().as_deref()),
+            (0, 0, Some([7, 0].as_slice()))
+        );
+        let resources = read.value.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert!(!resources.devices().as_ref().unwrap()[0].allow());
+        let told = "it is null; it is taken as zero, or false";
+        assert_eq!(
+            odd(&read),
+            // Where a number may be left out, null is left out.
+            [
+                "process.user.uid",
+                "process.user.gid",
+                "process.user.additionalGids[1]",
+                "linux.resources.pids.limit",
+                "linux.resources.devices[0].allow"
+            ]
+            .map(|field| format!("{field}: {told}"))
+        );
+        for bad in ["true", "[]", "{}", "1.5", "\"1\"", "-1"] {
+            let text = format!(r#"{{"ociVersion": "1.0.2", "process": {{"cwd": "/", "user": {{"uid": {bad}}}}}}}"#);
+            assert!(spec(&text).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Limits that no cgroup takes, whatever the host has. What one version of cgroups has no file for is told when it is written.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxResources};
 
 /// The most tasks that a kernel has numbers for, and one more (PID_MAX_LIMIT, kernel/cgroup/pids.c).
 const MOST_TASKS: i64 = 4 << 20;
@@ -49,56 +49,72 @@ pub(super) fn judge(resources: &LinuxResources, found: &mut Vec<Invalid>) {
     }
 }
 
-/// Gives numbers that no kernel takes. Zero says nothing, and a negative limit is none; what hangs on the machine is told by the kernel.
-fn numbers(resources: &LinuxResources) -> Vec<(&'static str, i128, &'static str)> {
-    let memory = resources.memory().unwrap_or_default();
-    let cpu = resources.cpu().clone().unwrap_or_default();
+/// A field, a number that it may not have, and why.
+type Number = (&'static str, i128, &'static str);
+
+const NEGATIVE: &str = "-1 is no limit, and no other negative number is";
+const UNCOUNTED: &str = "more microseconds than a kernel counts";
+
+/// A kernel keeps these in nanoseconds (kernel/sched/core.c, kernel/sched/rt.c).
+const MICROSECONDS: u64 = u64::MAX / 1_000;
+
+/// Gives numbers that no kernel takes. Zero says nothing, and -1 is no limit: no other negative number may become one. What hangs on the machine
+/// is told by the kernel.
+fn numbers(resources: &LinuxResources) -> Vec<Number> {
     let tasks = resources.pids().map(|pids| pids.limit());
-    let swappiness = memory.swappiness().filter(|n| *n > 200);
-    let quota = cpu.quota().filter(|n| (1..1_000).contains(n));
-    let period = cpu.period().filter(|n| *n != 0 && !PERIODS.contains(n));
-    let idle = cpu.idle().filter(|n| ![0, 1].contains(n));
-    let runtime = cpu.realtime_runtime().filter(|n| *n > i64::from(i32::MAX));
-    let rt_period = cpu
-        .realtime_period()
-        .filter(|n| *n > u64::from(i32::MAX.unsigned_abs()));
-    let burst = cpu.burst().filter(|n| *n > u64::MAX / 1_000);
+    let memory = resources.memory().unwrap_or_default();
+    let swappiness = memory.swappiness().filter(|n| *n > 200).map(i128::from);
+    let mut found: Vec<Number> = [
+        ("pids.limit", tasks),
+        ("memory.limit", memory.limit()),
+        ("memory.reservation", memory.reservation()),
+        ("memory.swap", memory.swap()),
+        ("memory.kernelTCP", memory.kernel_tcp()),
+    ]
+    .into_iter()
+    .filter_map(|(field, number)| Some((field, i128::from(number.filter(|n| *n < -1)?), NEGATIVE)))
+    .collect();
+    let many = tasks.filter(|n| *n > MOST_TASKS).map(i128::from);
+    found.extend(many.map(|n| ("pids.limit", n, "more tasks than a kernel has numbers for")));
+    found.extend(swappiness.map(|n| ("memory.swappiness", n, "it is from 0 to 100, on some kernels 200")));
+    found.extend(resources.cpu().iter().flat_map(cpu_numbers));
+    found
+}
+
+fn cpu_numbers(cpu: &LinuxCpu) -> Vec<Number> {
+    let signed = |number: Option<i64>, bad: &dyn Fn(i64) -> bool| number.filter(|n| bad(*n)).map(i128::from);
+    let unsigned = |number: Option<u64>, bad: &dyn Fn(u64) -> bool| number.filter(|n| bad(*n)).map(i128::from);
+    // Without one, the period is a new group's.
+    let whole = cpu.realtime_period().filter(|n| *n != 0).unwrap_or(1_000_000);
+    let longer = |n: i64| u64::try_from(n).is_ok_and(|n| n > whole);
+    let (runtime, quota) = (cpu.realtime_runtime(), cpu.quota());
     [
         (
-            "pids.limit",
-            tasks.filter(|n| *n > MOST_TASKS).map(i128::from),
-            "more tasks than a kernel has numbers for",
-        ),
-        (
-            "memory.swappiness",
-            swappiness.map(i128::from),
-            "it is from 0 to 100, on some kernels 200",
-        ),
-        (
             "cpu.quota",
-            quota.map(i128::from),
-            "a quota is at least 1000 microseconds",
+            signed(quota, &|n| n < -1 || (1..1_000).contains(&n)),
+            "a quota is at least 1000 microseconds, and -1 is none",
         ),
         (
             "cpu.period",
-            period.map(i128::from),
+            unsigned(cpu.period(), &|n| n != 0 && !PERIODS.contains(&n)),
             "a period is from 1000 to 1000000 microseconds",
         ),
+        ("cpu.burst", unsigned(cpu.burst(), &|n| n > MICROSECONDS), UNCOUNTED),
         (
-            "cpu.burst",
-            burst.map(i128::from),
-            "more microseconds than a kernel counts",
+            "cpu.idle",
+            signed(cpu.idle(), &|n| ![0, 1].contains(&n)),
+            "it is 0 or 1",
         ),
-        ("cpu.idle", idle.map(i128::from), "it is 0 or 1"),
+        ("cpu.realtimeRuntime", signed(runtime, &|n| n < -1), NEGATIVE),
         (
             "cpu.realtimeRuntime",
-            runtime.map(i128::from),
-            "a runtime fits into its period, which has 31 bits",
+            signed(runtime, &longer),
+            "a runtime is not longer than its period, which is 1000000 microseconds where none is given",
         ),
         (
             "cpu.realtimePeriod",
-            rt_period.map(i128::from),
-            "a period of real-time scheduling has 31 bits",
+            unsigned(cpu.realtime_period(), &|n| n > MICROSECONDS),
+            UNCOUNTED,
         ),
     ]
     .into_iter()
@@ -115,7 +131,12 @@ fn device(rule: &LinuxDeviceCgroup) -> Option<&'static str> {
         Some("a FIFO has no device rule")
     } else if known.contains(|c: char| !"rwm".contains(c)) || known.is_empty() && !access.is_empty() {
         Some("its access is not of r, w and m")
-    } else if numbers.into_iter().flatten().any(|n| n > i64::from(i32::MAX)) {
+    } else if numbers
+        .into_iter()
+        .flatten()
+        .any(|n| !(-1..=i64::from(i32::MAX)).contains(&n))
+    {
+        // -1 stands for all of them: no other number may.
         Some("a device number out of range")
     } else {
         None
@@ -134,10 +155,15 @@ mod tests {
         found.into_iter().map(|bad| bad.field).collect()
     }
 
+    /// What the kernel takes of a limit in bytes.
+    const LIMITS: &[i128] = &[-1, 0, 1, u32::MAX as i128, 1 << 32, i64::MAX as i128];
+
     /// Each field at the edges of what it can hold: refused by name, or a number that kernels take.
     #[test]
     fn numbers_at_their_edges() {
         let edges = [
+            i128::from(i64::MIN),
+            -2,
             -1,
             0,
             1,
@@ -148,6 +174,10 @@ mod tests {
         ];
         for (field, good) in [
             ("pids.limit", &[-1_i128, 0, 1] as &[_]),
+            ("memory.limit", LIMITS),
+            ("memory.reservation", LIMITS),
+            ("memory.swap", LIMITS),
+            ("memory.kernelTCP", LIMITS),
             ("memory.swappiness", &[0, 1]),
             (
                 "cpu.quota",
@@ -157,7 +187,7 @@ mod tests {
             ("cpu.burst", &[0, 1, i128::from(u32::MAX), 1 << 32]),
             ("cpu.idle", &[0, 1]),
             ("cpu.realtimeRuntime", &[-1, 0, 1]),
-            ("cpu.realtimePeriod", &[0, 1]),
+            ("cpu.realtimePeriod", &[0, 1, i128::from(u32::MAX), 1 << 32]),
         ] {
             for edge in edges {
                 let (section, key) = field.split_once('.').unwrap();
@@ -172,7 +202,7 @@ mod tests {
                 assert_eq!(found.is_empty(), good.contains(&edge), "{field} {edge}: {found:?}");
             }
         }
-        for number in [1 << 31, 1 << 32, i64::MAX] {
+        for number in [i64::MIN, -2, 1 << 31, 1 << 32, i64::MAX] {
             let rule = json!({"devices": [{"allow": true, "type": "c", "major": number, "minor": 3, "access": "r"}]});
             assert_eq!(fields(&rule), ["linux.resources.devices[0]"], "{number}");
         }
