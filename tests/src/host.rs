@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gabion_core::caller::OwnUserNs;
+use gabion_core::cdi::{self, Cdi};
 use gabion_core::host::{
-    AppArmor, Backing, CgroupDriver, CgroupNeighbour, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget,
+    Above, AppArmor, Backing, CgroupDriver, CgroupNeighbour, CgroupVersion, CriFiles, Delegation, FileKind, HoleTarget,
     HookFile, Host, Listener, Mdwe, MemfdNoexec, NeighbourIs, NsPath, Parser, SeLinux, Source, SourceFs, SourcePath,
     SwapAccounting,
 };
@@ -97,6 +98,10 @@ pub struct HostFile {
     pub neighbour: BTreeMap<String, BTreeSet<NsType>>,
     /// Files that gabion goes by.
     pub believed: Vec<PathBuf>,
+    /// CDI files, with their text.
+    pub cdi: BTreeMap<PathBuf, String>,
+    /// Paths that such files name and others than root can lead elsewhere. All others lead to themselves, and only root can exchange them.
+    pub cdi_led_away: Vec<PathBuf>,
 }
 
 /// A namespace path.
@@ -296,7 +301,37 @@ impl HostFile {
                 })
                 .collect(),
             guarded: self.guarded(),
+            cdi: self.cdi(),
             neighbours: self.neighbours(),
+        }
+    }
+
+    fn cdi(&self) -> Cdi {
+        let file = |(path, text): (&PathBuf, &String)| cdi::File {
+            path: path.clone(),
+            says: cdi::parse(text.as_bytes()),
+        };
+        let read = Cdi {
+            files: self.cdi.iter().map(file).collect(),
+            ..Cdi::default()
+        };
+        let named = read.each().flat_map(|(_, _, _, edits)| {
+            let mounts = edits.mounts.iter().map(|mount| mount.host_path.clone());
+            mounts.chain(edits.hooks.iter().map(|hook| hook.path.clone()))
+        });
+        let ways = named.filter(|path| !self.cdi_led_away.contains(path)).map(|path| {
+            let leads = path.clone();
+            let above = Above::Closed;
+            (path, cdi::Way { leads, above })
+        });
+        Cdi {
+            ways: ways.collect(),
+            nodes: self
+                .device
+                .iter()
+                .map(|(path, kind)| (path.clone(), kind.file()))
+                .collect(),
+            ..read
         }
     }
 

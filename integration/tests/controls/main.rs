@@ -7,6 +7,7 @@
 )]
 
 mod capabilities;
+mod cdi;
 mod cgroup;
 mod denials;
 mod devices;

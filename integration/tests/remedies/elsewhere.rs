@@ -29,11 +29,17 @@ const OTHER_CALLER: &str = "needs a user without privileges (tests/rootless), or
 /// Only a container of containerd's CRI plugin has an image with a name (the shim's tests/cri).
 const BY_CRI: &str = "needs containerd's CRI plugin; tests/remedies.json";
 
+/// A CDI file lies in a directory of the whole machine's (integration/tests/controls/cdi.rs).
+const CDI_FILE: &str = "needs a CDI file of the machine's; tests/remedies.json";
+
 /// Another container is asked for what the first has.
 const NEIGHBOUR: &str = "needs a second container (attacks/cgroup.rs); tests/remedies.json";
 
 pub(crate) const WHY: &[(&str, &str)] = &[
     ("cgroup.taken", NEIGHBOUR),
+    ("devices.cdi", CDI_FILE),
+    ("hooks.cdi", CDI_FILE),
+    ("mounts.cdi", CDI_FILE),
     // A kernel with swapaccount=0 on v1: set at boot.
     ("cgroup.swap-accounting-missing", OTHER_HOST),
     // A kernel before 6.7.
@@ -84,7 +90,7 @@ fn what_needs_another_host_has_its_remedy_there() {
     let remedies: serde_json::Value = serde_json::from_str(&text).unwrap();
     let missing: Vec<_> = WHY
         .iter()
-        .filter(|(code, why)| [OTHER_HOST, BY_CRI].contains(why) && remedies.get(code).is_none())
+        .filter(|(code, why)| [OTHER_HOST, BY_CRI, CDI_FILE].contains(why) && remedies.get(code).is_none())
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

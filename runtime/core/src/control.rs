@@ -13,6 +13,7 @@ use crate::policy::Effective;
 use crate::request::Request;
 
 pub mod capabilities;
+mod cdi;
 pub mod cgroup;
 pub mod devices;
 pub mod exec;

@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::OwnUserNs;
+use crate::cdi::Cdi;
 use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
 use crate::reach::{Along, Guarded, Spot};
@@ -357,6 +358,8 @@ pub struct Host {
     /// The namespaces of other containers whose files are bound, by the id that their engine gives them.
     pub neighbours: BTreeMap<String, BTreeSet<(NsType, NsId)>>,
     pub cri: CriFiles,
+    /// What the CDI files say. Not read where neither the policy nor the spec has to do with any.
+    pub cdi: Cdi,
 }
 
 impl Host {

@@ -4,6 +4,7 @@
 
 pub mod caller;
 pub mod capability;
+pub mod cdi;
 pub mod control;
 pub mod decision;
 pub mod digest;

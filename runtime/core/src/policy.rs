@@ -130,6 +130,7 @@ pub struct Policy {
     pub sysctl: SysctlPolicy,
     pub rlimits: RlimitsPolicy,
     pub hooks: HooksPolicy,
+    pub cdi: CdiPolicy,
     pub capabilities: CapabilitiesPolicy,
     pub memory: MemoryPolicy,
     pub seccomp: SeccompPolicy,
@@ -263,6 +264,14 @@ impl Default for RlimitsPolicy {
 pub struct HooksPolicy {
     /// Programs of the host that a spec may have run, or directories of such.
     pub allow: Vec<PathBuf>,
+}
+
+/// `[cdi]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CdiPolicy {
+    /// Kinds of devices, `nvidia.com/gpu`, for which this host's CDI files are believed.
+    pub allow: Vec<String>,
 }
 
 /// `[capabilities]`.

@@ -24,6 +24,7 @@ use gabion_core::reach::Guard;
 use gabion_core::request::Request;
 use gabion_core::request::mount_options::is_bind;
 
+mod cdi;
 mod cgroups;
 mod cri;
 mod engines;
@@ -196,6 +197,7 @@ fn gather(
         root_along: places.root_along,
         guarded: places.guarded,
         neighbours: places.neighbours,
+        cdi: cdi::look(request, policy),
         cri: cri::files(request, policy, Reader { euid, user_ns }),
     };
     let looked = Looked {

@@ -21,6 +21,18 @@ pub fn engine(program: &str) -> PathBuf {
     PathBuf::from(directory).join(program)
 }
 
+/// Which containerd that is: major and minor.
+pub fn engine_version() -> (u32, u32) {
+    let version = std::process::Command::new(engine("containerd"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(version.stdout).unwrap();
+    let word = text.split_whitespace().nth(2).expect("containerd's version");
+    let mut parts = word.split('.').map(|part| part.parse().expect(word));
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
 /// Whether systemd makes the cgroups.
 pub fn by_systemd() -> bool {
     match std::env::var("GABION_IT_CGROUPS").as_deref() {

@@ -12,6 +12,7 @@ mod pods;
 mod stream;
 
 mod attacks;
+mod cdi;
 mod installed;
 mod life;
 mod narrow;

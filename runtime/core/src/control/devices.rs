@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
+use super::cdi::{self, Word};
 use super::{About, Context, Control, ControlId, privileged};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
@@ -24,7 +25,7 @@ pub struct Devices;
 
 static ABOUT: About = About {
     threat: "a container opens the host's disks, memory or input devices",
-    rule: "null zero full random urandom tty ptmx pts, and what the policy names; the cgroup denies all else; what engines \
+    rule: "null zero full random urandom tty ptmx pts, what the policy names, and what a CDI file of an allowed kind has; the cgroup denies all else; what engines \
            allow everybody beside that is dropped (mknod of anything, /dev/net/tun, the host's console), any other device is \
            refused by name",
     enforced_by: "the devices cgroup (v1) or an eBPF program on the cgroup (v2); read back from devices.list on v1",
@@ -75,12 +76,20 @@ impl Control for Devices {
                 privileged::word(caller),
                 nodes
                     .iter()
-                    .filter(|n| matches!(n.judgement, Judgement::Beyond))
+                    .filter(|n| matches!(n.judgement, Judgement::Beyond(_) | Judgement::NotCdi(_)))
                     .count()
             );
             findings.refused("allow-all", "linux.resources.devices", what, privileged::remedy(caller));
         } else {
             refuse_nodes(&nodes, cx, findings);
+        }
+        for node in &nodes {
+            if let Judgement::ByCdi(by) = &node.judgement {
+                findings.kept(
+                    node.path.display().to_string(),
+                    format!("{} is what {by} has", node.rule),
+                );
+            }
         }
         network::judge(draft, cx, findings);
         let resources = draft.linux().resources().clone();
@@ -160,8 +169,12 @@ struct Node {
 enum Judgement {
     Standard,
     ByPolicy,
-    /// Not allowed at all.
-    Beyond,
+    /// A CDI file of an allowed kind has it, for what its rule says.
+    ByCdi(String),
+    /// A CDI file has one like it.
+    NotCdi(String),
+    /// Not allowed at all; the kind of CDI that has it.
+    Beyond(Option<String>),
     /// Under this name something else was meant.
     Mismatch(String),
 }
@@ -169,8 +182,19 @@ enum Judgement {
 impl Node {
     fn new(device: &LinuxDevice, cx: &Context<'_>) -> Self {
         let path = normalize(device.path());
-        let rule = Rule::of_device(device);
-        let judgement = Self::judge(&path, &rule, device, cx);
+        let mut rule = Rule::of_device(device);
+        let mut judgement = Self::judge(&path, &rule, device, cx);
+        if matches!(judgement, Judgement::Beyond(_)) {
+            judgement = match cdi::node(device, cx) {
+                Word::Vouched { by, permissions } => {
+                    rule = rule.limited_to(&permissions);
+                    Judgement::ByCdi(by)
+                }
+                Word::Differs(how) => Judgement::NotCdi(how),
+                Word::OfKind(kind) => Judgement::Beyond(Some(kind)),
+                Word::Nothing => judgement,
+            };
+        }
         Self { path, rule, judgement }
     }
 
@@ -194,7 +218,7 @@ impl Node {
             None
         };
         let Some((judgement, kind)) = wanted else {
-            return Judgement::Beyond;
+            return Judgement::Beyond(None);
         };
         let (typ, major, minor) = match kind {
             FileKind::CharDevice(major, minor) => (Kind::Char, major, minor),
@@ -233,25 +257,49 @@ fn refuse_nodes(nodes: &[Node], cx: &Context<'_>, findings: &mut Findings) {
             );
         }
     }
-    let beyond: Vec<&Node> = nodes
-        .iter()
-        .filter(|n| matches!(n.judgement, Judgement::Beyond))
-        .collect();
-    let policy = |path: &str| {
-        format!(
-            "{remedy}, or {}",
-            crate::control::remedy::allow(cx, "devices.allow", path)
-        )
+    for node in nodes {
+        if let Judgement::NotCdi(how) = &node.judgement {
+            let path = node.path.display().to_string();
+            let what = format!("the device {path} is not allowed: {how}");
+            findings.refused("cdi", &path, what, cdi::remedy(cx));
+        }
+    }
+    refuse_beyond(nodes, remedy, cx, findings);
+}
+
+fn refuse_beyond(nodes: &[Node], remedy: &str, cx: &Context<'_>, findings: &mut Findings) {
+    let of_kind = |node| match node {
+        &Node {
+            judgement: Judgement::Beyond(ref kind),
+            ..
+        } => Some((node, kind.as_deref())),
+        _ => None,
+    };
+    let beyond: Vec<(&Node, Option<&str>)> = nodes.iter().filter_map(of_kind).collect();
+    let policy = |path: &str, kind: Option<&str>| {
+        let allow = match kind {
+            Some(kind) => cdi::allow(kind, cx),
+            None => crate::control::remedy::allow(cx, "devices.allow", path),
+        };
+        format!("{remedy}, or {allow}")
     };
     if beyond.len() <= TOLD {
-        for node in beyond {
+        for (node, kind) in beyond {
             let path = node.path.display().to_string();
-            let what = format!("the device {path} ({}) is asked for and not allowed", node.rule);
-            findings.refused("not-allowed", &path, what, policy(&path));
+            let what = format!(
+                "the device {path} ({}) is asked for and not allowed{}",
+                node.rule,
+                cdi::unbelieved(cx)
+            );
+            findings.refused("not-allowed", &path, what, policy(&path, kind));
         }
         return;
     }
-    let first: Vec<String> = beyond.iter().take(TOLD).map(|n| n.path.display().to_string()).collect();
+    let first: Vec<String> = beyond
+        .iter()
+        .take(TOLD)
+        .map(|(node, _)| node.path.display().to_string())
+        .collect();
     let what = format!(
         "{} devices are asked for and not allowed: {} and {} more",
         beyond.len(),
@@ -281,7 +329,7 @@ fn decide_rules(
     let mut denied: Vec<Rule> = Vec::new();
     let by_policy: Vec<&Rule> = nodes
         .iter()
-        .filter(|n| matches!(n.judgement, Judgement::ByPolicy))
+        .filter(|n| matches!(n.judgement, Judgement::ByPolicy | Judgement::ByCdi(_)))
         .map(|n| &n.rule)
         .collect();
     for rule in asked {

@@ -9,6 +9,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Hook, Hooks as SpecHooks};
 
+use super::cdi::{self, Word};
 use super::{About, Context, Control, ControlId, remedy};
 use crate::caller::OwnUserNs;
 use crate::decision::Findings;
@@ -24,7 +25,7 @@ pub struct Hooks;
 
 static ABOUT: About = About {
     threat: "a spec makes the runtime run a program as root on the host, or one that somebody else can replace",
-    rule: "hooks are programs that the policy names, owned by root (or the caller, where that is not root), that no group or \
+    rule: "hooks are programs that the policy names, or that a CDI file of an allowed kind has with the same arguments, owned by root (or the caller, where that is not root), that no group or \
            other can write; their environment loads no code; startContainer hooks run confined like the workload; \
            restricted: no hooks but Docker's own for its network",
     enforced_by: "the file is looked at before anything is made; startContainer runs after the confinement of the workload",
@@ -155,7 +156,15 @@ fn judge(at: &str, (stage, runs): (&str, Runs), hook: &Hook, cx: &Context<'_>, f
             "name the program itself",
         ),
         Some(HookFile::Executable { uid, mode }) => {
-            judge_file(at, path, *uid, *mode, cx, findings);
+            let word = cdi::hook(stage, hook, cx);
+            // With the arguments and the environment that root's file gives it.
+            if let Word::Vouched { by, .. } = &word {
+                if judge_owner(at, path, (*uid, *mode), cx, findings) != Owner::Another {
+                    findings.kept(at, format!("{shown} is what {by} has"));
+                }
+                return;
+            }
+            judge_file(at, path, (*uid, *mode), &word, cx, findings);
             judge_environment(at, hook, findings);
         }
         Some(HookFile::OfProcess(exe)) => engine::judge(at, stage, hook, exe, cx, findings),
@@ -275,26 +284,38 @@ fn judge_environment(at: &str, hook: &Hook, findings: &mut Findings) {
     }
 }
 
-fn judge_file(at: &str, path: &Path, uid: u32, mode: u32, cx: &Context<'_>, findings: &mut Findings) {
-    let shown = path.display();
+fn judge_file(at: &str, path: &Path, (uid, mode): (u32, u32), word: &Word, cx: &Context<'_>, findings: &mut Findings) {
     let owner = judge_owner(at, path, (uid, mode), cx, findings);
     if owner == Owner::Another {
         return;
     }
     if !is_allowed(path, cx) {
-        findings.refused(
-            "not-allowed",
-            at,
-            format!("the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it"),
-            if climbs(path) {
-                "remove the hook, or write its path without `..`".to_owned()
-            } else {
-                format!("remove the hook, or {}", remedy::allow(cx, "hooks.allow", &shown.to_string()))
-            },
-        );
+        refuse_file(at, path, word, cx, findings);
     } else if owner == Owner::Trusted {
-        findings.kept(at, format!("{shown} is owned by uid {uid}"));
+        findings.kept(at, format!("{} is owned by uid {uid}", path.display()));
     }
+}
+
+fn refuse_file(at: &str, path: &Path, word: &Word, cx: &Context<'_>, findings: &mut Findings) {
+    let shown = path.display();
+    if let Word::Differs(how) = word {
+        let what = format!("the hook {shown} would run on the host: {how}");
+        findings.refused("cdi", at, what, cdi::remedy(cx));
+        return;
+    }
+    let what = format!(
+        "the hook {shown} would run on the host, with arguments of the spec's choice, and the policy does not name it{}",
+        cdi::unbelieved(cx)
+    );
+    let remedy = match word {
+        _ if climbs(path) => "remove the hook, or write its path without `..`".to_owned(),
+        Word::OfKind(kind) => format!("remove the hook, or {}", cdi::allow(kind, cx)),
+        _ => format!(
+            "remove the hook, or {}",
+            remedy::allow(cx, "hooks.allow", &shown.to_string())
+        ),
+    };
+    findings.refused("not-allowed", at, what, remedy);
 }
 
 /// Whose a program is.

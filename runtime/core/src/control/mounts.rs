@@ -170,6 +170,10 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
                 plan.sensitive.insert(index);
                 findings.warned(&place, "a sensitive path of the host, allowed by the policy");
             }
+            Judgement::ByCdi(by) => {
+                plan.sensitive.insert(index);
+                findings.kept(&place, format!("it is what {by} has"));
+            }
             Judgement::ReadOnly => options.set(Flag::Ro),
             Judgement::Fine => {}
         }

@@ -132,6 +132,7 @@ impl Policy {
             ),
             ("devices.allow", longer(&self.devices.allow, &base.devices.allow)),
             ("hooks.allow", longer(&self.hooks.allow, &base.hooks.allow)),
+            ("cdi.allow", longer(&self.cdi.allow, &base.cdi.allow)),
             ("sysctl.allow", longer(&self.sysctl.allow, &base.sysctl.allow)),
             (
                 "sysctl.memfd_noexec",
@@ -365,6 +366,7 @@ mod tests {
             ("[controls]\nlandlock = \"observe\"", "", "landlock"),
             ("[devices]\nallow = [\"/dev/fuse\"]", "", "devices.allow"),
             ("[hooks]\nallow = [\"/opt/hooks\"]", "", "hooks.allow"),
+            ("[cdi]\nallow = [\"vendor.com/class\"]", "", "cdi.allow"),
             ("[seccomp]\nsockets = [\"vsock\"]", "", "seccomp.sockets"),
             ("", "exec = \"deny\"", "exec"),
             ("", "[cgroup]\nmax_memory = \"1g\"", "cgroup.max_memory"),

@@ -45,6 +45,8 @@ pub struct Exception {
     #[serde(default, skip_serializing_if = "absent")]
     pub hooks: Allow<PathBuf>,
     #[serde(default, skip_serializing_if = "absent")]
+    pub cdi: Allow<String>,
+    #[serde(default, skip_serializing_if = "absent")]
     pub capabilities: Allow<String>,
     #[serde(default, skip_serializing_if = "absent")]
     pub memory: NarrowMemory,

@@ -23,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 50] = [
+pub static KEYS: [Key; 51] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -151,6 +151,12 @@ pub static KEYS: [Key; 50] = [
         "absolute paths",
         "[]",
         "programs of the host, or directories of such, that a spec may have run as hooks",
+    ),
+    key(
+        "cdi.allow",
+        "kinds",
+        "[]",
+        "kinds of devices, `nvidia.com/gpu`, for which this host's CDI files are believed: see [CDI](CONTROLS.md#cdi)",
     ),
     key(
         "capabilities.allow",

@@ -12,13 +12,14 @@ use crate::decision::Mode;
 use crate::sockets::SocketWord;
 
 /// Their names, with their tables.
-pub static NARROW: [&str; 16] = [
+pub static NARROW: [&str; 17] = [
     "mounts.allow",
     "mounts.exec_paths",
     "devices.allow",
     "sysctl.allow",
     "sysctl.memfd_noexec",
     "hooks.allow",
+    "cdi.allow",
     "capabilities.allow",
     "memory.mdwe",
     "memory.memfd",
@@ -63,7 +64,7 @@ pub struct NarrowSeccomp {
     pub log: Option<DenialLog>,
 }
 
-/// A table of an exception that is one list: `devices`, `hooks`, `capabilities`, `images`.
+/// A table of an exception that is one list: `devices`, `hooks`, `cdi`, `capabilities`, `images`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow<T> {
@@ -86,6 +87,7 @@ impl Exception {
         add(&mut policy.sysctl.allow, &self.sysctl.allow);
         replace(&mut policy.sysctl.memfd_noexec, self.sysctl.memfd_noexec);
         add(&mut policy.hooks.allow, &self.hooks.allow);
+        add(&mut policy.cdi.allow, &self.cdi.allow);
         add(&mut policy.capabilities.allow, &self.capabilities.allow);
         self.memory.over(&mut policy.memory);
         add(&mut policy.seccomp.allow, &self.seccomp.allow);
@@ -134,6 +136,7 @@ pub(super) mod tests {
     /// A value of this key that is not the default.
     pub(in crate::policy) fn sample(key: &str) -> &'static str {
         match key {
+            "cdi.allow" => "[\"vendor.com/class\"]",
             "sysctl.allow" => "[\"net.core.somaxconn\"]",
             "sysctl.memfd_noexec" => "\"observe\"",
             "capabilities.allow" => "[\"CAP_SYS_CHROOT\"]",

@@ -24,6 +24,7 @@ pub(super) enum Bound {
     Capabilities(fn(&Policy) -> &[String]),
     Sysctls(fn(&Policy) -> &[String]),
     Images(fn(&Policy) -> &[String]),
+    Kinds(fn(&Policy) -> &[String]),
 }
 
 const MIB: u64 = 1 << 20;
@@ -40,7 +41,7 @@ fn path(one: &Path) -> Vec<&Path> {
     vec![one]
 }
 
-pub(super) static BOUNDS: [(&str, Bound); 20] = [
+pub(super) static BOUNDS: [(&str, Bound); 21] = [
     ("holes.max_size", Bound::Size(4096, PIB, |p| Some(p.holes.max_size.0))),
     (
         "holes.default_size",
@@ -83,6 +84,7 @@ pub(super) static BOUNDS: [(&str, Bound); 20] = [
         Bound::Number(16, 1_073_741_816, |p| Some(p.rlimits.max_nofile)),
     ),
     ("hooks.allow", Bound::Hooks(|p| paths(&p.hooks.allow))),
+    ("cdi.allow", Bound::Kinds(|p| &p.cdi.allow)),
     ("capabilities.allow", Bound::Capabilities(|p| &p.capabilities.allow)),
     ("images.allow", Bound::Images(|p| &p.images.allow)),
     (
@@ -273,6 +275,7 @@ impl Bound {
             Self::Capabilities(of) => of(policy).iter().for_each(|name| of_capability(key, name, found)),
             Self::Sysctls(of) => of(policy).iter().for_each(|name| of_sysctl(key, name, found)),
             Self::Images(of) => of(policy).iter().for_each(|glob| of_image(key, glob, found)),
+            Self::Kinds(of) => of(policy).iter().for_each(|kind| of_kind(key, kind, found)),
         }
         for fault in found.iter_mut().skip(before) {
             fault.exception = exception;
@@ -288,6 +291,7 @@ impl Bound {
             Self::Paths(_) | Self::Hooks(_) => None,
             Self::Capabilities(_) | Self::Sysctls(_) => Some("names".to_owned()),
             Self::Images(_) => Some("globs".to_owned()),
+            Self::Kinds(_) => Some("kinds".to_owned()),
         }
     }
 }
@@ -314,6 +318,15 @@ fn of_path(key: &'static str, path: &Path, found: &mut Vec<Fault>) {
         found.push(Fault::error(key, entry, what));
     } else if path == Path::new("/") {
         found.push(Fault::warning(key, entry, "/ is everything".to_owned()));
+    }
+}
+
+/// A kind, and not a device of it, nor a glob.
+fn of_kind(key: &'static str, kind: &str, found: &mut Vec<Fault>) {
+    if !crate::cdi::is_kind(kind) {
+        let what =
+            format!("{kind:?} is no kind of CDI devices: write vendor.com/class, without `=` and a device's name");
+        found.push(Fault::error(key, Some(kind.to_owned()), what));
     }
 }
 
@@ -412,7 +425,7 @@ mod tests {
         }
         // And no key of a kind that has bounds is left out.
         for key in &KEYS {
-            let bounded = ["number", "size", "paths", "path", "names", "globs", "absolute"];
+            let bounded = ["number", "size", "paths", "path", "names", "globs", "kinds", "absolute"];
             let kind = key.values.split([' ', ',']).next().unwrap();
             let listed = BOUNDS.iter().any(|(name, _)| *name == key.name) || key.name == "audit.file";
             assert_eq!(bounded.contains(&kind), listed, "{}", key.name);
@@ -452,6 +465,8 @@ mod tests {
             ("[mounts]\nexec_paths = [\"jit\"]", "line 2, column 15", "absolute"),
             ("[mounts]\nallow = [\"/srv/../etc\"]", "line 2, column 10", "straight"),
             ("[hooks]\nallow = [\"hook\"]", "line 2, column 10", "absolute"),
+            ("[cdi]\nallow = [\"nvidia.com/gpu=0\"]", "line 2, column 10", "no kind"),
+            ("[cdi]\nallow = [\"*\"]", "line 2, column 10", "no kind"),
             ("[devices]\nallow = [\"fuse\"]", "line 2, column 10", "absolute"),
             ("[sysctl]\nallow = [\"bogus\"]", "line 2, column 10", "whole machine"),
             (

@@ -96,7 +96,7 @@ fn connects(meta: &Metadata) -> Connects {
     }
 }
 
-fn kind(meta: &Metadata) -> FileKind {
+pub(super) fn kind(meta: &Metadata) -> FileKind {
     let (typ, rdev) = (meta.file_type(), meta.rdev());
     let number = (libc::major(rdev).into(), libc::minor(rdev).into());
     if typ.is_dir() {

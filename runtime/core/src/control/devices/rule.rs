@@ -133,6 +133,14 @@ impl Rule {
         }
     }
 
+    /// The same devices, for this alone: letters of `rwm`.
+    pub(super) fn limited_to(self, access: &str) -> Self {
+        Self {
+            access: ['r', 'w', 'm'].into_iter().filter(|c| access.contains(*c)).collect(),
+            ..self
+        }
+    }
+
     /// Whether both name the same devices.
     pub(super) fn is_of(&self, other: &Self) -> bool {
         (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)

@@ -1,13 +1,14 @@
 //! Paths of the host that mean something. Sources are resolved before they are compared: `/var/run` is `/run` here.
 
 /// Trees of the host that tell or control too much; nor may anything above them be bound.
-pub(in crate::control) const SENSITIVE: [&str; 38] = [
+pub(in crate::control) const SENSITIVE: [&str; 39] = [
     "/boot",
     "/dev",
     "/efi",
     "/etc",
     "/proc",
     "/root",
+    "/run/cdi",
     "/run/containerd",
     "/run/containers",
     "/run/credentials",

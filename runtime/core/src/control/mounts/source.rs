@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::own;
 use super::paths::{ETC_FILES, OF_MANY, PUBLIC, RUNTIME_SOCKETS, SENSITIVE, SYSTEM};
 use crate::caller::OwnUserNs;
+use crate::control::cdi::{self, Word};
 use crate::control::{Context, devices, namespaces, reached, remedy};
 use crate::errno;
 use crate::host::{Backing, Connects, FileKind, Source, SourceFs, SourcePath};
@@ -23,6 +24,8 @@ pub(super) enum Judgement {
     ReadOnly,
     /// Sensitive; the policy names it.
     ByPolicy,
+    /// A CDI file of an allowed kind has it, for this device.
+    ByCdi(String),
     Refused {
         code: &'static str,
         what: String,
@@ -40,6 +43,30 @@ pub(super) fn judge(index: usize, target: &Path, writable: bool, cx: &Context<'_
         }
         None => return unopened(index, "was not opened, so nothing is known of it", cx),
     };
+    let mounts = cx.request.spec.mounts().as_deref().unwrap_or_default();
+    let word = mounts
+        .get(index)
+        .map_or(Word::Nothing, |mount| cdi::mount(mount, source, cx));
+    if let Word::Vouched { by, .. } = word {
+        return Judgement::ByCdi(by);
+    }
+    match (of_host(source, target, writable, cx), word) {
+        (Judgement::Refused { what, .. }, Word::Differs(how)) => Judgement::Refused {
+            code: "cdi",
+            what: format!("{what}: {how}"),
+            remedy: cdi::remedy(cx).to_owned(),
+        },
+        (Judgement::Refused { code, what, .. }, Word::OfKind(kind)) => Judgement::Refused {
+            code,
+            what,
+            remedy: format!("{}, or {}", drop_it(cx.request.caller()), cdi::allow(&kind, cx)),
+        },
+        (judged, _) => judged,
+    }
+}
+
+/// Judges an open source for what it is here.
+fn of_host(source: &Source, target: &Path, writable: bool, cx: &Context<'_>) -> Judgement {
     if let Some(judgement) = device(source, cx) {
         return judgement;
     }
@@ -90,7 +117,7 @@ pub(in crate::control) fn forbidden_socket(source: &Source, cx: &Context<'_>) ->
         Judgement::Refused { what, .. } => Some(what),
         // Public to be read is a certificate, not a socket.
         Judgement::ReadOnly => Some(format!("{real} is the host's own")),
-        Judgement::Fine | Judgement::ByPolicy => None,
+        Judgement::Fine | Judgement::ByPolicy | Judgement::ByCdi(_) => None,
     }
 }
 

@@ -64,6 +64,12 @@ pub(super) static TABLE: &[Entry] = &[
         "give an absolute path inside the image: workingDir, --workdir, process.cwd",
     ),
     entry(
+        "hooks.cdi",
+        "A hook is like one that a CDI file of an allowed kind has, and differs from it, or others than root can exchange its program.",
+        "the CDI file, in /etc/cdi or /var/run/cdi",
+        "ask for the device by its CDI name alone; make the file anew where the driver has changed",
+    ),
+    entry(
         "hooks.environment",
         "A hook of the host is to run with a variable that makes programs run other code: LD_PRELOAD, PYTHONPATH, a PATH of one's own.",
         "",

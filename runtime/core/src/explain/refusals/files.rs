@@ -10,6 +10,12 @@ pub(super) static TABLE: &[Entry] = &[
         "remove privileged: true or --privileged and name the devices; for a trusted pod an exception with level = \"permissive\"",
     ),
     entry(
+        "devices.cdi",
+        "A device is like one that a CDI file of an allowed kind has, and differs from it in number, type, mode or owner.",
+        "the CDI file, in /etc/cdi or /var/run/cdi",
+        "ask for the device by its CDI name alone; make the file anew where the driver has changed",
+    ),
+    entry(
         "devices.mismatch",
         "An entry names one device by its path and means another by its number.",
         "`ls -l` of the path on the host",
@@ -80,6 +86,12 @@ pub(super) static TABLE: &[Entry] = &[
         "A masked or read-only path comes to the root: what is laid over it covers every mount, and nobody sees them any more.",
         "`readlink -f` of the path in the image",
         "name files and directories below /; root.readonly makes the root read-only",
+    ),
+    entry(
+        "mounts.cdi",
+        "A mount is like one that a CDI file of an allowed kind has, and differs from it, or others than root can change what its source leads to.",
+        "the CDI file, in /etc/cdi or /var/run/cdi",
+        "ask for the device by its CDI name alone; make the file anew where the driver has changed",
     ),
     entry(
         "mounts.destination",
