@@ -99,6 +99,8 @@ enum Command {
     Attest(hand_over::Args),
     /// Check the audit log, or print its newest hash
     Audit(hand_over::Args),
+    /// Say what of this node weakens every container on it
+    Doctor(hand_over::Args),
     /// Not supported, by design
     Checkpoint(unsupported::Args),
     /// Not supported, by design
@@ -196,7 +198,8 @@ impl Cli {
             | Command::Policy(_)
             | Command::Apparmor(_)
             | Command::Attest(_)
-            | Command::Audit(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
+            | Command::Audit(_)
+            | Command::Doctor(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
             Command::Restore(_) => Err(unsupported::restore()),
         }
@@ -227,6 +230,7 @@ impl Command {
             Self::Apparmor(_) => "apparmor",
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
+            Self::Doctor(_) => "doctor",
             Self::Checkpoint(_) => "checkpoint",
             Self::Restore(_) => "restore",
         }

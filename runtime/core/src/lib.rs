@@ -8,6 +8,7 @@ pub mod cdi;
 pub mod control;
 pub mod decision;
 pub mod digest;
+pub mod doctor;
 pub mod engines;
 pub mod errno;
 pub mod explain;

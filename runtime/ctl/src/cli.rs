@@ -10,6 +10,7 @@ mod apparmor;
 mod attest;
 mod audit;
 mod check;
+mod doctor;
 mod explain;
 mod policy;
 
@@ -48,6 +49,8 @@ enum Command {
     Attest(attest::Args),
     /// Check the audit log, or print its newest hash
     Audit(audit::Args),
+    /// Say what of this node weakens every container on it
+    Doctor(doctor::Args),
 }
 
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
@@ -80,6 +83,7 @@ impl Cli {
             Command::Apparmor(args) => args.run(),
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
+            Command::Doctor(args) => args.run(),
         }
     }
 }

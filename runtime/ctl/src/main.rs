@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod attest;
 mod cli;
+mod doctor;
 mod origin;
 
 fn main() -> ExitCode {

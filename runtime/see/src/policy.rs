@@ -5,8 +5,10 @@
 //! /etc/gabion/policy.toml the caller's word may only tighten: `--level` must not be below the file's, and another file must be
 //! provably no weaker (`Policy::weaker_than`).
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gabion_core::caller::{OwnUserNs, Reader};
@@ -138,18 +140,54 @@ enum Choice {
 
 /// Reads one policy file. None: there is none.
 fn read(path: &Path, reader: Reader, place: Choice) -> Result<Option<Loaded>> {
-    let bad = |why: String| Error::Policy {
-        path: path.to_owned(),
-        why,
-    };
     let rules = rules(reader, place);
     let file = match vetted::open(path, &rules) {
         Ok(file) => file,
         Err(Fault::Missing | Fault::Open(Errno::ENOTDIR)) if is_absent(path) => return Ok(None),
         Err(fault @ Fault::Open(_)) => return Err(Error::file("open the policy", path)(fault.into())),
-        Err(fault) => return Err(bad(refused(fault, reader))),
+        Err(fault) => {
+            return Err(Error::Policy {
+                path: path.to_owned(),
+                why: refused(fault, reader),
+            });
+        }
     };
-    let text = vetted::read(file, &rules).map_err(|fault| bad(refused(fault, reader)))?;
+    read_open(path, file, &rules, reader).map(Some)
+}
+
+/// Reads the policy of a machine whose root is mounted somewhere, by the rules of that machine's own. None: there is none.
+///
+/// # Errors
+/// It cannot be believed or used.
+pub fn read_in(root: &impl AsFd, path: &str, reader: Reader) -> Result<Option<Loaded>> {
+    let shown = Path::new(path);
+    let name = CString::new(path).map_err(|e| Error::file("open the policy", shown)(e.into()))?;
+    let open = |flags| gabion_sys::openat2(root.as_fd(), &name, flags, libc::RESOLVE_IN_ROOT);
+    let rules = rules(reader, Choice::System);
+    let vet = |file: &File| {
+        vetted::judge(file, &rules).map_err(|fault| Error::Policy {
+            path: shown.to_owned(),
+            why: refused(fault, reader),
+        })
+    };
+    let failed = |errno: Errno| Error::file("open the policy", shown)(errno.into());
+    match open(libc::O_PATH) {
+        // A link that leads nowhere is a policy that somebody meant to have.
+        Err(Errno::ENOENT | Errno::ENOTDIR) if open(libc::O_PATH | libc::O_NOFOLLOW).is_err() => return Ok(None),
+        Err(errno) => return Err(failed(errno)),
+        Ok(place) => vet(&File::from(place))?,
+    }
+    let file = File::from(open(libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).map_err(failed)?);
+    vet(&file)?;
+    read_open(shown, file, &rules, reader).map(Some)
+}
+
+fn read_open(path: &Path, file: File, rules: &Rules, reader: Reader) -> Result<Loaded> {
+    let bad = |why: String| Error::Policy {
+        path: path.to_owned(),
+        why,
+    };
+    let text = vetted::read(file, rules).map_err(|fault| bad(refused(fault, reader)))?;
     let text = text::text(&text).map_err(|p| bad(format!("line {}, column {}: {}", p.line, p.column, p.what)))?;
     let mut policy = parse(text).map_err(bad)?;
     // Here and not where they are matched: deciding knows no clock.
@@ -157,12 +195,12 @@ fn read(path: &Path, reader: Reader, place: Choice) -> Result<Option<Loaded>> {
     let past = |exception: &Exception| exception.expires.is_some_and(|day| day < today);
     let (expired, live) = std::mem::take(&mut policy.exceptions).into_iter().partition(past);
     policy.exceptions = live;
-    Ok(Some(Loaded {
+    Ok(Loaded {
         expired,
         policy,
         digest: sha256_hex(text.as_bytes()),
         source: Source::File(path.to_owned()),
-    }))
+    })
 }
 
 /// Reads the bytes of a policy that is only to be judged: whoever wrote it, and where it is to lie is not here. What is no file is not waited for.
