@@ -55,6 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/seccomp/bpf.rs");
     println!("cargo::rerun-if-changed=src/seccomp/numbers.rs");
     println!("cargo::rerun-if-changed=src/seccomp/sockets.rs");
+    println!("cargo::rerun-if-env-changed=GABION_COMMIT");
+    let commit = env::var("GABION_COMMIT").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo::rustc-env=GABION_COMMIT={commit}");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let policy: Policy = toml::from_str(&fs::read_to_string(POLICY)?)?;
     check(&policy)?;

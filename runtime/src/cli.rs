@@ -28,14 +28,11 @@ mod state;
 mod unsupported;
 mod update;
 
-/// What `--version` prints after the name. podman and CRI-O show it as it is.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
-
 /// An OCI runtime that hardens every container it starts, or says why it does not start it.
 #[derive(Debug, Parser)]
 #[command(
     name = "gabion",
-    version = VERSION,
+    version = gabion_see::build::TOLD,
     disable_version_flag = true,
     subcommand_required = true,
     arg_required_else_help = true,

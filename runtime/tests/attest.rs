@@ -123,13 +123,13 @@ fn what_was_decided_holds_for_every_process() {
             "{control}"
         );
     }
-    // A domain is never shown: not to be called good.
+    // A domain is never shown: it was probed before, and is named as such.
     let landlock: Vec<&Value> = facts
         .iter()
         .filter(|f| f["control"] == "landlock")
         .map(|f| &f["holds"])
         .collect();
-    assert!(landlock.iter().all(|h| **h == "unknown"));
+    assert!(landlock.iter().all(|h| **h == "held"));
     let filter = facts.iter().find(|f| f["control"] == "seccomp").unwrap();
     assert_eq!(
         filter["pids"].as_array().unwrap().len(),
@@ -255,4 +255,185 @@ fn what_does_not_run_cannot_be_looked_at() {
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert_eq!(container.gabion(&["attest", &container.id]).status.code(), Some(1));
     assert!(container.said().contains("not running"), "{}", container.said());
+}
+
+/// The container's rows: control and state.
+fn states(report: &Value) -> Vec<(String, String)> {
+    let word = |v: &Value| v.as_str().unwrap().to_owned();
+    let rows = report["controls"].as_array().unwrap();
+    rows.iter().map(|r| (word(&r["control"]), word(&r["state"]))).collect()
+}
+
+/// `--privileged` at permissive: everything that the host has.
+fn everything(spec: &mut Value) {
+    spec["linux"]["seccomp"] = json!(null);
+    spec["linux"]["maskedPaths"] = json!([]);
+    spec["linux"]["readonlyPaths"] = json!([]);
+    spec["root"]["readonly"] = json!(false);
+    spec["process"]["noNewPrivileges"] = json!(false);
+    spec["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+}
+
+#[test]
+fn what_only_observes_never_holds() {
+    let Some(container) = Running::with("permissive", "", everything) else {
+        return;
+    };
+    let log = container.path("log/audit.jsonl");
+    let globals = ["--level", "permissive", "--audit-log", &log];
+    let ran = container.with_globals(
+        &globals,
+        &["run", "--detach", "-b", &container.path("bundle"), &container.id],
+    );
+    assert!(ran.status.success(), "{}", container.said());
+    let (code, report) = container.attest();
+    assert_eq!(code, Some(4), "{report:#}");
+    assert_eq!(
+        (&report["holds"], &report["level"]),
+        (&json!(false), &json!("permissive"))
+    );
+    let states = states(&report);
+    assert_eq!(states.len(), 19);
+    assert!(states.iter().all(|(_, state)| state == "observed"), "{states:?}");
+    assert_eq!(report["not_enforced"].as_array().unwrap().len(), 19);
+    let table = container.gabion(&["attest", &container.id]);
+    let text = String::from_utf8(table.stdout).unwrap();
+    assert!(text.contains("INCOMPLETE") && !text.contains(" holds"), "{text}");
+}
+
+#[test]
+fn one_control_on_observe_and_a_level_that_is_too_low() {
+    let Some(container) = Running::with("observe", "", |_| {}) else {
+        return;
+    };
+    let policy = container.path("policy.toml");
+    fs::write(&policy, "[controls]\nseccomp = \"observe\"\nlandlock = \"observe\"\n").unwrap();
+    let run = |globals: &[&str], id: &str| {
+        let ran = container.with_globals(globals, &["run", "--detach", "-b", &container.path("bundle"), id]);
+        assert!(ran.status.success(), "{}", container.said());
+    };
+    let log = container.path("log/audit.jsonl");
+    run(&["--policy", &policy, "--audit-log", &log], &container.id);
+    let (code, report) = container.attest();
+    assert_eq!(code, Some(4), "{report:#}");
+    assert_eq!(report["not_enforced"], json!(["landlock", "seccomp"]));
+    for (control, state) in states(&report) {
+        let off = control == "landlock" || control == "seccomp";
+        assert_eq!(off, state == "observed", "{control} {state}");
+    }
+    assert!(container.gabion(&["delete", "--force", &container.id]).status.success());
+
+    run(&["--audit-log", &log], &container.id);
+    let require = |level: &str| {
+        container
+            .gabion(&["attest", "--require", level, &container.id])
+            .status
+            .code()
+    };
+    assert_eq!((require("hardened"), require("restricted")), (Some(0), Some(4)));
+    assert_eq!(require("permissive"), Some(1), "no level to require");
+    let every = container.gabion(&["attest", "--all", "--format", "json"]);
+    let every: Value = serde_json::from_slice(&every.stdout).unwrap();
+    assert_eq!(every["containers"][0]["id"], json!(container.id), "{every:#}");
+    assert_eq!(
+        container
+            .gabion(&["attest", "--all", "--require", "restricted"])
+            .status
+            .code(),
+        Some(4)
+    );
+    let report = &every["containers"][0];
+    for key in [
+        "policy",
+        "made_by",
+        "attested_by",
+        "host",
+        "kernel",
+        "boot",
+        "time",
+        "created",
+    ] {
+        assert!(
+            report[key].as_str().is_some_and(|text| !text.is_empty()),
+            "{key}: {report:#}"
+        );
+    }
+    let rows = report["controls"].as_array().unwrap();
+    assert!(rows.iter().all(|row| !row["refs"].as_array().unwrap().is_empty()));
+}
+
+/// Processes that gabion brings in are seen in the container before they are confined.
+#[test]
+fn nothing_differs_beside_a_running_exec() {
+    let Some(container) = Running::new("beside-exec") else {
+        return;
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let rounds = std::thread::scope(|scope| {
+        let exec = || {
+            let mut times = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let out = container.with_globals(
+                    &["--audit-log", &container.path("log/audit.jsonl")],
+                    &["exec", &container.id, "busybox", "true"],
+                );
+                assert!(out.status.success(), "{}", container.said());
+                times += 1;
+            }
+            times
+        };
+        let execs = scope.spawn(exec);
+        let looks: Vec<_> = (0..20).map(|_| container.attest()).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let times: usize = execs.join().unwrap();
+        for (code, report) in &looks {
+            let bad: Vec<&Value> = report["facts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|f| f["holds"] == false)
+                .collect();
+            assert_eq!(*code, Some(0), "{bad:#?} {:?}", states(report));
+        }
+        times
+    });
+    assert!(rounds > 0);
+}
+
+#[test]
+fn a_sysctl_that_was_changed_in_the_containers_namespace() {
+    let Some(container) = Running::with("sysctl", "run", |spec| {
+        spec["linux"]["sysctl"] = json!({"net.ipv4.ping_group_range": "0 7", "kernel.shm_rmid_forced": "1"});
+    }) else {
+        return;
+    };
+    assert_eq!(container.differs(), []);
+    let write = |namespace: &str, file: &str, value: &str| {
+        let done = Command::new("nsenter")
+            .args([
+                "-t",
+                &container.pid(),
+                namespace,
+                "sh",
+                "-c",
+                &format!("echo {value} > /proc/sys/{file}"),
+            ])
+            .status()
+            .unwrap();
+        assert!(done.success(), "{file}");
+    };
+    for (namespace, file, bad, good) in [
+        ("-n", "net/ipv4/ping_group_range", "'0 99'", "'0 7'"),
+        ("-i", "kernel/shm_rmid_forced", "0", "1"),
+    ] {
+        write(namespace, file, bad);
+        container.differs_in("sysctl", file.rsplit('/').next().unwrap());
+        write(namespace, file, good);
+        assert_eq!(container.differs(), []);
+    }
+    let memfd = std::path::Path::new("/proc/sys/vm/memfd_noexec").exists();
+    if memfd {
+        write("-p", "vm/memfd_noexec", "0");
+        container.differs_in("sysctl", "vm.memfd_noexec=0");
+    }
 }

@@ -11,6 +11,10 @@ pub enum Holds {
     Yes,
     No,
     Unknown,
+    /// It was verified before the program ran, and the kernel does not show it afterwards.
+    Before,
+    /// Nothing is there that could hold: this kernel, this host or this caller has it not.
+    Absent,
 }
 
 impl Serialize for Holds {
@@ -19,6 +23,8 @@ impl Serialize for Holds {
             Self::Yes => serializer.serialize_bool(true),
             Self::No => serializer.serialize_bool(false),
             Self::Unknown => serializer.serialize_str("unknown"),
+            Self::Before => serializer.serialize_str("held"),
+            Self::Absent => serializer.serialize_str("not_available"),
         }
     }
 }
@@ -57,5 +63,15 @@ impl Fact {
     /// A fact that could not be looked at.
     pub fn unknown(control: ControlId, expected: impl Into<String>, why: impl Into<String>) -> Self {
         Self::judged(control, expected, why, Holds::Unknown)
+    }
+
+    /// A fact that was verified before execve and is not shown later; `how` says by what.
+    pub fn held(control: ControlId, expected: impl Into<String>, how: impl Into<String>) -> Self {
+        Self::judged(control, expected, how, Holds::Before)
+    }
+
+    /// A fact that there is nothing of here, and why. Whoever made the container was warned, or had nothing to be warned of.
+    pub fn absent(control: ControlId, expected: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::judged(control, expected, why, Holds::Absent)
     }
 }

@@ -25,6 +25,8 @@ pub fn harden(request: &Request, policy: &Effective, host: &Host) -> Result<Hard
         spec: request.spec.clone(),
         plan: Plan {
             delegation: host.delegation.clone(),
+            loosened: policy.loosened.iter().copied().collect(),
+            exceptions: policy.exceptions.clone(),
             ids: Some(ContainerIds::planned(&request.spec, host)),
             ..Plan::default()
         },

@@ -22,6 +22,15 @@ use crate::valid::{self, Invalid, Kind};
 pub struct Plan {
     /// Controls that are in force. A control that is absent is only observed: nothing of it is applied or verified.
     pub enforced: BTreeSet<ControlId>,
+    /// What the policy, or a mount's own option, let off from a control that is in force: a line for each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub let_off: BTreeMap<ControlId, BTreeSet<String>>,
+    /// Controls that an exception of the policy took out of force.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub loosened: BTreeSet<ControlId>,
+    /// The reasons of the exceptions that apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<String>,
     pub holes: Vec<Hole>,
     /// Namespaces that are joined by path, with the identity that was vetted.
     pub joined: Vec<Joined>,
@@ -84,6 +93,13 @@ pub struct Plan {
     /// The OOM score that the container has, named or inherited. None: as of `ids`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+}
+
+impl Plan {
+    /// Writes down that something of this control was let off, and by whose word.
+    pub(crate) fn lets_off(&mut self, control: ControlId, what: impl Into<String>) {
+        self.let_off.entry(control).or_default().insert(what.into());
+    }
 }
 
 /// A writable tmpfs in a read-only root.

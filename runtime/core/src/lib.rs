@@ -2,6 +2,7 @@
 //! known of a host is collected before (the crate gabion-see), and what was decided is done afterwards (the crate gabion).
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod caller;
 pub mod capability;
 pub mod cdi;

@@ -4,16 +4,19 @@
 //! reads `unknown`, never `true`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use gabion_common::audit::Trail;
+use gabion_core::attest::{Row, State, Told, Verdict, rows, verdict};
 use gabion_core::control::CONTROLS;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::id::ControlId;
 use gabion_core::ids::Maps;
 use gabion_core::observed::{IdsSeen, Observed};
+use gabion_core::policy::Level;
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
 use gabion_see::procfs::Proc;
@@ -21,9 +24,14 @@ use gabion_see::state::StateView;
 use gabion_see::state::{Init, Record, Status};
 use gabion_see::{caller, readback, status};
 
+mod about;
 mod cgroup;
 mod process;
 mod root;
+mod sysctl;
+mod transit;
+
+pub(crate) use about::About;
 
 /// One fact, and the processes that it is true of; none: of the container as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,41 +45,120 @@ pub(crate) struct Attested {
     pub(crate) threads: BTreeSet<i32>,
 }
 
+impl Attested {
+    /// Names the processes and threads, where it is not true of all.
+    fn whom(&self, all: &BTreeSet<i32>) -> String {
+        let list = |numbers: &BTreeSet<i32>| {
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            numbers.join(", ")
+        };
+        if !self.threads.is_empty() {
+            format!("process {}, thread {}", list(&self.pids), list(&self.threads))
+        } else if self.pids.is_empty() || self.pids == *all {
+            String::new()
+        } else {
+            format!("process {}", list(&self.pids))
+        }
+    }
+}
+
 /// What `attest` found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) id: String,
-    /// `false`: a fact differs. `unknown`: something that could have been seen was not, so that a difference may be hidden.
-    /// `true`: neither.
-    pub(crate) holds: Holds,
+    /// Whether it holds: exactly where the exit code is 0.
+    pub(crate) holds: bool,
+    pub(crate) verdict: Verdict,
+    #[serde(flatten)]
+    pub(crate) about: About,
+    /// The level that was required, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) required: Option<Level>,
+    /// Controls that are only observed.
+    pub(crate) not_enforced: Vec<ControlId>,
+    pub(crate) controls: Vec<Row>,
     pub(crate) facts: Vec<Attested>,
-    #[serde(skip)]
     pub(crate) processes: BTreeSet<i32>,
 }
 
 impl Report {
-    pub(crate) fn count(&self, holds: Holds) -> usize {
-        self.facts.iter().filter(|f| f.fact.holds == holds).count()
+    pub(crate) fn count(&self, state: State) -> usize {
+        self.controls.iter().filter(|row| row.state == state).count()
+    }
+
+    /// What differs, as the audit log has it.
+    pub(crate) fn differs(&self) -> Vec<&Fact> {
+        let facts = self.facts.iter().map(|f| &f.fact);
+        facts.filter(|f| f.holds == Holds::No).collect()
     }
 }
 
-/// Looks at a container.
+/// Looks at a container. What differs is written into the audit log.
 ///
 /// # Errors
 /// It is not there, does not run, or its state or first process cannot be read.
-pub(crate) fn attest(root: &Path, id: &ContainerId) -> Result<Report> {
-    let dir = StateView::open(root, id)?;
-    let record = dir.record()?;
-    let init = running(&dir, id)?;
-    let report = look(record, init)?;
-    if report.holds == Holds::No
-        && let Some(trail) = Trail::load(&dir)?
-    {
-        let differs = report.facts.iter().map(|f| &f.fact).filter(|f| f.holds == Holds::No);
-        trail.differs(&differs.collect::<Vec<_>>());
+pub(crate) fn attest(root: &Path, id: &ContainerId, required: Option<Level>) -> Result<Report> {
+    let started = Instant::now();
+    let mut first_on_their_way: Option<BTreeSet<(i32, u64)>> = None;
+    loop {
+        // Anew each time: `update` may have changed what is to hold.
+        let dir = StateView::open(root, id)?;
+        let record = dir.record()?;
+        let init = running(&dir, id)?;
+        let mut findings = look(record, init)?;
+        let still = match &first_on_their_way {
+            None => findings.on_their_way.clone(),
+            Some(first) => first.intersection(&findings.on_their_way).copied().collect(),
+        };
+        let settled = still.is_empty() && findings.missed.is_empty();
+        if !settled && started.elapsed() < PATIENCE {
+            first_on_their_way = Some(still);
+            std::thread::sleep(BETWEEN);
+            continue;
+        }
+        for (pid, _) in still {
+            findings.partial(format!(
+                "process {pid} is gabion's, on its way into the container, and does not get there"
+            ));
+        }
+        let trail = Trail::load(&dir)?;
+        let report = findings.report(record, About::of(record, trail.as_ref(), root), required);
+        if report.verdict == Verdict::Differs
+            && let Some(trail) = trail
+        {
+            trail.differs(&report.differs());
+        }
+        return Ok(report);
     }
-    Ok(report)
 }
+
+/// Lists the containers below these roots. A root that was `named` must be readable; one that was only searched may be another runtime's.
+///
+/// # Errors
+/// A root that was named cannot be listed.
+pub(crate) fn containers(roots: &[PathBuf], named: bool) -> Result<Vec<(PathBuf, ContainerId)>> {
+    let mut all = Vec::new();
+    for root in roots {
+        if named {
+            std::fs::metadata(root).map_err(Error::file("list", root))?;
+        }
+        let ids = match gabion_see::state::ids(root) {
+            Err(error) if named => return Err(error),
+            ids => ids.unwrap_or_default(),
+        };
+        for id in ids {
+            let ours = named || !matches!(StateView::open(root, &id), Ok(dir) if !dir.is_in_our_form());
+            if ours {
+                all.push((root.clone(), id));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// How long processes that gabion is bringing in are waited for, and how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Before `start` the last layers are not there yet.
 fn running(dir: &StateView, id: &ContainerId) -> Result<Init> {
@@ -87,9 +174,9 @@ fn running(dir: &StateView, id: &ContainerId) -> Result<Init> {
     }
 }
 
-fn look(record: &Record, init: Init) -> Result<Report> {
+fn look(record: &Record, init: Init) -> Result<Findings> {
     let proc = Proc::open()?;
-    let mut findings = Findings::default();
+    let mut findings = Findings::new();
     let who = init.living_task().ok_or_else(|| Error::NotRunning {
         id: record.id.to_string(),
     })?;
@@ -112,9 +199,9 @@ fn look(record: &Record, init: Init) -> Result<Report> {
             id: record.id.to_string(),
         });
     }
-    let mut processes: BTreeSet<i32> = members.into_keys().collect();
-    processes.insert(init.pid);
-    Ok(findings.report(record, processes))
+    findings.processes = members.into_keys().collect();
+    findings.processes.insert(init.pid);
+    Ok(findings)
 }
 
 /// The thread whose directory in procfs this is: PID, or PID/task/TID.
@@ -122,7 +209,7 @@ fn task_of(who: &str) -> i32 {
     who.rsplit('/').next().and_then(|tid| tid.parse().ok()).unwrap_or(0)
 }
 
-/// The first process, by a thread of it that lives, and what is the whole container's: mounts, masks, cgroup.
+/// The first process, by a thread of it that lives, and what is the whole container's: mounts, masks, cgroup, sysctls.
 fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut Findings) -> Result<Observed> {
     let own = process::Task {
         pid: init.pid,
@@ -137,19 +224,28 @@ fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut
         Ok(root) => seen.masked = root::masked(&root, &record.hardened),
         Err(errno) => findings.partial(format!("/proc/{who}/root: {errno:?}")),
     }
+    if record.hardened.enforces(ControlId::Sysctl) {
+        match sysctl::read(proc, who, &record.hardened) {
+            Ok(sysctls) => seen.sysctls = sysctls,
+            Err(errno) => findings.partial(format!("the sysctls of the container's namespaces: {errno:?}")),
+        }
+    }
+    let mut of_process = Vec::new();
     for control in CONTROLS {
         if !record.hardened.enforces(control.id()) {
             continue;
         }
         for fact in control.facts(&record.hardened, &seen) {
             let fact = visible(fact, record);
-            let task = process::is_of_process(fact.control).then_some(own);
-            findings.push(fact, task);
+            if process::is_of_process(fact.control) {
+                of_process.push(fact);
+            } else {
+                findings.push(fact, None);
+            }
         }
     }
-    if let Some(fact) = cgroup::place(proc, record, (init.pid, who)) {
-        findings.push(fact, Some(own));
-    }
+    of_process.extend(cgroup::place(proc, record, (init.pid, who)));
+    findings.task(proc, who, own, of_process);
     Ok(seen)
 }
 
@@ -177,7 +273,7 @@ fn visible(fact: Fact, record: &Record) -> Fact {
             fact.expected,
             "ids are shown as another user namespace than its maker's has them",
         ),
-        ControlId::Fds => Fact::unknown(
+        ControlId::Fds => Fact::held(
             fact.control,
             fact.expected,
             "only shown before the program runs; verified then",
@@ -187,13 +283,44 @@ fn visible(fact: Fact, record: &Record) -> Fact {
 }
 
 /// Facts, each once, and what could not be read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Findings {
     facts: Vec<Attested>,
     missed: Vec<String>,
+    ours: transit::Ours,
+    /// Processes of gabion's own that are not confined yet: pid, and start time.
+    on_their_way: BTreeSet<(i32, u64)>,
+    processes: BTreeSet<i32>,
 }
 
 impl Findings {
+    fn new() -> Self {
+        Self {
+            facts: Vec::new(),
+            missed: Vec::new(),
+            ours: transit::Ours::find(),
+            on_their_way: BTreeSet::new(),
+            processes: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a task's facts. One that is gabion's own, on its way in, or that ends while it is looked at, is not judged.
+    fn task(&mut self, proc: &Proc, who: &str, task: process::Task, facts: Vec<Fact>) {
+        let bad = facts.iter().any(|f| matches!(f.holds, Holds::No | Holds::Unknown));
+        if bad && process::ended(proc, who) {
+            return;
+        }
+        if bad && self.ours.runs(proc, who) {
+            if let Ok(Init { pid, start }) = Init::now(task.pid) {
+                self.on_their_way.insert((pid, start));
+            }
+            return;
+        }
+        for fact in facts {
+            self.push(fact, Some(task));
+        }
+    }
+
     fn push(&mut self, fact: Fact, task: Option<process::Task>) {
         let pid = task.map(|task| task.pid);
         let thread = task.filter(|task| task.tid != task.pid).map(|task| task.tid);
@@ -214,7 +341,7 @@ impl Findings {
         self.missed.push(what);
     }
 
-    fn report(mut self, record: &Record, processes: BTreeSet<i32>) -> Report {
+    fn report(mut self, record: &Record, about: About, required: Option<Level>) -> Report {
         for what in &self.missed {
             let fact = Fact::unknown(ControlId::Exec, "every process can be looked at", what.clone());
             self.facts.push(Attested {
@@ -225,17 +352,24 @@ impl Findings {
         }
         let order: BTreeMap<ControlId, usize> = CONTROLS.iter().enumerate().map(|(i, c)| (c.id(), i)).collect();
         self.facts.sort_by_key(|f| order.get(&f.fact.control).copied());
-        let differs = self.facts.iter().any(|f| f.fact.holds == Holds::No);
-        let holds = match (differs, self.missed.is_empty()) {
-            (true, _) => Holds::No,
-            (false, false) => Holds::Unknown,
-            (false, true) => Holds::Yes,
-        };
+        let hardened = &record.hardened;
+        let told = self.facts.iter().map(|attested| Told {
+            fact: &attested.fact,
+            whom: attested.whom(&self.processes),
+        });
+        let controls = rows(hardened, &told.collect::<Vec<_>>());
+        let verdict = verdict(&controls, hardened.level(), required);
+        let off = ControlId::ALL.into_iter().filter(|id| !hardened.enforces(*id));
         Report {
             id: record.id.to_string(),
-            holds,
+            holds: verdict == Verdict::Holds,
+            verdict,
+            about,
+            required,
+            not_enforced: off.collect(),
+            controls,
             facts: self.facts,
-            processes,
+            processes: self.processes,
         }
     }
 }

@@ -12,16 +12,14 @@ mod audit;
 mod check;
 mod doctor;
 mod explain;
+mod page;
 mod policy;
-
-/// What `--version` prints after the name.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 /// gabion's commands for people: what would be refused and why, what holds, what was written down.
 #[derive(Debug, Parser)]
 #[command(
     name = "gabionctl",
-    version = VERSION,
+    version = gabion_see::build::TOLD,
     disable_version_flag = true,
     subcommand_required = true,
     arg_required_else_help = true,

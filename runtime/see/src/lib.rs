@@ -4,6 +4,7 @@
 
 pub mod apparmor;
 pub mod audit;
+pub mod build;
 pub mod bundle;
 pub mod caller;
 pub mod cgroup;

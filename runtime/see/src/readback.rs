@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, fstat, fstatat};
 
 use crate::error::{Error, Result, Step};
 use crate::procfs::Proc;
+use gabion_core::control::namespaces::is_joined;
 use gabion_core::fact::{Fact, Holds};
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{NsId, NsType};
@@ -31,8 +32,7 @@ pub fn own(proc: &Proc, hardened: &Hardened, first_free_fd: i32) -> Result<Obser
     for name in sysctl_names(hardened) {
         let path = format!("sys/{}", name.replace('.', "/"));
         if let Ok(value) = proc.read(&path) {
-            seen.sysctls
-                .insert(name, value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+            seen.sysctls.insert(name, words(&value));
         }
     }
     // Of a path that is to be read-only, too, whether it is there at all decides.
@@ -76,10 +76,16 @@ fn clean_label(text: String) -> String {
     text.trim_end_matches(['\0', '\n']).to_owned()
 }
 
-fn sysctl_names(hardened: &Hardened) -> Vec<String> {
+/// A sysctl's value with one blank between its words.
+pub fn words(value: &str) -> String {
+    value.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The sysctls that facts are about.
+pub fn sysctl_names(hardened: &Hardened) -> Vec<String> {
     let asked = hardened.spec().linux().as_ref().and_then(|l| l.sysctl().as_ref());
     let mut names: Vec<String> = asked.into_iter().flat_map(|m| m.keys().cloned()).collect();
-    if hardened.plan().memfd_noexec.is_some() {
+    if hardened.plan().memfd_noexec.is_some() || is_joined(hardened.spec(), NsType::Pid) {
         names.push("vm.memfd_noexec".to_owned());
     }
     names

@@ -95,7 +95,13 @@ impl Control for Capabilities {
                 format!("not needed by ordinary images, or inheritable: {dropped}"),
             );
         }
+        let base = base(cx.policy.level);
+        let by_policy: HashSet<Capability> = union(&granted).into_iter().filter(|c| !base.contains(c)).collect();
         process.set_capabilities(Some(granted));
+        if !by_policy.is_empty() {
+            let by = format!("{}, by the policy's capabilities.allow", names(&by_policy));
+            draft.plan.lets_off(ControlId::Capabilities, by);
+        }
     }
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
@@ -149,12 +155,15 @@ pub fn none() -> LinuxCapabilities {
     caps
 }
 
+/// What a level leaves to every container.
+const fn base(level: Level) -> &'static [Capability] {
+    match level {
+        Level::Restricted => &[Capability::NetBindService],
+        Level::Hardened | Level::Permissive => &KEPT,
+    }
+}
+
 fn allowed(cx: &Context<'_>) -> CapSet {
-    let base: &[Capability] = if cx.policy.level == Level::Restricted {
-        &[Capability::NetBindService]
-    } else {
-        &KEPT
-    };
     let by_policy = cx
         .policy
         .policy
@@ -162,7 +171,7 @@ fn allowed(cx: &Context<'_>) -> CapSet {
         .allow
         .iter()
         .filter_map(|name| capability::parse(name));
-    base.iter().copied().chain(by_policy).collect()
+    base(cx.policy.level).iter().copied().chain(by_policy).collect()
 }
 
 fn refuse_asked(asked: &LinuxCapabilities, allowed: &CapSet, cx: &Context<'_>, findings: &mut Findings) {

@@ -12,7 +12,7 @@ use super::{About, Context, Control, ControlId, privileged};
 use crate::decision::Findings;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
-use crate::host::FileKind;
+use crate::host::{CgroupVersion, FileKind};
 use crate::observed::Observed;
 use crate::request::normalize;
 
@@ -84,12 +84,19 @@ impl Control for Devices {
             refuse_nodes(&nodes, cx, findings);
         }
         for node in &nodes {
-            if let Judgement::ByCdi(by) = &node.judgement {
-                findings.kept(
-                    node.path.display().to_string(),
-                    format!("{} is what {by} has", node.rule),
-                );
-            }
+            let by = match &node.judgement {
+                Judgement::ByPolicy => "the policy's devices.allow",
+                Judgement::ByCdi(by) => {
+                    findings.kept(
+                        node.path.display().to_string(),
+                        format!("{} is what {by} has", node.rule),
+                    );
+                    by
+                }
+                _ => continue,
+            };
+            let by = format!("{}, by {by}", node.path.display());
+            draft.plan.lets_off(ControlId::Devices, by);
         }
         network::judge(draft, cx, findings);
         let resources = draft.linux().resources().clone();
@@ -127,11 +134,21 @@ impl Control for Devices {
             .and_then(|l: &Linux| l.resources().as_ref());
         let Some(rules) = resources.and_then(|r| r.devices().as_ref()) else {
             let observed = "none was set (warned of at create)";
-            return vec![Fact::unknown(ControlId::Devices, "a list of devices", observed)];
+            return vec![Fact::absent(ControlId::Devices, "a list of devices", observed)];
         };
         let allowed: Vec<Rule> = rules.iter().filter(|r| r.allow()).map(Rule::of).collect();
         let expected = "devices.list within what is allowed";
         let Some(list) = seen.cgroup.get("devices.list") else {
+            // The bounds say which version governed; where they are not kept, nothing is claimed.
+            if hardened
+                .plan()
+                .cgroup
+                .as_ref()
+                .is_some_and(|bounds| bounds.version == CgroupVersion::V2)
+            {
+                let how = "cgroup v2 keeps the list in a program, which was attached before the workload started";
+                return vec![Fact::held(ControlId::Devices, expected, how)];
+            }
             return vec![Fact::unknown(
                 ControlId::Devices,
                 expected,

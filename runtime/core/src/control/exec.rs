@@ -111,7 +111,11 @@ impl Control for Exec {
 
     fn facts(&self, _hardened: &Hardened, _seen: &Observed) -> Vec<Fact> {
         // Nothing of it is in force on the first process; a later one is verified with the facts of all other controls.
-        Vec::new()
+        vec![Fact::held(
+            ControlId::Exec,
+            "no process by exec but within what was decided",
+            "each is judged when it is asked for, and verified before its program runs",
+        )]
     }
 }
 

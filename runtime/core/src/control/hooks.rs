@@ -74,7 +74,11 @@ impl Control for Hooks {
 
     fn facts(&self, _hardened: &Hardened, _seen: &Observed) -> Vec<Fact> {
         // A hook has run or has not: nothing of it is left to see in the container.
-        Vec::new()
+        vec![Fact::held(
+            ControlId::Hooks,
+            "no hook but those that were judged",
+            "each was judged before it ran",
+        )]
     }
 }
 

@@ -91,6 +91,8 @@ impl Control for Landlock {
                 path.display().to_string(),
                 "both writable and executable: excepted from W^X",
             );
+            let what = format!("{}: writable and executable, as its mount is", path.display());
+            draft.plan.lets_off(ControlId::Landlock, what);
         }
         stands_alone(&plan, cx, findings);
         draft.plan.landlock = Some(plan);
@@ -98,18 +100,18 @@ impl Control for Landlock {
 
     fn facts(&self, hardened: &Hardened, _seen: &Observed) -> Vec<Fact> {
         // No file of /proc shows a domain: it is probed before execve, and said to be unseen here.
-        hardened
-            .plan()
-            .landlock
-            .iter()
-            .map(|plan| {
-                Fact::unknown(
-                    ControlId::Landlock,
-                    format!("domain of ABI {}", plan.abi),
-                    "the kernel shows no domain; probed before the workload started",
-                )
-            })
-            .collect()
+        vec![match &hardened.plan().landlock {
+            Some(plan) => Fact::held(
+                ControlId::Landlock,
+                format!("domain of ABI {}", plan.abi),
+                "the kernel shows no domain; probed before the workload started",
+            ),
+            None => Fact::absent(
+                ControlId::Landlock,
+                "a domain",
+                "this kernel has no Landlock (warned of at create)",
+            ),
+        }]
     }
 }
 

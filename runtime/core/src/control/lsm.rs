@@ -99,7 +99,12 @@ impl Control for Lsm {
     }
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
-        labels(&hardened.plan().lsm, seen)
+        let facts = labels(&hardened.plan().lsm, seen);
+        if facts.is_empty() {
+            let why = "this kernel had neither AppArmor nor SELinux when it was made";
+            return vec![Fact::absent(ControlId::Lsm, "a label", why)];
+        }
+        facts
     }
 }
 

@@ -8,7 +8,7 @@ use super::mounts::options::{Flag, Options};
 use super::{About, Context, Control, ControlId};
 use crate::decision::{Findings, Mode};
 use crate::fact::{Fact, Holds};
-use crate::hardened::{Draft, Hardened};
+use crate::hardened::{Draft, Hardened, Plan};
 use crate::host::{Mdwe, SourceFs, SourcePath};
 use crate::observed::Observed;
 use crate::policy::{Level, MemoryRule, Need, SeccompGroup};
@@ -43,7 +43,7 @@ impl Control for Memory {
 
     fn decide(&self, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
         for rule in MemoryRule::ALL {
-            if holds(rule, cx, findings) {
+            if holds(rule, &mut draft.plan, cx, findings) {
                 draft.plan.memory.insert(rule);
                 findings.added(rule.key(), "enforce", meaning(rule));
             }
@@ -56,12 +56,15 @@ impl Control for Memory {
 
     fn facts(&self, hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
         let of = |rule: &MemoryRule| match rule {
-            MemoryRule::Mdwe => Some(mdwe(seen)),
-            MemoryRule::Proc => Some(proc(seen)),
+            MemoryRule::Mdwe => mdwe(seen),
+            MemoryRule::Proc => proc(seen),
             // No file of /proc shows what a filter answers: it is probed before execve.
-            MemoryRule::Memfd | MemoryRule::ShmExec | MemoryRule::Ptrace => None,
+            MemoryRule::Memfd | MemoryRule::ShmExec | MemoryRule::Ptrace => {
+                let expected = format!("{} denied", rule.key());
+                Fact::held(ControlId::Memory, expected, "probed before the workload started")
+            }
         };
-        hardened.plan().memory.iter().filter_map(of).collect()
+        hardened.plan().memory.iter().map(of).collect()
     }
 }
 
@@ -76,12 +79,14 @@ const fn meaning(rule: MemoryRule) -> &'static str {
 }
 
 /// Whether a rule is to hold, and can.
-fn holds(rule: MemoryRule, cx: &Context<'_>, findings: &mut Findings) -> bool {
+fn holds(rule: MemoryRule, plan: &mut Plan, cx: &Context<'_>, findings: &mut Findings) -> bool {
     let memory = &cx.policy.policy.memory;
     let asked = cx.request.asked(ANNOTATION).is_some();
     if !asked && memory.mode(rule, cx.policy.level) == Mode::Observe {
         if cx.policy.level == Level::Restricted {
             findings.warned(rule.key(), "it does not hold, as the policy says");
+            let by = format!("{}, by the policy's memory", rule.key());
+            plan.lets_off(ControlId::Memory, by);
         }
         return false;
     }
@@ -91,6 +96,8 @@ fn holds(rule: MemoryRule, cx: &Context<'_>, findings: &mut Findings) -> bool {
             rule.key(),
             "it does not hold: [seccomp] allow of the policy opens ptrace",
         );
+        let by = format!("{}, by the policy's seccomp.allow", rule.key());
+        plan.lets_off(ControlId::Memory, by);
         return false;
     }
     if rule == MemoryRule::Mdwe && cx.host.mdwe == Mdwe::Absent {
@@ -148,7 +155,7 @@ fn mdwe(seen: &Observed) -> Fact {
             };
             Fact::judged(ControlId::Memory, expected, format!("PR_GET_MDWE {bits}"), holds)
         }
-        None => Fact::unknown(
+        None => Fact::held(
             ControlId::Memory,
             expected,
             "the kernel shows it to the process alone; read back before the workload started",

@@ -169,6 +169,11 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
             Judgement::ByPolicy => {
                 plan.sensitive.insert(index);
                 findings.warned(&place, "a sensitive path of the host, allowed by the policy");
+                let by = format!(
+                    "{}: a sensitive path of the host, by the policy's mounts.allow",
+                    target.display()
+                );
+                plan.lets_off(ControlId::Mounts, by);
             }
             Judgement::ByCdi(by) => {
                 plan.sensitive.insert(index);
@@ -188,7 +193,10 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
     if mount.typ().as_deref() == Some("devpts") && !is_bind(mount) {
         bound_terminals(&mut options);
     }
-    harden(&mut options, nodev, target, &place, cx, findings);
+    if let Some(by) = harden(&mut options, nodev, target, &place, cx, findings) {
+        let by = format!("{}: writable and executable, by {by}", target.display());
+        plan.lets_off(ControlId::Mounts, by);
+    }
     if options != before {
         let (from, to) = options.added_to(&before);
         findings.tightened(
@@ -201,8 +209,15 @@ fn one(index: usize, mount: &mut Mount, target: &Path, cx: &Context<'_>, plan: &
     }
 }
 
-/// The flags that every mount gets.
-fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &Context<'_>, findings: &mut Findings) {
+/// The flags that every mount gets. Gives whose word keeps it writable and executable, if anybody's.
+fn harden(
+    options: &mut Options,
+    nodev: bool,
+    target: &Path,
+    place: &str,
+    cx: &Context<'_>,
+    findings: &mut Findings,
+) -> Option<&'static str> {
     options.set(Flag::Nosuid);
     if nodev {
         options.set(Flag::Nodev);
@@ -215,7 +230,7 @@ fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &C
         if options.is(Flag::Noexec) {
             options.set(Flag::Noexec);
         }
-        return;
+        return None;
     }
     let restricted = cx.policy.level == Level::Restricted;
     let asked = options.asks_against(Flag::Noexec);
@@ -229,11 +244,14 @@ fn harden(options: &mut Options, nodev: bool, target: &Path, place: &str, cx: &C
         findings.refused("exec", place, what, remedy);
     } else if excepted {
         findings.warned(place, "writable and executable, as the policy's exec_paths say");
+        return Some("the policy's mounts.exec_paths");
     } else if asked {
         findings.warned(place, "writable and executable, as its option `exec` asks");
+        return Some("its option `exec`");
     } else {
         options.set(Flag::Noexec);
     }
+    None
 }
 
 /// Bounds how many terminals the container may have open: all containers share what kernel.pty.max leaves them, 3072.

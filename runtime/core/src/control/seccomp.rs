@@ -113,6 +113,8 @@ fn beyond_the_usual(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings
             "sockets",
             format!("beyond the usual ones the policy opens {}", words.join(", ")),
         );
+        let by = format!("sockets {}, by the policy's seccomp.sockets", words.join(", "));
+        draft.plan.lets_off(ControlId::Seccomp, by);
     }
 }
 
@@ -128,7 +130,9 @@ fn open(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
             "io_uring stays closed, though the policy opens it: it would pass the rules for TCP ports that the annotation asks for",
         );
     }
-    for group in &draft.plan.opened {
+    for group in draft.plan.opened.clone() {
+        let by = format!("the calls of {}, by the policy's seccomp.allow", group.as_str());
+        draft.plan.lets_off(ControlId::Seccomp, by);
         findings.warned(
             "linux.seccomp",
             format!(

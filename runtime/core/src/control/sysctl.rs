@@ -83,12 +83,18 @@ impl Control for Sysctl {
             facts.push(fact(MEMFD, &value.to_string(), seen));
         } else if namespaces::is_joined(hardened.spec(), NsType::Pid) {
             facts.push(joined_fact(seen));
+        } else if !hardened.plan().let_off.contains_key(&ControlId::Sysctl) {
+            facts.push(Fact::absent(
+                ControlId::Sysctl,
+                format!("{MEMFD}={ENFORCED}"),
+                "could not be set here (warned of at create): memfd_create may make executable files",
+            ));
         }
         facts
     }
 }
 
-fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mut Findings) {
+fn check(name: &str, value: &str, draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
     let caller = cx.request.caller();
     let place = format!("linux.sysctl.{name}");
     let remedy = caller.word(
@@ -120,6 +126,10 @@ fn check(name: &str, value: &str, draft: &Draft, cx: &Context<'_>, findings: &mu
         findings.refused("unsafe", place, what, format!("{remedy}, or {allow}"));
         return;
     }
+    if !safe {
+        let by = format!("{name}, by the policy's sysctl.allow");
+        draft.plan.lets_off(ControlId::Sysctl, by);
+    }
     if !namespaces::is_private(&draft.spec, cx, typ) {
         let what = format!(
             "the sysctl {name} would be set in the host's {} namespace",
@@ -150,6 +160,10 @@ fn memfd(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
     let new = namespaces::is_new(&draft.spec, NsType::Pid);
     if cx.policy.policy.sysctl.memfd_noexec == Mode::Observe {
         findings.warned(MEMFD, "memfd_create may make executable files, as the policy says");
+        draft.plan.lets_off(
+            ControlId::Sysctl,
+            "memfd_create may make executable files, by the policy's sysctl.memfd_noexec",
+        );
     } else if cx.host.memfd_noexec == MemfdNoexec::Absent {
         findings.warned(
             MEMFD,

@@ -92,7 +92,7 @@ pub(super) fn place(proc: &Proc, record: &Record, (init, who): (i32, &str)) -> O
     if record.cgroup.delegation.is_none() {
         let expected = format!("process {init} in a cgroup of its own");
         let observed = "no cgroup was delegated to who made it";
-        return Some(Fact::unknown(ControlId::Cgroup, expected, observed));
+        return Some(Fact::absent(ControlId::Cgroup, expected, observed));
     }
     let wanted = gabion_core::request::normalize(&record.cgroup.place());
     let expected = format!("process {init} in {}", wanted.display());

@@ -76,6 +76,7 @@ pub(super) fn other(
             seen
         }
         Err(Error::Step { .. }) if ended(proc, &who) => return Ok(()),
+        // Somebody else's until it is confined: it is looked at again.
         Err(Error::Step { errno, .. }) => {
             findings.partial(format!(
                 "thread {} of process {} cannot be read: {errno:?}",
@@ -86,36 +87,32 @@ pub(super) fn other(
         Err(error) => return Err(error),
     };
     let hardened = &record.hardened;
+    let mut facts = Vec::new();
     for control in CONTROLS {
         let id = control.id();
         if !hardened.enforces(id) || !is_of_process(id) || matches!(id, ControlId::Namespaces | ControlId::User) {
             continue;
         }
-        for fact in control.facts(hardened, &seen) {
-            findings.push(fact, Some(task));
-        }
+        facts.extend(control.facts(hardened, &seen));
     }
     if hardened.enforces(ControlId::Namespaces) {
-        for fact in namespaces(init, first, &seen) {
-            findings.push(fact, Some(task));
-        }
+        facts.extend(namespaces(init, first, &seen));
     }
     if hardened.enforces(ControlId::Rootfs) {
-        findings.push(own_root(proc, init, &who), Some(task));
+        facts.push(own_root(proc, init, &who));
     }
     if hardened.enforces(ControlId::Cgroup) {
-        findings.push(in_cgroup(place), Some(task));
+        facts.push(in_cgroup(place));
     }
     if hardened.enforces(ControlId::User) {
-        for fact in user(record, &seen) {
-            findings.push(visible(fact, record), Some(task));
-        }
+        facts.extend(user(record, &seen).into_iter().map(|fact| visible(fact, record)));
     }
+    findings.task(proc, &who, task, facts);
     Ok(())
 }
 
 /// Whether it is gone, or waits as a zombie, which has lost what is looked at here.
-fn ended(proc: &Proc, who: &str) -> bool {
+pub(super) fn ended(proc: &Proc, who: &str) -> bool {
     match proc.read(&format!("{who}/stat")) {
         Err(errno) => matches!(errno, Errno::ENOENT | Errno::ESRCH),
         Ok(stat) => stat
@@ -162,7 +159,7 @@ fn in_cgroup(place: Membership) -> Fact {
     let expected = "every process in the container's cgroup";
     match place {
         Membership::Inside => Fact::judged(ControlId::Cgroup, expected, expected, Holds::Yes),
-        Membership::NoCgroup => Fact::unknown(ControlId::Cgroup, expected, "no cgroup was delegated to who made it"),
+        Membership::NoCgroup => Fact::absent(ControlId::Cgroup, expected, "no cgroup was delegated to who made it"),
         Membership::Outside => Fact::judged(
             ControlId::Cgroup,
             expected,

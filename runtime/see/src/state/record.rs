@@ -28,6 +28,9 @@ pub struct Record {
     /// Whether the runtime itself ran in a user namespace that is not the host's.
     pub user_ns: OwnUserNs,
     pub cgroup: CgroupRecord,
+    /// Which gabion made it: version and commit. None: an older one, which did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     #[serde(deserialize_with = "from_own_state")]
     pub hardened: Hardened,
 }
@@ -70,6 +73,7 @@ impl Record {
             owner,
             user_ns,
             cgroup,
+            made_by: Some(crate::build::MADE_BY.to_owned()),
             hardened,
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn facts(hardened: &Hardened, seen: &Observed) -> Vec<Fact> {
 
 /// What could not be had, and was warned of: nothing is there that could hold.
 fn unset(what: &str) -> Fact {
-    Fact::unknown(ControlId::Cgroup, what, "none was set (warned of at create)")
+    Fact::absent(ControlId::Cgroup, what, "none was set (warned of at create)")
 }
 
 /// v2 limits swap by itself, v1 memory and swap together.

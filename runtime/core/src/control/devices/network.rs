@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::control::{Context, remedy};
 use crate::decision::Findings;
 use crate::hardened::Draft;
+use crate::id::ControlId;
 
 /// A network device is the host's until it is given away: only what the policy names by its place in sysfs.
 pub(super) fn judge(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings) {
@@ -17,6 +18,8 @@ pub(super) fn judge(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings
         let allowed = |a: &PathBuf| a.is_absolute() && at.starts_with(a);
         if cx.policy.policy.devices.allow.iter().any(allowed) {
             findings.warned(place, "a network device of the host, allowed by the policy");
+            let by = format!("{}, by the policy's devices.allow", at.display());
+            draft.plan.lets_off(ControlId::Devices, by);
             continue;
         }
         let what = format!("the network device {name} is the host's, and would be the container's alone");

@@ -12,6 +12,7 @@ use crate::control::Context;
 use crate::decision::Findings;
 use crate::hardened::Draft;
 use crate::host::{FileKind, Source, SourcePath};
+use crate::id::ControlId;
 use crate::policy::Level;
 use crate::reach::Spot;
 use crate::request::mount_options::is_bind;
@@ -79,6 +80,13 @@ pub(super) fn check(draft: &mut Draft, cx: &Context<'_>, findings: &mut Findings
             findings.refused("exec", place, what, remedy);
         } else if excepted && !restricted {
             draft.plan.twins_excepted.insert(reader.index);
+            let by = if asked {
+                "its option `exec`"
+            } else {
+                "the policy's mounts.exec_paths"
+            };
+            let by = format!("{shown}: executable, and its files are writable at {other}, by {by}");
+            draft.plan.lets_off(ControlId::Mounts, by);
             findings.warned(
                 place,
                 format!("executable, and its files are writable at {other}: excepted"),
