@@ -13,6 +13,7 @@ mod callers_own;
 mod cgroups;
 mod closed;
 mod console;
+mod edges;
 mod events;
 mod exec;
 mod foreground;

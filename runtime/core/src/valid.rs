@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::decision::{Change, Verdict};
 use crate::host::{Host, NsPath};
@@ -178,6 +178,13 @@ pub fn judge(spec: &Spec, host: &Host) -> Vec<Invalid> {
 }
 
 pub use process::judge as judge_process;
+
+/// Gives what no level takes of limits that come by themselves (`update`).
+pub fn judge_resources(resources: &LinuxResources) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    resources::judge(resources, &mut found);
+    found
+}
 
 /// Says what is wrong with a host or domain name. The kernel keeps 64 bytes of any kind, and programs write what they get from there into their
 /// logs and prompts as it is.

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::id::ControlId;
 use crate::policy::{Effective, Policy, Vouched};
 use crate::request::{Channel, ContainerId, Leave, Request};
+use crate::valid;
 
 /// New limits that may be set.
 #[derive(Clone, Debug)]
@@ -39,7 +40,8 @@ pub fn vet(id: &ContainerId, asked: &LinuxResources, hardened: &Hardened) -> Res
     if !enforced {
         decision.mode = Mode::Observe;
     }
-    Denial::new(hardened.level(), vec![decision.clone()], &[]).unless_refused()?;
+    let invalid = valid::judge_resources(&apply);
+    Denial::new(hardened.level(), vec![decision.clone()], &invalid).unless_refused()?;
     let stored = hardened
         .spec()
         .linux()
