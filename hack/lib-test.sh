@@ -82,6 +82,13 @@ suite_shipped() {
         --test crash --test remedies --test callers -- "$@"
 }
 
+# A Kubernetes node in namespaces of its own: the shipped programs, installed as docs/INSTALL.md says, under a real kubelet.
+suite_cluster() {
+    hack/build
+    hack/cluster fetch || left_out "Kubernetes' programs cannot be had here; GABION_KUBE=DIR names them"
+    hack/cluster test -- "$@"
+}
+
 # What this machine most often does not have: cgroup v2, systemd, AppArmor, SELinux; and Debian's newest of everything.
 suite_node-trixie() { in_node trixie "$@"; }
 suite_node-selinux() { in_node selinux "$@"; }
