@@ -91,3 +91,20 @@ with_policy() {
     cat /run/cluster/policy.before >/etc/gabion/policy.toml
     return "$code"
 }
+
+# HANDLER COUNT: so many pods that do nothing.
+many() {
+    jq -n --arg handler "$1" --argjson count "$2" '{
+        apiVersion: "apps/v1", kind: "Deployment", metadata: {name: "many"},
+        spec: {
+            replicas: $count, selector: {matchLabels: {app: "many"}},
+            template: {
+                metadata: {labels: {app: "many"}},
+                spec: {
+                    runtimeClassName: $handler, terminationGracePeriodSeconds: 1,
+                    containers: [{name: "main", image: "localhost/tools:1", command: ["sleep", "10050"]}]
+                }
+            }
+        }
+    }'
+}

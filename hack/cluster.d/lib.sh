@@ -12,11 +12,11 @@ pki=/etc/kubernetes/pki
 export PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin
 export KUBECONFIG=/etc/kubernetes/admin.conf
 
-# Waits until a command succeeds; says what did not come, and fails, after so many seconds.
+# Waits until a command, which has an end of its own, succeeds; says what did not come, and fails, after so many seconds.
 within() {
     local limit=$1 what=$2 until=$((SECONDS + $1))
     shift 2
-    until timeout "$limit" "$@" >/dev/null 2>&1; do
+    until "$@" >/dev/null 2>&1; do
         ((SECONDS < until)) || { printf '%s: not within %s s\n' "$what" "$limit" >&2; return 1; }
         sleep 0.2
     done
@@ -41,7 +41,7 @@ stop_daemon() {
     done
 }
 
-start_containerd() { daemon containerd containerd --log-level info && within 30 containerd ctr version; }
+start_containerd() { daemon containerd containerd --log-level info && within 30 containerd ctr --timeout 5s --connect-timeout 5s version; }
 
 # The kubelet wants some settings of the kernel's that no namespace has: in its own view they are so already, and this machine's stay.
 start_kubelet() {

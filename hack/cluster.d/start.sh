@@ -196,11 +196,11 @@ start() {
     "$repo/hack/install" --from "$from" --containerd >"$logs/install" 2>&1 || { cat "$logs/install" >&2; return 1; }
     start_containerd
     import_images "${images[@]}"
-    if [[ $static == true ]]; then make_static_pods; else within 120 "the API server" kubectl get --raw /readyz; fi
+    if [[ $static == true ]]; then make_static_pods; else within 120 "the API server" kubectl --request-timeout=5s get --raw /readyz; fi
     start_kubelet
-    within 180 "the API server" kubectl get --raw /readyz
+    within 180 "the API server" kubectl --request-timeout=5s get --raw /readyz
     within 90 "the node" kubectl wait --for=condition=Ready "node/$node_name" --timeout=2s
     kubectl apply -f "$repo/hack/manifests/runtimeclass.yaml" >/dev/null
-    within 60 "the default service account" kubectl get serviceaccount default
+    within 60 "the default service account" kubectl --request-timeout=5s get serviceaccount default
     printf 'the cluster is up after %s s\n' "$((SECONDS - began))"
 }
