@@ -24,6 +24,7 @@ begin() {
 goes_on() {
     local lines
     lines=$(k logs stays | wc -l)
+    # shellcheck disable=SC2317  # called by within
     more_than() { [[ $(k logs stays | wc -l) -gt $1 ]]; }
     within "$soon" "more of the pod's log" more_than "$lines"
     expect_soon '^0$' of_pod stays '{.status.containerStatuses[0].restartCount}'
