@@ -156,6 +156,53 @@ fn podman_shows_a_refusal_as_it_is() {
     done.says(&["refused [namespaces.host-network]", "--network host"]);
 }
 
+/// What `podman inspect` tells of a container that never ran is judged as it is when podman starts it: the same answer, by the same code.
+#[test]
+fn what_podman_tells_of_a_container_is_judged_as_it_starts() {
+    let Some(podman) = Podman::new("podman-inspect", "hardened") else {
+        return;
+    };
+    let gabion = integration::Container::new(integration::Bundle::new("podman-inspect-check"))
+        .policy(&integration::Policy::hardened());
+    let data = podman.bundle.dir.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let volume = format!("{}:/data", data.display());
+    let rows: [(&[&str], Option<&str>); 7] = [
+        (&[], None),
+        (&["--volume", &volume, "--user", "7:7", "--tmpfs", "/run"], None),
+        (&["--cap-add", "NET_ADMIN"], Some("capabilities.not-allowed")),
+        (&["--pid", "host"], Some("namespaces.host-pid")),
+        (&["--privileged"], Some("devices.allow-all")),
+        (&["--volume", "/etc:/x:ro"], Some("mounts.host-path")),
+        (
+            &["--volume", &volume, "--entrypoint", "/data/run"],
+            Some("mounts.entrypoint-noexec"),
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (options, code) in rows {
+        let name = podman.name("c");
+        let create = ["create", "--network", "none", "--name", &name];
+        podman.call(&[&create[..], options, &["img", "true"]].concat()).ok();
+        let told = podman.bundle.dir.join("inspect.json");
+        std::fs::write(&told, podman.call(&["inspect", &name]).ok().out).unwrap();
+        let checked = gabion.op(&["check", told.to_str().unwrap()]);
+        let started = podman.call(&["start", "--attach", &name]);
+        podman.call(&["rm", "--force", "--time", "0", &name]).ok();
+        let agree = match code {
+            None => (checked.code, started.code) == (0, 0),
+            Some(code) => {
+                let shown = format!("[{code}");
+                checked.code == 3 && started.code != 0 && checked.out.contains(&shown) && started.err.contains(&shown)
+            }
+        };
+        if !agree {
+            wrong.push(format!("{options:?}: check {checked}, start {started}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Of another container's files those come in that go with a namespace that is shared with it, and not those of a third (walls L1). podman's
 /// storage is made one that the policy knows as an engine's.
 #[test]

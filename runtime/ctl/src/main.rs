@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod attest;
 mod cli;
 mod doctor;
+mod manifest;
 mod origin;
 
 fn main() -> ExitCode {

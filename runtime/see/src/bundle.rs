@@ -45,20 +45,6 @@ pub fn from_bundle(id: ContainerId, bundle: &Path) -> Result<Request> {
     Ok(Request::parse(id, bundle, &text, &path)?)
 }
 
-/// Reads a config.json by its own path; relative paths hang from where it lies.
-///
-/// # Errors
-/// As of [`from_bundle`].
-pub fn from_file(id: ContainerId, path: &Path) -> Result<Request> {
-    let text = read_file(path)?;
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let bundle = dir.canonicalize().map_err(Error::file("open the folder of", path))?;
-    Ok(Request::parse(id, bundle, &text, path)?)
-}
-
 /// Reads a config.json from any reader: `check -`. `bundle` is what relative paths hang from.
 ///
 /// # Errors

@@ -71,14 +71,17 @@ impl Control for Devices {
         let privileged = privileged::is(cx.request);
         if privileged {
             let caller = cx.request.caller();
-            let what = format!(
-                "{} is asked for: every device of the host (here {}) and every capability",
-                privileged::word(caller),
-                nodes
-                    .iter()
-                    .filter(|n| matches!(n.judgement, Judgement::Beyond(_) | Judgement::NotCdi(_)))
-                    .count()
-            );
+            // A manifest lists none of them.
+            let here = match nodes
+                .iter()
+                .filter(|n| matches!(n.judgement, Judgement::Beyond(_) | Judgement::NotCdi(_)))
+                .count()
+            {
+                0 => String::new(),
+                count => format!(" (here {count})"),
+            };
+            let word = privileged::word(caller);
+            let what = format!("{word} is asked for: every device of the host{here} and every capability");
             findings.refused("allow-all", "linux.resources.devices", what, privileged::remedy(caller));
         } else {
             refuse_nodes(&nodes, cx, findings);

@@ -12,9 +12,9 @@ use gabion_common::cli::log;
 use gabion_common::cli::output::{self, Format};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
-use gabion_core::host::{CgroupDriver, CriFiles, MadeByCri};
+use gabion_core::host::{CgroupDriver, CriFiles, Host, MadeByCri};
 use gabion_core::policy::{Level, Policy};
-use gabion_core::request::{CRI_NAMESPACE, Channel, ContainerId, Request};
+use gabion_core::request::{BadInput, CRI_NAMESPACE, Channel, ContainerId, INVALID, Request};
 use gabion_core::valid;
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
@@ -22,9 +22,11 @@ use gabion_see::policy::Loaded;
 use gabion_see::seccomp;
 use gabion_see::survey::{door_of_bundle, room, survey};
 
+mod manifests;
 mod summary;
 mod table;
 
+use crate::manifest::{self, Read, World};
 use summary::Summary;
 
 /// Refused; 1 is «could not look».
@@ -34,11 +36,15 @@ const REFUSED: u8 = 3;
 #[command(
     after_help = "Examples:\n  gabion check ./bundle\n  gabion --level restricted check config.json\n  \
     gabion check --format json - < config.json\n  \
-    gabion check --summary /run/containerd/io.containerd.runtime.v2.task\n\n\
+    gabion check --summary /run/containerd/io.containerd.runtime.v2.task\n  \
+    gabion check deployment.yaml                      (every pod, container by container; before it is applied)\n  \
+    helm template ./chart | gabion --level restricted check -\n  \
+    gabion check compose.yaml\n  \
+    docker inspect web | gabion check -               (podman inspect, too)\n\n\
     Exit code: 0 it would run, 3 it would be refused, 1 it could not be looked at. Needs no root."
 )]
 pub(super) struct Args {
-    /// A bundle, a config.json, or - for stdin
+    /// A bundle, a config.json, a manifest of Kubernetes, a compose file, an engine's inspect, or - for stdin
     #[arg(value_name = "BUNDLE|FILE|-", default_value = ".")]
     inputs: Vec<PathBuf>,
     /// Count over all bundles below these folders
@@ -47,16 +53,24 @@ pub(super) struct Args {
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
-    /// Judge as if this CRI had called: for the config.json of a pod that is not on this node
+    /// Judge as if this CRI had called: for the config.json of a pod that is not on this node. docker or podman: who runs a compose file
     #[arg(long, value_name = "CRI")]
     called_by: Option<CalledBy>,
 }
 
-/// A CRI whose annotations are to be believed for once. Nothing runs by it.
+/// A CRI whose annotations are to be believed for once, or the engine of a compose file. Nothing runs by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum CalledBy {
     Containerd,
     CriO,
+    Docker,
+    Podman,
+}
+
+impl CalledBy {
+    const fn is_cri(self) -> bool {
+        matches!(self, Self::Containerd | Self::CriO)
+    }
 }
 
 /// What was decided.
@@ -93,7 +107,13 @@ impl Args {
                 "check takes one bundle; --summary takes many folders".to_owned(),
             ));
         };
-        let request = self.read(input, &policy.policy)?;
+        let request = match self.whatever(input)? {
+            Input::Request(request) => self.called(*request, &policy.policy)?,
+            Input::Found(found) => {
+                let settings = global.settings();
+                return manifests::check(&found, &policy, &settings, self.format, &name(input), &style());
+            }
+        };
         let judged = judge(&request, &policy, &global.settings(), self.called_by);
         let report = Report::from(&judged);
         if report.level == Level::Permissive {
@@ -109,16 +129,53 @@ impl Args {
         Ok(if report.allowed { 0 } else { REFUSED })
     }
 
-    /// Reads what is to be judged, and says who would call with it: by `--called-by`, else by where the bundle lies.
+    /// Reads a bundle or a file, whatever the file is.
+    fn whatever(&self, input: &Path) -> Result<Input> {
+        if input.is_dir() {
+            return Ok(Input::Request(Box::new(read(input)?)));
+        }
+        let id = gabion_common::cli::id("check")?;
+        let text = bundle::read_any(input)?;
+        let folder = manifests::folder(input);
+        let engine = if self.called_by == Some(CalledBy::Podman) {
+            World::Podman
+        } else {
+            World::Docker
+        };
+        match manifest::read(&text, input, &folder, engine) {
+            Ok(Read::Found(found)) => Ok(Input::Found(found)),
+            Ok(Read::Config) => {
+                let stdin = input == Path::new("-");
+                let (dir, shown) = if stdin {
+                    (Path::new("/"), Path::new("stdin"))
+                } else {
+                    (folder.as_path(), input)
+                };
+                let request = bundle::from_reader(id, dir, text.as_slice(), shown)?;
+                Ok(Input::Request(Box::new(of_a_copy(request))))
+            }
+            Err(why) => Err(Error::Bundle(BadInput {
+                path: name(input).into(),
+                why,
+                code: INVALID,
+            })),
+        }
+    }
+
+    /// Reads a bundle, and says who would call with it.
     fn read(&self, input: &Path, policy: &Policy) -> Result<Request> {
-        let mut request = read(input)?;
+        self.called(read(input)?, policy)
+    }
+
+    /// Says who would call with a request: by `--called-by`, else by where the bundle lies.
+    fn called(&self, mut request: Request, policy: &Policy) -> Result<Request> {
         room(&request)?;
         request.channel = match self.called_by {
             Some(CalledBy::CriO) => Channel::CriO,
             Some(CalledBy::Containerd) => Channel::Shim {
                 namespace: CRI_NAMESPACE.to_owned(),
             },
-            None => door_of_bundle(&request, policy),
+            Some(CalledBy::Docker | CalledBy::Podman) | None => door_of_bundle(&request, policy),
         };
         // A sandbox's own container has the sandbox's id, which a file does not tell.
         if self.called_by == Some(CalledBy::Containerd)
@@ -141,16 +198,27 @@ impl Args {
                         continue;
                     }
                 };
+                if let Some(name) = summary::name_of(&request) {
+                    summary.names.insert(bundle.clone(), name);
+                }
+                if summary::has_ended(&request) {
+                    summary.ended.insert(bundle);
+                    continue;
+                }
                 let judged = judge(&request, policy, &settings_for(&request, global), self.called_by);
                 summary.add(&bundle, &judged.decisions, &judged.invalid);
             }
+        }
+        if summary.is_empty() {
+            return Err(Error::Usage("no config.json lies below these folders".to_owned()));
         }
         match self.format {
             Format::Json => output::print_json(&summary)?,
             Format::Table => output::print(&summary.table(&policy.source.to_string()))?,
         }
         Ok(match (summary.refused, summary.bundles) {
-            (0, 0) => return Err(Error::Usage("no config.json lies below these folders".to_owned())),
+            // None could be read.
+            (0, 0) if summary.ended.is_empty() => 1,
             (0, _) => 0,
             _ => REFUSED,
         })
@@ -168,7 +236,7 @@ struct Judged {
 /// Asks what create asks: `harden`, and whether the filters can be made.
 fn judge(request: &Request, policy: &Loaded, settings: &Settings, called_by: Option<CalledBy>) -> Judged {
     let mut host = survey(request, policy, &settings.root, settings.cgroup_driver);
-    if called_by.is_some() {
+    if called_by.is_some_and(CalledBy::is_cri) {
         // What there would be at the call.
         host.euid = 0;
         host.cri = CriFiles {
@@ -177,7 +245,12 @@ fn judge(request: &Request, policy: &Loaded, settings: &Settings, called_by: Opt
             container: MadeByCri::Yes,
         };
     }
-    match harden(request, &policy.policy.effective(request, &host, &policy.digest), &host) {
+    decide(request, policy, &host)
+}
+
+/// The same for a host that is known.
+fn decide(request: &Request, policy: &Loaded, host: &Host) -> Judged {
+    match harden(request, &policy.policy.effective(request, host, &policy.digest), host) {
         Ok(hardened) => Judged {
             level: hardened.level(),
             decisions: hardened.decisions().to_vec(),
@@ -218,6 +291,13 @@ fn settings_for(request: &Request, global: &Global) -> Settings {
 }
 
 impl Judged {
+    /// All that would stop it.
+    fn refusals(&self) -> impl Iterator<Item = &Change> {
+        self.invalid
+            .iter()
+            .chain(self.decisions.iter().flat_map(Decision::refusals))
+    }
+
     fn is_allowed(&self) -> bool {
         self.invalid.is_empty() && self.decisions.iter().all(|d| d.refusals().next().is_none())
     }
@@ -272,18 +352,21 @@ impl From<&Decision> for Row {
 
 fn read(input: &Path) -> Result<Request> {
     let id = likely_id(input).map_or_else(|| gabion_common::cli::id("check"), Ok)?;
-    let mut request = if input == Path::new("-") {
-        bundle::from_reader(id, Path::new("/"), io::stdin().lock(), Path::new("stdin"))?
-    } else if input.is_dir() {
-        return bundle::from_bundle(id, input);
-    } else {
-        bundle::from_file(id, input)?
-    };
-    // A config.json by itself is a copy: what it names is judged as where it comes from.
+    bundle::from_bundle(id, input)
+}
+
+/// A config.json by itself is a copy: what it names is judged as where it comes from.
+fn of_a_copy(mut request: Request) -> Request {
     if let Some(own) = gabion_core::control::rootfs::bundle_of_a_copy(&request) {
         request.bundle = own;
     }
-    Ok(request)
+    request
+}
+
+/// What a file turned out to be.
+enum Input {
+    Request(Box<Request>),
+    Found(manifest::Found),
 }
 
 /// Engines name a bundle's folder after the container (podman: the one above `userdata`), and what belongs to a container is

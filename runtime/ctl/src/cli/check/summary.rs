@@ -1,6 +1,6 @@
 //! `check --summary`: what a policy would do to all containers of a node, counted. Nothing runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use gabion_common::cli::output;
 use gabion_core::control::CONTROLS;
 use gabion_core::decision::{Change, Decision, Verdict};
 use gabion_core::policy::Level;
+use gabion_core::request::Request;
 
 /// How deep bundles are looked for: containerd keeps them below namespace and id, podman below id and `userdata`.
 const DEPTH: u32 = 4;
@@ -22,6 +23,10 @@ pub(super) struct Summary {
     pub(super) bundles: usize,
     pub(super) allowed: usize,
     pub(super) refused: usize,
+    /// Bundles of containers that have ended: what they ran in is gone, so that nothing can be told of them.
+    pub(super) ended: BTreeSet<PathBuf>,
+    /// What people call the containers, by their bundles.
+    pub(super) names: BTreeMap<PathBuf, String>,
     /// Bundles that could not be read, and why.
     pub(super) unreadable: BTreeMap<PathBuf, String>,
     pub(super) controls: Vec<Counts>,
@@ -51,10 +56,17 @@ impl Summary {
             bundles: 0,
             allowed: 0,
             refused: 0,
+            ended: BTreeSet::new(),
+            names: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             controls: CONTROLS.iter().map(|c| counts(c.id().as_str())).collect(),
             codes: BTreeMap::new(),
         }
+    }
+
+    /// Whether there was nothing to look at.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bundles == 0 && self.ended.is_empty() && self.unreadable.is_empty()
     }
 
     pub(super) fn add(&mut self, bundle: &Path, decisions: &[Decision], invalid: &[Change]) {
@@ -111,10 +123,7 @@ impl Summary {
             codes.sort_by_key(|(code, bundles)| (std::cmp::Reverse(bundles.len()), *code));
             let mut rows = vec![["CODE", "BUNDLES", "FOR EXAMPLE"].map(str::to_owned).to_vec()];
             rows.extend(codes.iter().map(|(code, bundles)| {
-                let example = bundles
-                    .first()
-                    .map(|b| output::clean(&b.display().to_string()))
-                    .unwrap_or_default();
+                let example = bundles.first().map(|b| self.name(b)).unwrap_or_default();
                 vec![(*code).clone(), bundles.len().to_string(), example]
             }));
             text.push('\n');
@@ -127,8 +136,47 @@ impl Summary {
             "\n{} of {} would run; {} would be REFUSED\n",
             self.allowed, self.bundles, self.refused
         );
-        text + &total
+        text.push_str(&total);
+        if !self.ended.is_empty() {
+            let names: Vec<String> = self.ended.iter().map(|bundle| self.name(bundle)).collect();
+            text.push_str(&format!(
+                "{} ended, and not counted: {}\n",
+                names.len(),
+                names.join(", ")
+            ));
+        }
+        text
     }
+
+    /// What people call a container; else where its bundle is.
+    fn name(&self, bundle: &Path) -> String {
+        let shown = bundle.display().to_string();
+        output::clean(self.names.get(bundle).unwrap_or(&shown))
+    }
+}
+
+/// Whether a container has ended: a namespace that it joined is there no longer. An engine keeps the bundle until the container is removed.
+pub(super) fn has_ended(request: &Request) -> bool {
+    let gone = |path: &Path| matches!(path.try_exists(), Ok(false));
+    let linux = request.spec.linux().as_ref();
+    let namespaces = linux
+        .and_then(|linux| linux.namespaces().as_deref())
+        .unwrap_or_default();
+    let paths = namespaces.iter().filter_map(|ns| ns.path().as_deref());
+    let mut named = paths.filter(|path| path.is_absolute());
+    named.any(gone)
+}
+
+/// What people call a container: a pod's by the annotations of its CRI.
+pub(super) fn name_of(request: &Request) -> Option<String> {
+    let first = |keys: [&str; 2]| keys.into_iter().find_map(|key| request.annotation(key));
+    let namespace = first(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"])?;
+    let pod = first(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"])?;
+    let container = first(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
+    Some(match container {
+        Some(container) => format!("{namespace}/{pod}, {container}"),
+        None => format!("{namespace}/{pod}, its sandbox"),
+    })
 }
 
 /// The bundles below a folder, or the folder itself. Symlinks are not followed, root file systems not entered.
@@ -159,4 +207,37 @@ fn walk(dir: &Path, depth: u32, found: &mut Vec<PathBuf>) -> std::io::Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn request(namespace: &str, annotations: &str) -> Request {
+        let text = format!(
+            r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},"root":{{"path":"r"}},
+                "annotations":{annotations},"linux":{{"namespaces":[{namespace}]}}}}"#
+        );
+        Request::parse("c".parse().unwrap(), "/b".into(), text.as_bytes(), Path::new("t")).unwrap()
+    }
+
+    #[test]
+    fn what_ran_in_a_namespace_that_is_gone_has_ended() {
+        let of = |namespace: &str| has_ended(&request(namespace, "{}"));
+        assert!(of(r#"{"type":"network","path":"/run/netns/nowhere-at-all"}"#));
+        assert!(!of(r#"{"type":"network","path":"/proc/self/ns/net"}"#));
+        assert!(!of(r#"{"type":"network"}"#));
+        assert!(!of(r#"{"type":"network","path":""}"#));
+    }
+
+    #[test]
+    fn a_pods_container_is_called_by_its_names() {
+        let of = |annotations: &str| name_of(&request(r#"{"type":"pid"}"#, annotations));
+        let pod = r#""io.kubernetes.cri.sandbox-namespace":"shop","io.kubernetes.cri.sandbox-name":"web-0""#;
+        let full = format!(r#"{{{pod},"io.kubernetes.cri.container-name":"nginx"}}"#);
+        assert_eq!(of(&full).as_deref(), Some("shop/web-0, nginx"));
+        assert_eq!(of(&format!("{{{pod}}}")).as_deref(), Some("shop/web-0, its sandbox"));
+        assert_eq!(of("{}"), None);
+    }
 }

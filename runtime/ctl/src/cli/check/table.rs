@@ -54,6 +54,20 @@ pub(super) fn render(heading: &str, report: &Report, style: &Style) -> String {
     text
 }
 
+/// The same without what was kept, and without a head of columns: for one of many.
+pub(super) fn render_brief(heading: &str, report: &Report, style: &Style) -> String {
+    let mut text = format!("{}: {}", clean(heading), summary(report));
+    for row in &report.decisions {
+        for (change, likewise) in grouped(&row.changes) {
+            block(&mut text, &row.control, change, row.mode, style);
+            if !likewise.is_empty() {
+                indented(&mut text, &format!("likewise: {}", likewise.join(", ")), style.width);
+            }
+        }
+    }
+    text
+}
+
 /// Changes that a person should see. Of many refusals with one code (a privileged container's capabilities) the first
 /// stands for all, with the others' paths; `--format json` has each.
 fn grouped(changes: &[Change]) -> Vec<(&Change, Vec<&str>)> {
