@@ -18,6 +18,7 @@ use gabion_core::request::{BadInput, CRI_NAMESPACE, Channel, ContainerId, INVALI
 use gabion_core::valid;
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
+use gabion_see::named::Names;
 use gabion_see::policy::Loaded;
 use gabion_see::seccomp;
 use gabion_see::survey::{door_of_bundle, room, survey};
@@ -189,6 +190,7 @@ impl Args {
 
     fn summarize(&self, global: &Global, policy: &Loaded) -> Result<u8> {
         let mut summary = Summary::new(policy.policy.level);
+        let mut names = Names::default();
         for dir in &self.inputs {
             for bundle in summary::bundles(dir).map_err(Error::file("look through", dir))? {
                 let request = match self.read(&bundle, &policy.policy) {
@@ -198,7 +200,7 @@ impl Args {
                         continue;
                     }
                 };
-                if let Some(name) = summary::name_of(&request) {
+                if let Some(name) = summary::name_of(&mut names, &request) {
                     summary.names.insert(bundle.clone(), name);
                 }
                 if summary::has_ended(&request) {

@@ -10,6 +10,7 @@ use gabion_core::control::CONTROLS;
 use gabion_core::decision::{Change, Decision, Verdict};
 use gabion_core::policy::Level;
 use gabion_core::request::Request;
+use gabion_see::named::Names;
 
 /// How deep bundles are looked for: containerd keeps them below namespace and id, podman below id and `userdata`.
 const DEPTH: u32 = 4;
@@ -167,15 +168,15 @@ pub(super) fn has_ended(request: &Request) -> bool {
     named.any(gone)
 }
 
-/// What people call a container: a pod's by the annotations of its CRI.
-pub(super) fn name_of(request: &Request) -> Option<String> {
-    let first = |keys: [&str; 2]| keys.into_iter().find_map(|key| request.annotation(key));
-    let namespace = first(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"])?;
-    let pod = first(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"])?;
-    let container = first(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
-    Some(match container {
-        Some(container) => format!("{namespace}/{pod}, {container}"),
-        None => format!("{namespace}/{pod}, its sandbox"),
+/// What people call a container: as its engine does, a pod's by the pod's own names.
+pub(super) fn name_of(names: &mut Names, request: &Request) -> Option<String> {
+    let named = names.of(request.id.as_str(), &request.bundle, &request.spec)?;
+    let Some(pod) = named.pod else {
+        return named.name.map(|name| name.to_string());
+    };
+    Some(match pod.container {
+        Some(container) => format!("{}/{}/{container}", pod.namespace, pod.pod),
+        None => format!("{}/{}", pod.namespace, pod.pod),
     })
 }
 
@@ -214,30 +215,19 @@ fn walk(dir: &Path, depth: u32, found: &mut Vec<PathBuf>) -> std::io::Result<()>
 mod tests {
     use super::*;
 
-    fn request(namespace: &str, annotations: &str) -> Request {
+    fn request(namespace: &str) -> Request {
         let text = format!(
-            r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},"root":{{"path":"r"}},
-                "annotations":{annotations},"linux":{{"namespaces":[{namespace}]}}}}"#
+            r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},"root":{{"path":"r"}},"linux":{{"namespaces":[{namespace}]}}}}"#
         );
         Request::parse("c".parse().unwrap(), "/b".into(), text.as_bytes(), Path::new("t")).unwrap()
     }
 
     #[test]
     fn what_ran_in_a_namespace_that_is_gone_has_ended() {
-        let of = |namespace: &str| has_ended(&request(namespace, "{}"));
+        let of = |namespace: &str| has_ended(&request(namespace));
         assert!(of(r#"{"type":"network","path":"/run/netns/nowhere-at-all"}"#));
         assert!(!of(r#"{"type":"network","path":"/proc/self/ns/net"}"#));
         assert!(!of(r#"{"type":"network"}"#));
         assert!(!of(r#"{"type":"network","path":""}"#));
-    }
-
-    #[test]
-    fn a_pods_container_is_called_by_its_names() {
-        let of = |annotations: &str| name_of(&request(r#"{"type":"pid"}"#, annotations));
-        let pod = r#""io.kubernetes.cri.sandbox-namespace":"shop","io.kubernetes.cri.sandbox-name":"web-0""#;
-        let full = format!(r#"{{{pod},"io.kubernetes.cri.container-name":"nginx"}}"#);
-        assert_eq!(of(&full).as_deref(), Some("shop/web-0, nginx"));
-        assert_eq!(of(&format!("{{{pod}}}")).as_deref(), Some("shop/web-0, its sandbox"));
-        assert_eq!(of("{}"), None);
     }
 }
