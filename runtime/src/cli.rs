@@ -88,6 +88,8 @@ enum Command {
     Check(hand_over::Args),
     /// Say what a refusal or a denial means, and the smallest loosening that helps
     Explain(hand_over::Args),
+    /// Run a program, and say what it needs beyond level hardened
+    Learn(hand_over::Args),
     /// Show the policy that holds, or check a policy file
     Policy(hand_over::Args),
     /// Load the bundled AppArmor profile, or show it
@@ -192,6 +194,7 @@ impl Cli {
             Command::Features(args) => args.run(),
             Command::Check(_)
             | Command::Explain(_)
+            | Command::Learn(_)
             | Command::Policy(_)
             | Command::Apparmor(_)
             | Command::Attest(_)
@@ -223,6 +226,7 @@ impl Command {
             Self::Features(_) => "features",
             Self::Check(_) => "check",
             Self::Explain(_) => "explain",
+            Self::Learn(_) => "learn",
             Self::Policy(_) => "policy",
             Self::Apparmor(_) => "apparmor",
             Self::Attest(_) => "attest",

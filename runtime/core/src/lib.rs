@@ -19,6 +19,7 @@ pub mod hardened;
 pub mod host;
 pub mod id;
 pub mod ids;
+pub mod learn;
 pub mod list;
 pub mod named;
 pub mod namespace;

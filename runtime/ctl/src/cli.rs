@@ -12,6 +12,7 @@ mod audit;
 mod check;
 mod doctor;
 mod explain;
+mod learn;
 mod page;
 mod policy;
 
@@ -39,6 +40,8 @@ enum Command {
     Check(check::Args),
     /// Say what a refusal or a denial means, and the smallest loosening that helps
     Explain(explain::Args),
+    /// Run a program, and say what it needs beyond level hardened
+    Learn(learn::Args),
     /// Show the policy that holds, or check a policy file
     Policy(policy::Args),
     /// Load the bundled AppArmor profile, or show it
@@ -77,6 +80,7 @@ impl Cli {
         match self.command {
             Command::Check(args) => args.run(global),
             Command::Explain(args) => args.run(),
+            Command::Learn(args) => args.run(global),
             Command::Policy(args) => args.run(global),
             Command::Apparmor(args) => args.run(),
             Command::Attest(args) => args.run(global),

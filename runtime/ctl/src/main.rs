@@ -1,4 +1,4 @@
-//! gabionctl: gabion's commands for people. It decides by the same code as gabion and starts no container.
+//! gabionctl: gabion's commands for people. It decides by the same code as gabion, and starts no container by itself: `learn` has gabion run one.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod attest;
 mod cli;
 mod doctor;
+mod learn;
 mod manifest;
 mod origin;
 

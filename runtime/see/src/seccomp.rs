@@ -324,6 +324,29 @@ pub fn library_version() -> Option<(u32, u32, u32)> {
     Some((version.major, version.minor, version.micro))
 }
 
+/// Gives the name of a call of this machine's own ABI; none for a number that libseccomp and the table of newer ones do not know.
+pub fn call_name(number: u32) -> Option<String> {
+    let newer = tables::NEWER
+        .iter()
+        .find(|(_, newer)| *newer == number)
+        .map(|(name, _)| (*name).to_owned());
+    newer.or_else(|| libseccomp::ScmpSyscall::from(number.cast_signed()).get_name().ok())
+}
+
+/// Gives the number of a call of this machine's own ABI, where it has one.
+pub fn call_number(name: &str) -> Option<i32> {
+    let newer = tables::NEWER
+        .iter()
+        .find(|(newer, _)| *newer == name)
+        .and_then(|(_, number)| i32::try_from(*number).ok());
+    let known = || {
+        libseccomp::ScmpSyscall::from_name(name)
+            .ok()
+            .map(libseccomp::ScmpSyscall::as_raw_syscall)
+    };
+    newer.or_else(known).filter(|number| *number >= 0)
+}
+
 /// Does any rule hand calls to a supervisor?
 pub fn uses_notify(profile: &LinuxSeccomp) -> bool {
     let notify = oci_spec::runtime::LinuxSeccompAction::ScmpActNotify;

@@ -20,6 +20,7 @@ mod musl;
 mod process;
 mod signals;
 mod terminal;
+mod watch;
 
 use std::ffi::{CStr, c_int, c_long, c_short, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -49,6 +50,7 @@ pub use signals::{
     Came, Held, Signals, default_signal, default_signals, exit_on, hold_all_signals, is_ignored, unseen_children,
 };
 pub use terminal::{pty_peer, pty_unlock, set_controlling_terminal, set_window_size, window_size};
+pub use watch::{Call, CallsMade, call_goes_on, call_received, calls_at_once};
 
 const AT_RECURSIVE: c_uint = 0x8000;
 const AT_EMPTY_PATH: c_uint = 0x1000;

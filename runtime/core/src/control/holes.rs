@@ -36,7 +36,7 @@ static ABOUT: About = About {
 pub const ANNOTATION: &str = "dev.gabion.holes";
 
 /// Path, bytes, mode of what an ordinary image expects to be able to write.
-const DEFAULTS: [(&str, u64, u32); 3] = [
+pub(crate) const DEFAULTS: [(&str, u64, u32); 3] = [
     ("/tmp", 256 << 20, 0o1777),
     ("/var/tmp", 256 << 20, 0o1777),
     ("/run", 16 << 20, 0o755),
@@ -223,7 +223,7 @@ fn usual_mode(target: &Path) -> u32 {
     default.map_or(0o755, |(_, _, mode)| *mode)
 }
 
-fn forbidden(path: &Path) -> bool {
+pub(crate) fn forbidden(path: &Path) -> bool {
     NEVER.iter().any(|never| path == Path::new(never)) || NEVER_BELOW.iter().any(|tree| path.starts_with(tree))
 }
 

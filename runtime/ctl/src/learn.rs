@@ -1,0 +1,13 @@
+//! `learn`: a program runs as at permissive, on a writable layer of ours, and what it does is written down; or, to prove an outcome, at the level
+//! that is wanted. The runtime knows nothing of it: to it this is a bundle whose seccomp profile asks a listener.
+
+pub(crate) mod judge;
+mod listen;
+mod look;
+mod memory;
+mod run;
+mod stage;
+mod upper;
+
+pub(crate) use run::{ARCHITECTURES, Asked, Ended, How, Prepared, Until, once};
+pub(crate) use stage::Stage;

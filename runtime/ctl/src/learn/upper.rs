@@ -1,0 +1,195 @@
+//! What a writable layer has: overlayfs keeps there what was created, a copy of what was opened for writing, and a mark for what was deleted.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use gabion_core::learn::{Before, Change, Kind, Written};
+
+/// So many entries are looked at: what is beyond says no more about which places are written.
+const MOST: usize = 100_000;
+
+/// An entry of the layer at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    inode: u64,
+    changed: (i64, i64),
+    /// Of a directory: when something was created or deleted in it.
+    entries: (i64, i64),
+}
+
+/// The layer before the program's first instruction: what the runtime made.
+pub(super) type Marks = BTreeMap<PathBuf, Mark>;
+
+fn mark(meta: &Metadata) -> Mark {
+    Mark {
+        inode: meta.ino(),
+        changed: (meta.ctime(), meta.ctime_nsec()),
+        entries: (meta.mtime(), meta.mtime_nsec()),
+    }
+}
+
+/// Whether all was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    Yes,
+    No,
+}
+
+/// All below the layer, by the path in the container.
+fn entries(upper: &Path) -> io::Result<(BTreeMap<PathBuf, Metadata>, Whole)> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![PathBuf::from("/")];
+    while let Some(dir) = pending.pop() {
+        let real = upper.join(dir.strip_prefix("/").unwrap_or(&dir));
+        let meta = fs::symlink_metadata(&real)?;
+        found.insert(dir.clone(), meta);
+        for entry in fs::read_dir(&real)? {
+            if found.len() >= MOST {
+                return Ok((found, Whole::No));
+            }
+            let entry = entry?;
+            let path = dir.join(entry.file_name());
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                pending.push(path);
+            } else {
+                found.insert(path, meta);
+            }
+        }
+    }
+    Ok((found, Whole::Yes))
+}
+
+pub(super) fn marks(upper: &Path) -> io::Result<Marks> {
+    Ok(entries(upper)?
+        .0
+        .iter()
+        .map(|(path, meta)| (path.clone(), mark(meta)))
+        .collect())
+}
+
+/// What the program did to the layer since it was marked.
+pub(super) fn written(upper: &Path, lower: &Path, before: &Marks) -> io::Result<(BTreeMap<PathBuf, Written>, Whole)> {
+    let (now, whole) = entries(upper)?;
+    let mut found = BTreeMap::new();
+    for (path, meta) in &now {
+        let image = fs::symlink_metadata(lower.join(path.strip_prefix("/").unwrap_or(path))).ok();
+        if let Some(change) = change(meta, image.as_ref(), before.get(path)) {
+            found.insert(path.clone(), describe(change, meta, image.as_ref()));
+        }
+    }
+    Ok((found, whole))
+}
+
+/// overlayfs marks what was deleted by a device 0:0.
+fn is_whiteout(meta: &Metadata) -> bool {
+    meta.file_type().is_char_device() && meta.rdev() == 0
+}
+
+fn change(meta: &Metadata, image: Option<&Metadata>, before: Option<&Mark>) -> Option<Change> {
+    let now = mark(meta);
+    if before.is_some_and(|before| before.inode == now.inode && before.changed == now.changed) {
+        return None;
+    }
+    if is_whiteout(meta) {
+        return Some(Change::Deleted);
+    }
+    if !meta.is_dir() {
+        return Some(if image.is_some() {
+            Change::Changed
+        } else {
+            Change::Created
+        });
+    }
+    let then = match (before, image.filter(|image| image.is_dir())) {
+        (Some(before), _) => before.entries,
+        (None, Some(image)) => (image.mtime(), image.mtime_nsec()),
+        (None, None) => return Some(Change::Created),
+    };
+    if then != now.entries {
+        return Some(Change::Entries);
+    }
+    // A directory is also copied because of what is deeper in it: then it is as it was.
+    let same =
+        image.is_none_or(|image| (image.uid(), image.gid(), image.mode()) == (meta.uid(), meta.gid(), meta.mode()));
+    (!same).then_some(Change::Changed)
+}
+
+fn kind(meta: &Metadata) -> Kind {
+    let kind = meta.file_type();
+    if kind.is_dir() {
+        Kind::Directory
+    } else if kind.is_file() {
+        Kind::File
+    } else if kind.is_symlink() {
+        Kind::Link
+    } else {
+        Kind::Other
+    }
+}
+
+fn describe(change: Change, meta: &Metadata, image: Option<&Metadata>) -> Written {
+    let before = image.map(|meta| Before {
+        kind: kind(meta),
+        size: if meta.is_file() { meta.len() } else { 0 },
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
+    });
+    // Of what was deleted only the image can tell what it was.
+    let what = match (change, image) {
+        (Change::Deleted, Some(image)) => image,
+        _ => meta,
+    };
+    Written {
+        change,
+        kind: kind(what),
+        size: if change != Change::Deleted && what.is_file() {
+            what.len()
+        } else {
+            0
+        },
+        uid: what.uid(),
+        gid: what.gid(),
+        mode: what.mode() & 0o7777,
+        before,
+    }
+}
+
+/// The bytes that files take below each of these directories, as the container saw them in the end.
+pub(super) fn sizes(root: &Path, dirs: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, u64> {
+    let mut sizes = BTreeMap::new();
+    for dir in dirs {
+        let real = root.join(dir.strip_prefix("/").unwrap_or(&dir));
+        let mut count = 0;
+        if let Ok(bytes) = size(&real, &mut count) {
+            sizes.insert(dir, bytes);
+        }
+    }
+    sizes
+}
+
+/// What a tmpfs would need for it: whole pages, and something for each entry.
+fn size(dir: &Path, count: &mut usize) -> io::Result<u64> {
+    const PAGE: u64 = 4096;
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(dir)? {
+        *count += 1;
+        if *count > MOST {
+            break;
+        }
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let below = if meta.is_dir() { size(&entry.path(), count)? } else { 0 };
+        let own = if meta.is_file() {
+            meta.blocks().saturating_mul(512).next_multiple_of(PAGE)
+        } else {
+            PAGE
+        };
+        bytes = bytes.saturating_add(own).saturating_add(below);
+    }
+    Ok(bytes)
+}
