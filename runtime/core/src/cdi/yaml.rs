@@ -96,21 +96,16 @@ fn item(text: &str) -> Option<&str> {
 
 /// Splits `key: value`; None where the line is no entry of a mapping.
 fn entry(text: &str) -> Option<(&str, &str)> {
-    let (key, rest) = match text.chars().next()? {
-        quote @ ('"' | '\'') => {
-            let end = text.get(1..)?.find(quote)? + 2;
-            (text.get(..end)?, text.get(end..)?)
-        }
-        _ => {
-            let end = text.find(": ").or_else(|| text.strip_suffix(':').map(str::len))?;
-            (text.get(..end)?, text.get(end..)?)
-        }
+    let end = match text.chars().next()? {
+        quote @ ('"' | '\'') => text.get(1..)?.find(quote)? + 2,
+        _ => text.find(": ").or_else(|| text.strip_suffix(':').map(str::len))?,
     };
+    let (key, rest) = (text.get(..end)?, text.get(end..)?);
     let rest = rest.strip_prefix(':')?;
     (rest.is_empty() || rest.starts_with(' ')).then(|| (key, rest.trim()))
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Reads the block whose lines are indented so far.
     fn block(&mut self, indent: usize, depth: usize) -> Parsed<Value> {
         let Some(line) = self.lines.get(self.at) else {
