@@ -1,5 +1,9 @@
 //! `gabion doctor` on trees that were made up, in namespaces, and here.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code: a panic is how a test fails"
+)]
 
 mod programs;
 
@@ -149,6 +153,7 @@ fn a_tree_with_which_nothing_is_amiss_is_good() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn each_file_is_read_where_it_is() {
     let tree = Tree::new("each").well();
     let before = lines(&doctor(&tree.0)).0;

@@ -39,7 +39,7 @@ impl Vendor {
         let vendor = Self { dir, file, kind };
         let said = json!({
             "cdiVersion": "0.5.0", "kind": vendor.kind,
-            "containerEdits": {"hooks": [{"hookName": "createContainer", "path": vendor.path("hook"), "args": vendor.args()}]},
+            "containerEdits": {"hooks": [{"hookName": "createContainer", "path": vendor.path("hook"), "args": Vendor::args()}]},
             "devices": [{"name": "0", "containerEdits": {
                 "env": ["VENDOR_DEVICE=0"],
                 "deviceNodes": [{"path": "/dev/vendor0", "type": "c", "major": 1, "minor": 11, "permissions": "w"}],
@@ -54,7 +54,7 @@ impl Vendor {
         self.dir.join(name).display().to_string()
     }
 
-    fn args(&self) -> Value {
+    fn args() -> Value {
         json!(["hook", "/opt/vendor/libvendor.so", "libvendor.so.1"])
     }
 
@@ -76,7 +76,7 @@ impl Vendor {
         config.bind(&self.path("libvendor.so"), "/opt/vendor/libvendor.so", &options);
         config.set(
             "/hooks",
-            json!({"createContainer": [{"path": self.path("hook"), "args": self.args()}]}),
+            json!({"createContainer": [{"path": self.path("hook"), "args": Self::args()}]}),
         );
     }
 

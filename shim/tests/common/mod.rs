@@ -26,7 +26,7 @@ use host::{Input, Ran, cgroups_with, children_of, entries, mounts_below, number,
 
 pub use host::{SOON, until};
 pub use image::IMAGE;
-pub use settings::{Setup, by_systemd, engine, engine_version, runtime};
+pub use settings::{Setup, by_systemd, engine, runtime};
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-gabion-v2");
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::common::engine_version;
+use super::common::settings::engine_version;
 use super::kubelet::{Kubelet, assert_refused};
 use super::pods::Config;
 
