@@ -60,4 +60,5 @@ kernel/panic 10
 kernel/panic_on_oops 1
 kernel/keys/root_maxkeys 1000000
 kernel/keys/root_maxbytes 25000000' "$node_name" "$node_address"
+    within 60 'the kubelet' curl -fsS --max-time 5 http://127.0.0.1:10248/healthz
 }

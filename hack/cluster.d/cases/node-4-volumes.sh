@@ -77,7 +77,7 @@ case_image_volume() {
     pod image '.spec.volumes = [{name: "v", image: {reference: "localhost/tools:1", pullPolicy: "Never"}}]
         | .spec.containers[0].volumeMounts = [{name: "v", mountPath: "/image"}]'
     ready image
-    expect '^nginx$' inside image 'ls /image/usr/sbin'
+    expect 'nginx' inside image 'ls /image/usr/sbin'
     expect 'Read-only file system' inside image 'touch /image/x'
     remove pod image
 }

@@ -41,6 +41,8 @@ ended_by() {
     [[ -d /proc/$stays ]]
     "start_$1"
     within "$soon" 'the node' k wait --for=condition=Ready "node/$node_name" --timeout=2s
+    # The API server comes to the logs by the kubelet.
+    within "$soon" "the kubelet's server" timeout 10 kubectl logs stays --tail=1
     goes_on
     remove pod stays
 }

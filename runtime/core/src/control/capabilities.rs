@@ -182,7 +182,10 @@ fn refuse_asked(asked: &LinuxCapabilities, allowed: &CapSet, cx: &Context<'_>, f
     beyond.sort_by_key(ToString::to_string);
     for cap in beyond {
         let remedy = match cx.request.caller() {
-            Caller::Cri => format!("remove `{cap}` from `securityContext.capabilities.add` (or `privileged: true`)"),
+            Caller::Cri => format!(
+                "remove `{cap}` from `securityContext.capabilities.add` (or `privileged: true`){}",
+                by_a_profile(cap)
+            ),
             Caller::Podman | Caller::Docker => format!("remove `--cap-add {cap}` or `--privileged`"),
             Caller::Bundle => format!("remove `CAP_{cap}` from `process.capabilities`"),
         };
@@ -195,6 +198,15 @@ fn refuse_asked(asked: &LinuxCapabilities, allowed: &CapSet, cx: &Context<'_>, f
                 crate::control::remedy::allow(cx, "capabilities.allow", &format!("CAP_{cap}"))
             ),
         );
+    }
+}
+
+/// Says where a capability most often comes from that nobody wrote into a manifest: a profile of `kubectl debug`.
+const fn by_a_profile(cap: Capability) -> &'static str {
+    match cap {
+        Capability::SysPtrace => "; `kubectl debug` adds it by itself, but not with `--profile=baseline`",
+        Capability::NetAdmin => "; `kubectl debug --profile=netadmin` adds it, `--profile=baseline` does not",
+        _ => "",
     }
 }
 

@@ -13,7 +13,7 @@ use crate::fact::Fact;
 use crate::hardened::{Denial, Draft, ExecPlan, Hardened};
 use crate::observed::Observed;
 use crate::policy::ExecRule;
-use crate::request::Odd;
+use crate::request::{Caller, Odd};
 use crate::valid;
 
 mod merge;
@@ -31,6 +31,10 @@ static ABOUT: About = About {
     kernel_floor: "any",
     refs: &["CIS Docker 5.23", "CIS Docker 5.24", "NIST SP 800-190 4.4.3"],
 };
+
+/// What nobody expects of a closed exec: to containerd and CRI-O a probe's command is an exec like any other.
+const NO_PROBES: &str = "with exec = \"deny\" `exec` probes fail, so that a startup or liveness probe of that kind restarts the container for ever, and \
+                         `exec` hooks (postStart, preStop) do, too: a probe's exec cannot be told from another; use httpGet, tcpSocket or grpc";
 
 /// An untrusted request for a process in a running container.
 #[derive(Clone, Debug)]
@@ -105,6 +109,9 @@ impl Control for Exec {
             ExecRule::Deny => {
                 draft.plan.exec = ExecPlan::Deny;
                 findings.added("exec", "deny", "the policy closes exec");
+                if cx.request.caller() == Caller::Cri {
+                    findings.warned("exec", NO_PROBES);
+                }
             }
         }
     }

@@ -35,8 +35,8 @@ pub(super) const fn word(caller: Caller) -> &'static str {
 pub(super) const fn remedy(caller: Caller) -> &'static str {
     match caller {
         Caller::Cri => {
-            "remove `privileged: true`, and ask for what is needed by name (`capabilities.add`, a volume); a pod of the node's own \
-             (CNI, kube-proxy, CSI) has an [[exception]] in /etc/gabion/policy.toml"
+            "remove `privileged: true`, and ask for what is needed by name (`capabilities.add`, a volume); `kubectl debug`: \
+             `--profile=baseline` instead of sysadmin; a pod of the node's own (CNI, kube-proxy, CSI) has an [[exception]] in /etc/gabion/policy.toml"
         }
         Caller::Podman | Caller::Docker => {
             "remove `--privileged`, and ask for what is needed by name: `--cap-add`, `--device`, where [capabilities] allow and [devices] allow \

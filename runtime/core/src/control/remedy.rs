@@ -41,6 +41,20 @@ pub(super) fn set(cx: &Context<'_>, key: &str, value: &str) -> String {
     }
 }
 
+/// Says what has to be done before all else where a CRI calls and the policy believes none: every pod has files of the node's, the kubelet's
+/// /etc/hosts for one, and none of them can be told from anybody's hostPath.
+pub(super) fn cri_first(cx: &Context<'_>) -> Option<String> {
+    if cx.request.caller() != Caller::Cri || cx.policy.policy.cri != Cri::None {
+        return None;
+    }
+    let annotations = cx.request.spec.annotations().as_ref();
+    let by_cri_o = annotations.is_some_and(|all| all.contains_key("io.kubernetes.cri-o.ContainerType"));
+    let word = if by_cri_o { "cri-o" } else { "containerd" };
+    Some(format!(
+        "set `cri = \"{word}\"` in {POLICY} first: without it no pod's own files can be told from others; then, if this is a volume of its own, "
+    ))
+}
+
 /// Says how a pod's container is let off a whole control, where nothing smaller is known. Nobody's container is.
 pub(super) fn let_off(cx: &Context<'_>, control: ControlId) -> Option<String> {
     let pod = nameable(cx)?;
@@ -160,7 +174,13 @@ fn any_tag(image: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::harden::harden;
+    use crate::host::{Backing, Connects, FileKind, Source, SourceFs, SourcePath};
+    use crate::reach::Spot;
+    use crate::testing::Case;
 
     #[test]
     fn what_is_another_the_next_time_is_left_out() {
@@ -186,5 +206,77 @@ mod tests {
         ] {
             assert_eq!(any_tag(image).as_deref(), kept, "{image}");
         }
+    }
+
+    /// Gives the remedies of what is refused, one a line.
+    fn remedies(case: &Case) -> String {
+        let denied = harden(&case.request(), &case.policy, &case.host).err();
+        let remedies = denied.iter().flat_map(|denial| {
+            denial
+                .refusals()
+                .filter_map(|change| change.remedy.clone())
+                .collect::<Vec<_>>()
+        });
+        remedies.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_node_is_told_what_its_policy_lacks_before_what_its_pods_do() {
+        let hosts = json!([{"destination": "/etc/hosts", "type": "bind", "options": ["rbind"],
+            "source": "/var/lib/kubelet/pods/8d3a/etc-hosts"}]);
+        let file = Source {
+            real: "/var/lib/kubelet/pods/8d3a/etc-hosts".into(),
+            kind: FileKind::Regular,
+            filesystem: SourceFs::Ordinary,
+            spot: Spot {
+                chain: Vec::new(),
+                on: None,
+            },
+            links: 1,
+            along: Vec::new(),
+            layers: Vec::new(),
+            backing: Backing::default(),
+            connects: Connects::default(),
+        };
+        let case = |key: &str| {
+            let mut case = Case::new()
+                .with("/annotations", json!({key: "container"}))
+                .with("/mounts", hosts.clone());
+            case.host.sources = [(0, SourcePath::Open(file.clone()))].into();
+            case
+        };
+        for (key, word) in [
+            ("io.kubernetes.cri.container-type", "containerd"),
+            ("io.kubernetes.cri-o.ContainerType", "cri-o"),
+        ] {
+            let said = remedies(&case(key));
+            let first = format!("set `cri = \"{word}\"` in /etc/gabion/policy.toml first: ");
+            assert!(said.starts_with(&first), "{said}");
+            assert!(said.contains("remove the `hostPath` volume"), "{said}");
+            let mut named = case(key);
+            named.policy.policy.cri = crate::policy::Cri::Containerd;
+            assert!(!remedies(&named).contains("first"), "{}", remedies(&named));
+        }
+        assert!(!remedies(&case("anybody's")).contains("cri ="));
+    }
+
+    #[test]
+    fn kubectl_debug_is_told_its_profile() {
+        let case = |by: &str, cap: &str| {
+            Case::new()
+                .with("/annotations", json!({by: "container"}))
+                .with("/process/capabilities", json!({"bounding": [cap]}))
+        };
+        let cri = "io.kubernetes.cri.container-type";
+        for (cap, word) in [
+            ("CAP_SYS_PTRACE", true),
+            ("CAP_NET_ADMIN", true),
+            ("CAP_SYS_TIME", false),
+        ] {
+            let said = remedies(&case(cri, cap));
+            assert!(said.contains("`securityContext.capabilities.add`"), "{said}");
+            assert_eq!(said.contains("--profile=baseline"), word, "{said}");
+        }
+        assert!(!remedies(&case("anybody's", "CAP_SYS_PTRACE")).contains("kubectl"));
     }
 }

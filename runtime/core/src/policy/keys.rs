@@ -48,7 +48,12 @@ pub static KEYS: [Key; 51] = [
         "by level",
         "one control on, or only written down, whatever the level says",
     ),
-    key("exec", "allow, deny", "\"allow\"", "whether exec may enter containers"),
+    key(
+        "exec",
+        "allow, deny",
+        "\"allow\"",
+        "whether exec may enter containers; `deny` closes the kubelet's exec probes and hooks, too",
+    ),
     key(
         "holes.max_size",
         "size, 4k to 1048576g",

@@ -24,7 +24,7 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findin
             "denied",
             "exec",
             "exec into this container is closed by the policy that it was created under",
-            "debug a copy of the workload, or set exec = \"allow\" in /etc/gabion/policy.toml and create it again",
+            closed_remedy(caller_of(hardened.spec())),
         );
     }
     for flag in &asked.widening {
@@ -40,6 +40,16 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findin
         labels(&mut process, stored, hardened, findings);
     }
     process
+}
+
+/// What to do where exec is closed, in the words of who runs the container.
+fn closed_remedy(caller: Caller) -> &'static str {
+    caller.word(
+        "debug beside it, by `kubectl debug --profile=baseline --target=CONTAINER` or a copy (`--copy-to`), and use probes and hooks that are no `exec`; or set \
+         exec = \"allow\" in /etc/gabion/policy.toml and make the pod again",
+        "debug a copy of the workload, or set exec = \"allow\" in /etc/gabion/policy.toml and create it again",
+        "debug a copy of the workload, or set exec = \"allow\" in /etc/gabion/policy.toml and create it again",
+    )
 }
 
 fn refuse_widening(flag: &Widening, hardened: &Hardened, findings: &mut Findings) {

@@ -354,3 +354,27 @@ fn no_rank_above_the_containers() {
         assert_eq!(vetted.process.oom_score_adj(), Some(runs));
     }
 }
+
+#[test]
+fn a_closed_exec_warns_of_the_kubelets_own() {
+    let of = |key: &str| {
+        let mut case = Case::new().with("/annotations", json!({key: "container"}));
+        case.policy.policy.exec = ExecRule::Deny;
+        case
+    };
+    let pod = of("io.kubernetes.cri.container-type");
+    let (_, decision) = pod.decide(&Exec);
+    assert_eq!(decision.verdict, Verdict::Warned);
+    assert!(
+        decision.changes.iter().any(|change| change.reason.contains("probe")),
+        "{decision:?}"
+    );
+    let denial = intersect(&asked(again()), &container(&pod), HERE).unwrap_err();
+    let remedy = denial.refusals().find_map(|change| change.remedy.clone()).unwrap();
+    assert!(remedy.contains("kubectl debug --profile=baseline"), "{remedy}");
+    // Nobody else has probes.
+    assert_eq!(of("anybody's").decide(&Exec).1.verdict, Verdict::Added);
+    let mut open = of("io.kubernetes.cri.container-type");
+    open.policy.policy.exec = ExecRule::Allow;
+    assert_eq!(open.decide(&Exec).1.verdict, Verdict::Kept);
+}

@@ -382,7 +382,11 @@ fn host_path(source: &Source, why: &str, cx: &Context<'_>) -> Judgement {
     Judgement::Refused {
         code: "host-path",
         what: format!("{} {why}", real.display()),
-        remedy: or_allow(drop_it(caller), real, cx),
+        remedy: format!(
+            "{}{}",
+            remedy::cri_first(cx).unwrap_or_default(),
+            or_allow(drop_it(caller), real, cx)
+        ),
     }
 }
 

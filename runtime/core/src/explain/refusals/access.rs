@@ -13,7 +13,7 @@ pub(super) static TABLE: &[Entry] = &[
         "capabilities.not-allowed",
         "A capability is asked for that only administrators of a host need (SYS_ADMIN, NET_ADMIN, SYS_PTRACE, …), or at level restricted any but NET_BIND_SERVICE.",
         "",
-        "remove it from securityContext.capabilities.add, --cap-add, process.capabilities; else [capabilities] allow = [\"CAP_…\"], or an exception that loosens capabilities for this pod",
+        "remove it from securityContext.capabilities.add, --cap-add, process.capabilities; kubectl debug --profile=baseline instead of general (SYS_PTRACE) or netadmin; else [capabilities] allow = [\"CAP_…\"], or an exception that loosens capabilities for this pod",
     ),
     entry(
         "exec.cwd",
@@ -25,7 +25,7 @@ pub(super) static TABLE: &[Entry] = &[
         "exec.denied",
         "The policy that the container was created under closes exec.",
         "`gabion policy show`, exec",
-        "debug a copy of the workload (kubectl debug); else exec = \"allow\" and create the container again",
+        "debug beside it or a copy of it (kubectl debug --profile=baseline, --copy-to); httpGet, tcpSocket or grpc instead of exec probes, which are exec, too; else exec = \"allow\" and create the container again",
     ),
     entry(
         "exec.no-args",

@@ -127,7 +127,7 @@ pub(super) static TABLE: &[Entry] = &[
         "mounts.host-path",
         "A directory or file of the host is to be bound that is sensitive, or, under CRI, does not belong to this pod.",
         "",
-        "use a volume; remove hostPath or --volume; else [mounts] allow = [\"/path\"]. On a Kubernetes node set cri = \"containerd\": without it a pod's own files cannot be told from others",
+        "on a Kubernetes node with cri = \"none\" set cri = \"containerd\" (\"cri-o\") first: without it a pod's own files cannot be told from others. Use a volume; remove hostPath or --volume; else [mounts] allow = [\"/path\"]",
     ),
     entry(
         "mounts.idmap",
