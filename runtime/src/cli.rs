@@ -94,6 +94,8 @@ enum Command {
     Policy(hand_over::Args),
     /// Load the bundled AppArmor profile, or show it
     Apparmor(hand_over::Args),
+    /// Show the rules of gabion's seccomp filters, or what they answer to one call
+    Seccomp(hand_over::Args),
     /// Compare a running container with what was decided for it
     Attest(hand_over::Args),
     /// Check the audit log, or print its newest hash
@@ -197,6 +199,7 @@ impl Cli {
             | Command::Learn(_)
             | Command::Policy(_)
             | Command::Apparmor(_)
+            | Command::Seccomp(_)
             | Command::Attest(_)
             | Command::Audit(_)
             | Command::Doctor(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
@@ -229,6 +232,7 @@ impl Command {
             Self::Learn(_) => "learn",
             Self::Policy(_) => "policy",
             Self::Apparmor(_) => "apparmor",
+            Self::Seccomp(_) => "seccomp",
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
             Self::Doctor(_) => "doctor",

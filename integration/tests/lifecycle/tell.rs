@@ -131,3 +131,31 @@ fn check_cannot_look_is_1() {
     let container = container("tell-cannot");
     container.op(&["check", "/nonexistent"]).fails_with(1);
 }
+
+/// By gabion's own name, which hands over: what a person has is explained, and what they may have meant is said.
+#[test]
+fn what_people_have_is_explained() {
+    if !gabion() {
+        return;
+    }
+    let container = container("tell-explain");
+    for (words, says) in [
+        (&["explain", "sh: /tmp/x: Permission denied"][..], "run.noexec"),
+        (&["explain", "137"], "run.out-of-memory"),
+        (&["explain", "CAP_SYS_CHROOT"], "capabilities.allow"),
+        (&["seccomp", "show", "--call", "unshare"], "seccomp.allow"),
+        (&["seccomp", "show"], "[[floor]]"),
+        (&["explain"], "mounts.host-path"),
+    ] {
+        let done = container.op(words).ok();
+        assert!(done.out.contains(says), "{words:?}: {done}");
+    }
+    for (words, says) in [
+        (&["explain", "seccom"][..], "did you mean seccomp?"),
+        (&["seccomp", "show", "--call", "unshar"], "did you mean unshare?"),
+        (&["explan", "x"], "did you mean explain?"),
+        (&["list", "--level", "hardened"], "stands before the command"),
+    ] {
+        container.op(words).fails_with(1).says(&[says]);
+    }
+}

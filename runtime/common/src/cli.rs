@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use gabion_core::request::ContainerId;
 use gabion_see::error::{Error, Result};
 
@@ -35,11 +35,32 @@ pub fn id(text: &str) -> Result<ContainerId> {
     Ok(text.parse::<ContainerId>()?)
 }
 
-/// Puts clap's message on one line, without its usage and tips.
+/// Puts clap's message on one line, with what may have been meant, and without its usage.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message = text.trim_start_matches("error: ");
     let message = message.split("\n\n").next().unwrap_or_default();
     let words: Vec<&str> = message.split_whitespace().collect();
-    format!("{}; see --help", words.join(" "))
+    format!("{}{}; see --help", words.join(" "), meant(error).unwrap_or_default())
+}
+
+/// What a word that is not known may have been meant for.
+fn meant(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    };
+    let unknown = text(ContextKind::InvalidArg).unwrap_or_default();
+    let name = unknown.split('=').next().unwrap_or_default();
+    if error.kind() == ErrorKind::UnknownArgument && global::NAMES.contains(&name) {
+        return Some(format!("; {name} is a global option: it stands before the command"));
+    }
+    let kinds = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    let near = kinds.into_iter().find_map(text)?;
+    Some(format!("; did you mean {near}?"))
 }

@@ -1,8 +1,10 @@
 //! `explain`: for each code that a message carries, and for the denials that a running program meets, what happened, how
 //! to see it, and the smallest loosening that helps. One table; a test holds it together with the codes that controls emit.
 
+pub mod calls;
 mod refusals;
 mod running;
+pub mod symptoms;
 
 /// One code, explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

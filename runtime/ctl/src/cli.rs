@@ -15,6 +15,7 @@ mod explain;
 mod learn;
 mod page;
 mod policy;
+mod seccomp;
 
 /// gabion's commands for people: what would be refused and why, what holds, what was written down.
 #[derive(Debug, Parser)]
@@ -46,6 +47,8 @@ enum Command {
     Policy(policy::Args),
     /// Load the bundled AppArmor profile, or show it
     Apparmor(apparmor::Args),
+    /// Show the rules of gabion's seccomp filters, or what they answer to one call
+    Seccomp(seccomp::Args),
     /// Compare a running container with what was decided for it
     Attest(attest::Args),
     /// Check the audit log, or print its newest hash
@@ -83,6 +86,7 @@ impl Cli {
             Command::Learn(args) => args.run(global),
             Command::Policy(args) => args.run(global),
             Command::Apparmor(args) => args.run(),
+            Command::Seccomp(args) => args.run(),
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
             Command::Doctor(args) => args.run(),

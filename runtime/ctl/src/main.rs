@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod attest;
+mod calls;
 mod cli;
 mod doctor;
 mod learn;

@@ -10,6 +10,7 @@
 //! through execve and fork.
 
 mod aside;
+pub mod ask;
 pub mod bpf;
 mod compile;
 mod direct;

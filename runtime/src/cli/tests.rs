@@ -181,6 +181,34 @@ fn messages_are_one_line() {
 }
 
 #[test]
+fn what_may_have_been_meant_is_said() {
+    for (line, words) in [
+        ("gabion runn", "did you mean run?"),
+        ("gabion run --bundel . c1", "did you mean --bundle?"),
+        ("gabion explan", "did you mean explain?"),
+        (
+            "gabion run c1 --level hardened",
+            "--level is a global option: it stands before the command",
+        ),
+        ("gabion state c1 --root=/x", "--root is a global option"),
+    ] {
+        let text = fails(line);
+        assert!(text.contains(words) && !text.contains('\n'), "{line}: {text}");
+    }
+    assert!(!fails("gabion qwertyuiop").contains("did you mean"));
+    // All global options but the version, which is a command's answer.
+    let options = <Cli as clap::CommandFactory>::command();
+    let long: std::collections::BTreeSet<String> = options
+        .get_arguments()
+        .filter_map(|arg| arg.get_long())
+        .filter(|name| !["version", "help"].contains(name))
+        .map(|name| format!("--{name}"))
+        .collect();
+    let named = gabion_common::cli::global::NAMES.map(str::to_owned).into();
+    assert_eq!(long, named);
+}
+
+#[test]
 fn checkpoint_takes_anything_and_says_no() {
     let cli = parse("gabion checkpoint --image-path /x c1");
     let text = cli.run(&[]).unwrap_err().to_string();

@@ -12,6 +12,19 @@ use gabion_see::policy::{self, Loaded};
 
 use super::log;
 
+/// Their names, as they are written. A test holds them beside the options.
+pub const NAMES: [&str; 9] = [
+    "--root",
+    "--log",
+    "--log-format",
+    "--debug",
+    "--systemd-cgroup",
+    "--rootless",
+    "--policy",
+    "--level",
+    "--audit-log",
+];
+
 /// Options that hold for every command.
 #[derive(Debug, clap::Args)]
 pub struct Global {

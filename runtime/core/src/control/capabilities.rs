@@ -58,6 +58,20 @@ const ENGINE_DEFAULTS: [Capability; 6] = [
     Capability::SysChroot,
 ];
 
+/// Whether containers of this level keep it, where no policy says more.
+pub fn is_kept(cap: Capability, level: Level) -> bool {
+    match level {
+        Level::Permissive => true,
+        Level::Hardened => KEPT.contains(&cap),
+        Level::Restricted => cap == Capability::NetBindService,
+    }
+}
+
+/// Whether engines give it to every container, and gabion takes it away in silence.
+pub fn is_engine_default(cap: Capability) -> bool {
+    ENGINE_DEFAULTS.contains(&cap)
+}
+
 impl Control for Capabilities {
     fn id(&self) -> ControlId {
         ControlId::Capabilities
