@@ -58,7 +58,7 @@ suite_services() {
 suite_integration() {
     local file programs=()
     # Its tests say so where it cannot be had.
-    (need docker.io) || echo "docker.io cannot be had here" >&2
+    (need_stopped docker.io) || echo "docker.io cannot be had here" >&2
     for file in integration/tests/*; do
         [[ $file == */services ]] || programs+=(--test "$(basename "$file" .rs)")
     done

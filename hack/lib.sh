@@ -62,6 +62,21 @@ need() {
     DEBIAN_FRONTEND=noninteractive apt-get "${wait[@]}" install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# The same for packages that start a service: it stays down. Debian's packages ask policy-rc.d; where the machine has one, that has the word.
+need_stopped() {
+    local policy=/usr/sbin/policy-rc.d
+    if [[ $EUID -ne 0 || -e $policy || -L $policy ]]; then
+        need "$@"
+        return
+    fi
+    (
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+        need "$@"
+    )
+}
+
 # Where this machine has Debian's packages from, in $mirror; GABION_MIRROR says otherwise. apt itself is asked, which knows each form of its
 # configuration, and only of what it has seen to be Debian's own. There may be a password in the address: it is not for printing.
 find_mirror() {

@@ -86,6 +86,8 @@ fn target(text: &str) -> Result<Target> {
 /// The copying for one process. Dropping it ends the copying and closes everything.
 #[derive(Default)]
 pub struct Copying {
+    /// What flows once the runtime has done its part.
+    waiting: Vec<(Sink, Watched)>,
     outputs: Vec<Handle>,
     input: Option<Handle>,
     /// Keeps stdin open while clients come and go, until `CloseIO`.
@@ -151,7 +153,7 @@ impl Copying {
         Ok((copying, [child_stdin, stdout, stderr]))
     }
 
-    /// Starts the copying to a FIFO or a file; gives the end that the process writes to.
+    /// Prepares the copying to a FIFO or a file; gives the end that the process writes to.
     async fn output(&mut self, target: Target) -> Result<Option<OwnedFd>> {
         let sink = match target {
             Target::Null => return Ok(None),
@@ -162,8 +164,15 @@ impl Copying {
         let (read, write) = pipe()?;
         let read = watch(read)?;
         self.keepers.get_mut().push(Rc::clone(&sink.keeper));
-        self.outputs.push(spawn(sink.fill(read)));
+        self.waiting.push((sink, read));
         Ok(Some(write))
+    }
+
+    /// Lets output flow. Until then it waits in its pipe: the runtime starts with the process's stderr, and what it says there when it fails is said
+    /// to containerd by its log. (A process that fills its pipe meanwhile waits: of an exec that is until the runtime has ended, soon after.)
+    pub fn begin(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        self.outputs.extend(waiting.map(|(sink, read)| spawn(sink.fill(read))));
     }
 
     async fn terminal_sink(&self, target: Target, owner: &logger::Owner<'_>, exits: &Exits) -> Result<Option<Sink>> {

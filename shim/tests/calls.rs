@@ -86,6 +86,60 @@ fn an_exec_that_cannot_start_is_waited_for_by_nobody() {
     node.assert_clean();
 }
 
+/// containerd tells its client what the runtime said. The container's own output does not have it a second time.
+#[test]
+fn an_error_is_told_once() {
+    let node = Node::start("once");
+    let id = node.sleeper("s");
+    let mut client = Client::connect(&node.shim_socket(&id));
+    let errors = node.dir.join("errors");
+    let stderr = format!("file://{}", errors.display());
+    let written = || fs::read_to_string(&errors).unwrap_or_default();
+
+    let mut exec = exec_request(&id, "fails", &["/nonexistent"]);
+    exec.stderr.clone_from(&stderr);
+    client.call(V2, "Exec", &exec).unwrap();
+    let (_, said) = client.call(V2, "Start", &of!(StartRequest, id, "fails")).unwrap_err();
+    assert!(said.contains("/nonexistent"), "{said}");
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "fails")).unwrap();
+    assert_eq!(written(), "");
+
+    // A container that cannot be made.
+    let other = node.id("refused");
+    let bundle = node.bundle(&id, &other);
+    let config = fs::read_to_string(bundle.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["process"]["args"] = serde_json::json!(["/nonexistent"]);
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    let mut create = node.create_request(&other, &bundle, Vec::new());
+    create.stderr.clone_from(&stderr);
+    let (_, said) = client.call(V2, "Create", &create).unwrap_err();
+    assert!(
+        said.contains("OCI runtime create failed") || said.contains("/nonexistent"),
+        "{said}"
+    );
+    assert_eq!(written(), "");
+
+    // A runtime that has no log to say it in.
+    let silent = node.wrap_runtime("silent", "case $* in *create*) echo 'no library' >&2; exit 3;; esac");
+    node.write_options_for("silent.toml", &silent, "");
+    create.options = Some(common::bundle::config_path(&node.dir.join("silent.toml"))).into();
+    client.call(V2, "Create", &create).unwrap_err();
+    assert_eq!(written(), "no library\n");
+
+    // What a process itself writes is its output.
+    let mut exec = exec_request(&id, "works", &["sh", "-c", "echo own >&2"]);
+    exec.stderr = stderr;
+    client.call(V2, "Exec", &exec).unwrap();
+    client.call(V2, "Start", &of!(StartRequest, id, "works")).unwrap();
+    client.call(V2, "Wait", &of!(WaitRequest, id, "works")).unwrap();
+    client.call(V2, "Delete", &of!(DeleteRequest, id, "works")).unwrap();
+    assert_eq!(written(), "no library\nown\n");
+    drop(client);
+    node.remove(&id);
+    node.assert_clean();
+}
+
 #[test]
 fn an_end_is_kept_for_who_asks_late() {
     let node = Node::start("late");

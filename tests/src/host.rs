@@ -218,6 +218,7 @@ impl HostFile {
     pub fn build(&self, request: &Request) -> Host {
         Host {
             dockers_root: None,
+            build: gabion_core::docker::Build::No,
             namespaces: NsType::ALL
                 .into_iter()
                 .map(|t| (t, BTreeSet::from([host_ns(t)])))

@@ -1,6 +1,6 @@
 //! What people type in a day, beside runc: the same exit code and the same words on stdout.
 
-use crate::engine::{Engine, IMAGE};
+use crate::engine::{Engine, IMAGE, Setup};
 
 /// One `docker run`: its options, and the shell's line.
 const RUNS: &[(&[&str], &str)] = &[
@@ -47,7 +47,7 @@ const RUNS: &[(&[&str], &str)] = &[
 
 #[test]
 fn a_days_commands_beside_runc() {
-    let Some(engine) = Engine::start("day", None) else {
+    let Some(engine) = Engine::start("day", Setup::Apart) else {
         return;
     };
     for (options, line) in RUNS {

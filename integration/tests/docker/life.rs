@@ -2,11 +2,11 @@
 
 use integration::command::{limit, until};
 
-use crate::engine::{Engine, IMAGE};
+use crate::engine::{Engine, IMAGE, Setup};
 
 #[test]
 fn dockerd_restarted_below_its_containers() {
-    let Some(mut engine) = Engine::start("life", None) else {
+    let Some(mut engine) = Engine::start("life", Setup::Apart) else {
         return;
     };
     let run = ["-d", "--name", "lives", "--restart", "always", IMAGE, "sleep", "600"];

@@ -10,3 +10,5 @@
 mod day;
 mod engine;
 mod life;
+mod remapped;
+mod stock;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::caller::OwnUserNs;
 use crate::cdi::Cdi;
+use crate::docker::Build;
 use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
 use crate::reach::{Along, Guarded, Spot};
@@ -347,6 +348,8 @@ pub struct Host {
     pub state_dirs: Vec<PathBuf>,
     /// Docker's data-root, where dockerd asks.
     pub dockers_root: Option<PathBuf>,
+    /// What Docker's own files of the container say of a build.
+    pub build: Build,
     /// Where the root file system is.
     pub root: Spot,
     /// The layers of the root's overlay.

@@ -9,6 +9,7 @@ pub mod cdi;
 pub mod control;
 pub mod decision;
 pub mod digest;
+pub mod docker;
 pub mod doctor;
 pub mod engines;
 pub mod errno;

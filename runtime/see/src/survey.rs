@@ -138,6 +138,7 @@ fn gather(
     let (hooks, programs) = hooks::look(request);
     let Reader { euid, user_ns } = reader();
     let dockers_root = engines::dockers_root(request, &sources);
+    let build = engines::dockers_build(request, dockers_root.as_deref());
     let mut state_dirs = state_dirs(policy, state_root);
     state_dirs.extend(engines::places(request, dockers_root.as_ref()));
     let believed = believed(request, loaded, &state_dirs);
@@ -192,6 +193,7 @@ fn gather(
         rootfs: rootfs.and_then(|fd| image::real(fd).ok()),
         state_dirs,
         dockers_root,
+        build,
         root: places.root,
         layers: places.layers,
         root_along: places.root_along,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 
@@ -19,11 +20,30 @@ use crate::reactor::{spawn, within};
 use crate::runtime::{ChildStdio, read_pid};
 use crate::task_state::Action;
 
+/// How long a failed runtime's last words may take to those who read the container's output.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// A process's way into the world: everything that `create` and `exec` have in common.
 pub(super) struct Birth {
     copying: Copying,
     pub(super) console: Option<Console>,
     pub(super) pid_file: PathBuf,
+}
+
+impl Birth {
+    /// Lets the process's output flow, but for what the runtime said before it failed with an error of its own: containerd is told that error, and
+    /// a container's log is not to have it a second time. Where it gave none, its stderr is all there is.
+    pub(super) async fn when(mut self, made: Result<()>) -> Result<Self> {
+        match made {
+            Ok(()) => self.copying.begin(),
+            Err(Error::RuntimeSilent { .. }) => {
+                self.copying.begin();
+                self.copying.drained(SILENT).await;
+            }
+            Err(_) => {}
+        }
+        made.map(|()| self)
+    }
 }
 
 impl Container {
@@ -49,9 +69,11 @@ impl Container {
         let (birth, child) = self.birth(&self.init.stdio, self.bundle.join("init.pid")).await?;
         let expected = self.exits().expect();
         let console = birth.console.as_ref().map(Console::path);
-        self.runtime
+        let made = self
+            .runtime
             .create(self.exits(), &self.id, &birth.pid_file, console, child)
-            .await?;
+            .await;
+        let birth = birth.when(made).await?;
         self.settle(&self.init, birth, &expected)
     }
 

@@ -83,9 +83,11 @@ impl Container {
         let pid_file = birth.pid_file.clone();
         let expected = self.exits().expect();
         let console = birth.console.as_ref().map(Console::path);
-        self.runtime
+        let made = self
+            .runtime
             .exec(self.exits(), &self.id, file, &pid_file, console, child)
-            .await?;
+            .await;
+        let birth = birth.when(made).await?;
         let settled = self.settle(process, birth, &expected);
         fs::remove_file(&pid_file).map_err(|error| Error::at("removing", &pid_file, error))?;
         settled

@@ -10,6 +10,7 @@ use super::mounts::source::below_any;
 use super::reached::{Model, is_kernel_type};
 use super::{About, Context, Control, ControlId, remedy};
 use crate::decision::Findings;
+use crate::docker::Build;
 use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened};
 use crate::observed::Observed;
@@ -83,14 +84,17 @@ impl Control for Rootfs {
         let Some(root) = draft.spec.root_mut() else { return };
         if root.readonly() == Some(true) {
             findings.kept("root.readonly", "read-only as asked");
-        } else if cx.request.is_build_step() {
+        } else if cx.request.is_build_step() || cx.host.build == Build::Step {
             // It would even succeed where it only writes to a hole, and the image would lack it.
             findings.refused(
                 "build",
                 "root.readonly",
                 "this is a step of an image build, which writes to its root; the root is read-only here, and what is written to \
                  /tmp, /var/tmp or /run would be missing in the image",
-                "build with another runtime: `podman build --runtime runc`",
+                match cx.host.build {
+                    Build::Step => "build with BuildKit, which runs its steps by runc: `DOCKER_BUILDKIT=1 docker build`",
+                    Build::No => "build with another runtime: `podman build --runtime runc`",
+                },
             );
         } else {
             findings.tightened(
@@ -507,6 +511,15 @@ mod tests {
 
     fn case_policy(case: &Case, policy: &crate::policy::Policy) -> crate::policy::Effective {
         policy.effective(&case.request(), &case.host, "d")
+    }
+
+    #[test]
+    fn a_step_of_dockers_builder_of_old_is_refused_with_buildkit_as_the_remedy() {
+        let mut case = Case::new().with("/root/readonly", json!(false));
+        case.host.build = Build::Step;
+        let (_, decision) = case.decide(&Rootfs);
+        refusal(&decision, "rootfs.build");
+        assert!(format!("{decision:?}").contains("DOCKER_BUILDKIT=1 docker build"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gabion_core::control::mounts;
+use gabion_core::docker::{self, Build};
 use gabion_core::engines::{FILES, containerd_of};
 use gabion_core::host::SourcePath;
 use gabion_core::request::Request;
@@ -25,6 +26,26 @@ pub(super) fn dockers_root(request: &Request, sources: &BTreeMap<usize, SourcePa
         SourcePath::Open(source) => mounts::dockers_root(&source.real, request).map(Path::to_owned),
         SourcePath::Unreadable(_) => None,
     })
+}
+
+/// Reads in Docker's files of the container whether it is a step of a build.
+pub(super) fn dockers_build(request: &Request, dockers_root: Option<&Path>) -> Build {
+    let Some(root) = dockers_root else { return Build::No };
+    let id = request.id.as_str();
+    let rules = Rules {
+        links: Links::Refuse,
+        ..RULES
+    };
+    let read = |name: &str| {
+        let path = root.join("containers").join(id).join(name);
+        vetted::open(&path, &rules)
+            .and_then(|open| vetted::read(open, &rules))
+            .ok()
+    };
+    match (read("config.v2.json"), read("hostconfig.json")) {
+        (Some(config), Some(host_config)) => docker::build(id, &config, &host_config),
+        _ => Build::No,
+    }
 }
 
 /// Gives the roots and sockets of engines. A link on the way is followed: what is judged has none.

@@ -191,9 +191,9 @@ pub(super) static TABLE: &[Entry] = &[
     ),
     entry(
         "rootfs.build",
-        "A RUN of an image build (podman build, buildah), which writes to its root: here it could not, and what it writes to /tmp, /var/tmp or /run would silently be missing in the image.",
+        "A RUN of an image build (podman build, buildah, docker build without BuildKit), which writes to its root: here it could not, and what it writes to /tmp, /var/tmp or /run would silently be missing in the image.",
         "",
-        "build with another runtime: podman build --runtime runc, or without one: --isolation chroot",
+        "build with another runtime: podman build --runtime runc, or without one: --isolation chroot; Docker's BuildKit runs its steps by runc: DOCKER_BUILDKIT=1 docker build",
     ),
     entry(
         "rootfs.host",
