@@ -102,6 +102,8 @@ enum Command {
     Audit(hand_over::Args),
     /// Say what of this node weakens every container on it
     Doctor(hand_over::Args),
+    /// Report on containers by framework, with evidence
+    Report(hand_over::Args),
     /// Not supported, by design
     Checkpoint(unsupported::Args),
     /// Not supported, by design
@@ -202,7 +204,8 @@ impl Cli {
             | Command::Seccomp(_)
             | Command::Attest(_)
             | Command::Audit(_)
-            | Command::Doctor(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
+            | Command::Doctor(_)
+            | Command::Report(_) => Err(hand_over::to_gabionctl(self.command.name(), arguments)),
             Command::Checkpoint(_) => Err(unsupported::checkpoint()),
             Command::Restore(_) => Err(unsupported::restore()),
         }
@@ -236,6 +239,7 @@ impl Command {
             Self::Attest(_) => "attest",
             Self::Audit(_) => "audit",
             Self::Doctor(_) => "doctor",
+            Self::Report(_) => "report",
             Self::Checkpoint(_) => "checkpoint",
             Self::Restore(_) => "restore",
         }

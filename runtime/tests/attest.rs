@@ -437,3 +437,246 @@ fn a_sysctl_that_was_changed_in_the_containers_namespace() {
         container.differs_in("sysctl", "vm.memfd_noexec=0");
     }
 }
+
+/// The static program of the integration tests, which `--without` puts under a filter of its own; None where it is not built.
+fn probe() -> Option<std::path::PathBuf> {
+    let given = std::env::var_os("GABION_PROBE").map(std::path::PathBuf::from);
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let built = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/probe/{triple}/dist/probe"));
+    let found = given.or(Some(built)).filter(|probe| probe.exists());
+    if found.is_none() {
+        eprintln!("no probe (hack/test builds it): nothing is tested");
+    }
+    found
+}
+
+/// A program in all of the container's namespaces and its cgroup, as gabion's own processes are, but under one filter that is not gabion's.
+fn enter(container: &Running, probe: &std::path::Path, program: &[&str]) -> Host {
+    let mut command = Command::new(probe);
+    command.args(["--without", "keyctl", "nsenter", "-t", &container.pid()]);
+    command.args(["-m", "-p", "-n", "-i", "-u", "-C"]).args(program);
+    let host = Host::new(&mut command);
+    let inside = (0..500).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", host.0.id())).ok()?;
+        let child = children.split_whitespace().next()?.to_owned();
+        let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+        (name.trim() != "nsenter").then_some(child)
+    });
+    let inside = inside.unwrap();
+    for dir in container.cgroups() {
+        fs::write(dir.join("cgroup.procs"), &inside).unwrap();
+    }
+    host
+}
+
+fn end(host: Host) {
+    let children = Command::new("pkill")
+        .args(["-KILL", "-P", &host.0.id().to_string()])
+        .status();
+    assert!(children.unwrap().success());
+    drop(host);
+}
+
+#[test]
+fn a_process_under_another_filter_is_named_and_nobody_stays_stopped() {
+    let (Some(container), Some(probe)) = (Running::new("filter"), probe()) else {
+        return;
+    };
+    let exec = container.gabion(&["exec", "--detach", &container.id, "sleep", "300"]);
+    assert!(exec.status.success(), "{}", container.said());
+    let (code, report) = container.attest();
+    assert_eq!(code, Some(0), "{report:#}");
+    let compared = |report: &Value| {
+        let facts = report["facts"].as_array().unwrap().iter();
+        let compared = facts.filter(|f| f["expected"].as_str().unwrap().contains("instruction by instruction"));
+        compared
+            .map(|f| (f["holds"].clone(), f["pids"].as_array().unwrap().len()))
+            .collect::<Vec<_>>()
+    };
+    // The first process was probed by gabion; its child, and the one by exec, may have come from anywhere.
+    assert_eq!(compared(&report), [(json!("held"), 1), (json!(true), 2)], "{report:#}");
+    let quiet = container.gabion(&["attest", "--no-stop", "--format", "json", &container.id]);
+    let quiet: Value = serde_json::from_slice(&quiet.stdout).unwrap();
+    assert!(compared(&quiet).iter().all(|(holds, _)| *holds == "held"), "{quiet:#}");
+
+    let host = enter(&container, &probe, &["/bin/sleep", "300"]);
+    container.differs_in("seccomp", "its 1 filters are others");
+    let (_, report) = container.attest();
+    for pid in report["processes"].as_array().unwrap() {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(
+            status.contains("TracerPid:\t0") && !status.contains("State:\tt"),
+            "{status}"
+        );
+    }
+    end(host);
+    assert_eq!(container.differs(), []);
+}
+
+#[test]
+fn a_container_that_differs_is_paused_or_killed_and_that_is_written_down() {
+    let (Some(container), Some(probe)) = (Running::new("acts"), probe()) else {
+        return;
+    };
+    let on_differ = |what: &str| container.gabion(&["attest", "--all", "--on-differ", what, "--format", "json"]);
+    let status = || {
+        let state: Value = serde_json::from_slice(&container.gabion(&["state", &container.id]).stdout).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    };
+    // Nothing is done to one that holds.
+    assert_eq!(on_differ("kill").status.code(), Some(0), "{}", container.said());
+    assert_eq!(status(), "running");
+    let host = enter(&container, &probe, &["/bin/sleep", "300"]);
+    assert_eq!(on_differ("report").status.code(), Some(3));
+    assert_eq!(status(), "running");
+    let paused = on_differ("pause");
+    assert_eq!(
+        (paused.status.code(), status().as_str()),
+        (Some(3), "paused"),
+        "{}",
+        container.said()
+    );
+    let report: Value = serde_json::from_slice(&paused.stdout).unwrap();
+    assert_eq!(report["containers"][0]["act"], json!({"what": "pause"}), "{report:#}");
+    assert_eq!(
+        (on_differ("kill").status.code(), status().as_str()),
+        (Some(3), "stopped"),
+        "{}",
+        container.said()
+    );
+    drop(host);
+    let log = fs::read_to_string(container.dir.join("log/audit.jsonl")).unwrap();
+    let events: Vec<(String, Value)> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|record| (record["event"].as_str().unwrap().to_owned(), record["act"].clone()))
+        .filter(|(event, _)| ["attest", "pause", "kill"].contains(&event.as_str()))
+        .collect();
+    let events: Vec<(&str, &Value)> = events.iter().map(|(event, act)| (event.as_str(), act)).collect();
+    let (none, pause, kill) = (json!(null), json!("pause"), json!("kill"));
+    assert_eq!(
+        events,
+        [
+            ("attest", &none),
+            ("attest", &pause),
+            ("pause", &none),
+            ("attest", &kill),
+            ("kill", &none)
+        ]
+    );
+}
+
+/// What the unit runs is what the program takes.
+#[test]
+fn the_timers_unit_runs_what_there_is() {
+    let unit = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../hack/units/gabion-attest.service"
+    ))
+    .unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    assert!(words[0].ends_with("/gabionctl"), "{line}");
+    let root = std::env::temp_dir().join(format!("gabion-unit-{}", std::process::id()));
+    fs::create_dir_all(&root).unwrap();
+    let mut command = programs::gabion();
+    let out = command.arg("--root").arg(&root).args(&words[1..]).output().unwrap();
+    fs::remove_dir(&root).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stdout).contains("0 running"), "{out:?}");
+}
+
+#[test]
+fn a_report_has_every_framework_and_the_evidence() {
+    let Some(container) = Running::new("report") else {
+        return;
+    };
+    let report = |format: &str| {
+        let out = container.gabion(&["report", "--format", format, &container.id]);
+        assert_eq!(out.status.code(), Some(0), "{}", container.said());
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let json: Value = serde_json::from_str(&report("json")).unwrap();
+    let one = &json["containers"][0];
+    assert_eq!(one["attest"]["id"], json!(container.id));
+    let requirements = one["requirements"].as_array().unwrap();
+    for framework in ["pss_baseline", "pss_restricted", "cis_docker", "cis_kubernetes", "nist"] {
+        assert!(requirements.iter().any(|r| r["framework"] == framework), "{framework}");
+    }
+    let outcome = |framework: &str, name: &str| {
+        let found = requirements
+            .iter()
+            .find(|r| r["framework"] == framework && r["name"] == name);
+        found.unwrap()["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(outcome("pss_baseline", "Host Namespaces"), "met");
+    assert_eq!(
+        outcome("pss_restricted", "Running as Non-root"),
+        "not_asked",
+        "it runs as root"
+    );
+
+    // The evidence can be found again by its hashes.
+    let log = fs::read_to_string(container.dir.join("log/audit.jsonl")).unwrap();
+    let records = one["audit"]["records"].as_array().unwrap();
+    assert_eq!(one["audit"]["chain"], "holds", "{one:#}");
+    let create = records.iter().find(|r| r["event"] == "create").unwrap();
+    let line = log.lines().find(|line| line.contains("\"event\":\"create\"")).unwrap();
+    let next = log.lines().find(|line| line.contains("\"event\":\"start\"")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(next).unwrap()["prev"],
+        create["sha256"],
+        "{line}"
+    );
+
+    let text = report("text");
+    assert!(
+        text.contains("CIS Docker Benchmark") && text.contains("chain holds"),
+        "{text}"
+    );
+    let html = report("html");
+    assert!(
+        html.starts_with("<!DOCTYPE html>") && html.contains("NIST SP 800-190"),
+        "{html}"
+    );
+    sarif(&serde_json::from_str(&report("sarif")).unwrap(), &container.id);
+
+    // A log that was tampered with is told of.
+    fs::write(
+        container.dir.join("log/audit.jsonl"),
+        log.replace("\"uid\":0", "\"uid\":1"),
+    )
+    .unwrap();
+    let json: Value = serde_json::from_str(&report("json")).unwrap();
+    assert!(
+        json["containers"][0]["audit"]["chain"]
+            .as_str()
+            .unwrap()
+            .starts_with("broken: "),
+        "{json:#}"
+    );
+    assert_eq!(container.gabion(&["report", "nobody"]).status.code(), Some(1));
+}
+
+/// What SARIF 2.1.0 requires (sarif-schema-2.1.0.json): properties, and the words that there are.
+fn sarif(log: &Value, id: &str) {
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().unwrap().ends_with("sarif-schema-2.1.0.json"));
+    let run = &log["runs"][0];
+    assert_eq!(run["tool"]["driver"]["name"], "gabion");
+    assert!(run["invocations"][0]["executionSuccessful"].is_boolean());
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let results = run["results"].as_array().unwrap();
+    assert_eq!((rules.len(), results.len()), (19, 19));
+    for result in results {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        let (kind, level) = (result["kind"].as_str().unwrap(), result["level"].as_str().unwrap());
+        assert!(["pass", "fail", "open", "notApplicable"].contains(&kind), "{kind}");
+        // Only what fails has a level (3.27.10).
+        assert_eq!(kind == "fail", level != "none", "{result:#}");
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        assert_eq!(result["locations"][0]["logicalLocations"][0]["name"], id);
+    }
+}

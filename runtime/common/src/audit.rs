@@ -176,10 +176,11 @@ impl Trail {
         self.after(event);
     }
 
-    /// What `attest` found to differ.
-    pub fn differs(&self, facts: &[&Fact]) {
+    /// What `attest` found to differ, and what is going to be done about it.
+    pub fn differs(&self, facts: &[&Fact], act: Option<&'static str>) {
         self.after(Event::Attest {
             differs: facts.iter().map(|f| record::Differs::of(f)).collect(),
+            act,
         });
     }
 }

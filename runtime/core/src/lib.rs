@@ -28,6 +28,7 @@ pub mod observed;
 pub mod policy;
 pub mod printable;
 pub mod reach;
+pub mod report;
 pub mod request;
 pub mod size;
 pub mod sockets;

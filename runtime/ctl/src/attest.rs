@@ -25,13 +25,18 @@ use gabion_see::state::{Init, Record, Status};
 use gabion_see::{caller, readback, status};
 
 mod about;
+mod act;
 mod cgroup;
+mod filters;
+mod helper;
 mod process;
 mod root;
 mod sysctl;
 mod transit;
 
 pub(crate) use about::About;
+pub(crate) use act::OnDiffer;
+pub(crate) use filters::Stop;
 
 /// One fact, and the processes that it is true of; none: of the container as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +79,9 @@ pub(crate) struct Report {
     /// The level that was required, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) required: Option<Level>,
+    /// What was done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) act: Option<Done>,
     /// Controls that are only observed.
     pub(crate) not_enforced: Vec<ControlId>,
     pub(crate) controls: Vec<Row>,
@@ -86,6 +94,33 @@ impl Report {
         self.controls.iter().filter(|row| row.state == state).count()
     }
 
+    /// Which container, under which policy, made and looked at by whom: name and value.
+    pub(crate) fn heading(&self) -> Vec<(&'static str, String)> {
+        let about = &self.about;
+        let level = match self.required {
+            Some(required) if about.level < required => format!("{}, and {required} was required", about.level),
+            _ => about.level.to_string(),
+        };
+        let mut lines = vec![("container", self.id.clone())];
+        if let Some(pod) = &about.pod {
+            lines.push(("pod", format!("{}/{}", pod.namespace, pod.name)));
+        }
+        if let Some(named) = &about.named {
+            let name = named.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            lines.push(("named", format!("{}{name}", named.engine.as_str())));
+            lines.extend(named.image.iter().map(|image| ("image", image.to_string())));
+        }
+        lines.extend([("level", level), ("policy", format!("sha256 {}", about.policy))]);
+        lines.extend(about.exceptions.iter().map(|reason| ("exception", reason.clone())));
+        let host = format!("{}, kernel {}, boot {}", about.host, about.kernel, about.boot);
+        lines.extend([
+            ("created", format!("{} by gabion {}", about.created, about.made_by)),
+            ("looked at", format!("{} by gabion {}", about.time, about.attested_by)),
+            ("host", host),
+        ]);
+        lines
+    }
+
     /// What differs, as the audit log has it.
     pub(crate) fn differs(&self) -> Vec<&Fact> {
         let facts = self.facts.iter().map(|f| &f.fact);
@@ -93,11 +128,19 @@ impl Report {
     }
 }
 
-/// Looks at a container. What differs is written into the audit log.
+/// How a look is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// The lowest level that is good enough.
+    pub(crate) required: Option<Level>,
+    pub(crate) stop: Stop,
+}
+
+/// Looks at a container.
 ///
 /// # Errors
 /// It is not there, does not run, or its state or first process cannot be read.
-pub(crate) fn attest(root: &Path, id: &ContainerId, required: Option<Level>) -> Result<Report> {
+fn attest(root: &Path, id: &ContainerId, look: Look) -> Result<Report> {
     let started = Instant::now();
     let mut first_on_their_way: Option<BTreeSet<(i32, u64)>> = None;
     loop {
@@ -105,7 +148,7 @@ pub(crate) fn attest(root: &Path, id: &ContainerId, required: Option<Level>) -> 
         let dir = StateView::open(root, id)?;
         let record = dir.record()?;
         let init = running(&dir, id)?;
-        let mut findings = look(record, init)?;
+        let mut findings = look_at(record, init)?;
         let still = match &first_on_their_way {
             None => findings.on_their_way.clone(),
             Some(first) => first.intersection(&findings.on_their_way).copied().collect(),
@@ -116,20 +159,71 @@ pub(crate) fn attest(root: &Path, id: &ContainerId, required: Option<Level>) -> 
             std::thread::sleep(BETWEEN);
             continue;
         }
+        let stop = look.stop;
+        let (first, others): (Vec<_>, Vec<_>) = findings.tasks.iter().copied().partition(|task| task.pid == init.pid);
+        let proc = Proc::open()?;
+        let status = status::status(&dir)?;
+        for (task, fact) in filters::compare((&proc, record), (&first, &others), stop, status) {
+            findings.push(fact, Some(task));
+        }
         for (pid, _) in still {
             findings.partial(format!(
                 "process {pid} is gabion's, on its way into the container, and does not get there"
             ));
         }
         let trail = Trail::load(&dir)?;
-        let report = findings.report(record, About::of(record, trail.as_ref(), root), required);
-        if report.verdict == Verdict::Differs
-            && let Some(trail) = trail
-        {
-            trail.differs(&report.differs());
-        }
+        let about = About::of(record, trail.as_ref(), root);
+        return Ok(findings.report(record, about, look.required));
+    }
+}
+
+/// What was done about a container that differs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Done {
+    pub(crate) what: OnDiffer,
+    /// Why it could not be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// Looks at a container, writes what differs into its audit log, and does about it what `on_differ` says. Nothing is done to a container
+/// because of one look: what differs must do so twice, since somebody may be changing it rightly at that moment.
+///
+/// # Errors
+/// It is not there, does not run, or its state or first process cannot be read.
+pub(crate) fn attest_and(root: &Path, id: &ContainerId, look: Look, on_differ: OnDiffer) -> Result<Report> {
+    let mut report = attest(root, id, look)?;
+    if report.verdict != Verdict::Differs {
         return Ok(report);
     }
+    if on_differ.command().is_some() {
+        std::thread::sleep(BETWEEN * 5);
+        report = attest(root, id, look)?;
+        if report.verdict != Verdict::Differs {
+            return Ok(report);
+        }
+    }
+    record(&report, on_differ.command())?;
+    if on_differ.command().is_some() {
+        let error = act::act(root, id, on_differ).err().map(|error| error.to_string());
+        report.act = Some(Done { what: on_differ, error });
+    }
+    Ok(report)
+}
+
+/// Writes what differs into the container's audit log, with what is going to be done about it.
+///
+/// # Errors
+/// It cannot be found out where that is.
+fn record(report: &Report, act: Option<&'static str>) -> Result<()> {
+    let id: ContainerId = report
+        .id
+        .parse()
+        .map_err(|_| Error::NotFound { id: report.id.clone() })?;
+    if let Some(trail) = Trail::load(&StateView::open(&report.about.root, &id)?)? {
+        trail.differs(&report.differs(), act);
+    }
+    Ok(())
 }
 
 /// Lists the containers below these roots. A root that was `named` must be readable; one that was only searched may be another runtime's.
@@ -174,7 +268,7 @@ fn running(dir: &StateView, id: &ContainerId) -> Result<Init> {
     }
 }
 
-fn look(record: &Record, init: Init) -> Result<Findings> {
+fn look_at(record: &Record, init: Init) -> Result<Findings> {
     let proc = Proc::open()?;
     let mut findings = Findings::new();
     let who = init.living_task().ok_or_else(|| Error::NotRunning {
@@ -215,6 +309,7 @@ fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut
         pid: init.pid,
         tid: task_of(who),
     };
+    let before = findings.ours.runs(proc, who);
     let mut seen = readback::of(proc, who)?;
     seen.ids = numbers(record).unwrap_or_default();
     // Only before execve does it say something.
@@ -227,7 +322,10 @@ fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut
     if record.hardened.enforces(ControlId::Sysctl) {
         match sysctl::read(proc, who, &record.hardened) {
             Ok(sysctls) => seen.sysctls = sysctls,
-            Err(errno) => findings.partial(format!("the sysctls of the container's namespaces: {errno:?}")),
+            Err(errno) => {
+                let why = format!("its namespaces could not be entered: {errno:?}");
+                findings.push(Fact::unknown(ControlId::Sysctl, "sysctls as decided", why), None);
+            }
         }
     }
     let mut of_process = Vec::new();
@@ -245,7 +343,7 @@ fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut
         }
     }
     of_process.extend(cgroup::place(proc, record, (init.pid, who)));
-    findings.task(proc, who, own, of_process);
+    findings.task(proc, (who, before), own, of_process);
     Ok(seen)
 }
 
@@ -291,6 +389,8 @@ struct Findings {
     /// Processes of gabion's own that are not confined yet: pid, and start time.
     on_their_way: BTreeSet<(i32, u64)>,
     processes: BTreeSet<i32>,
+    /// Each task that was judged.
+    tasks: Vec<process::Task>,
 }
 
 impl Findings {
@@ -301,21 +401,24 @@ impl Findings {
             ours: transit::Ours::find(),
             on_their_way: BTreeSet::new(),
             processes: BTreeSet::new(),
+            tasks: Vec::new(),
         }
     }
 
-    /// Takes a task's facts. One that is gabion's own, on its way in, or that ends while it is looked at, is not judged.
-    fn task(&mut self, proc: &Proc, who: &str, task: process::Task, facts: Vec<Fact>) {
+    /// Takes a task's facts. One that is gabion's own, on its way in, or that ends while it is looked at, is not judged. `before`: whether it
+    /// was gabion's before it was looked at. By now it may have become its program, which is confined; what was read was not.
+    fn task(&mut self, proc: &Proc, (who, before): (&str, bool), task: process::Task, facts: Vec<Fact>) {
         let bad = facts.iter().any(|f| matches!(f.holds, Holds::No | Holds::Unknown));
         if bad && process::ended(proc, who) {
             return;
         }
-        if bad && self.ours.runs(proc, who) {
+        if bad && (before || self.ours.runs(proc, who)) {
             if let Ok(Init { pid, start }) = Init::now(task.pid) {
                 self.on_their_way.insert((pid, start));
             }
             return;
         }
+        self.tasks.push(task);
         for fact in facts {
             self.push(fact, Some(task));
         }
@@ -366,6 +469,7 @@ impl Findings {
             verdict,
             about,
             required,
+            act: None,
             not_enforced: off.collect(),
             controls,
             facts: self.facts,

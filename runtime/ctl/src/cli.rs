@@ -13,8 +13,8 @@ mod check;
 mod doctor;
 mod explain;
 mod learn;
-mod page;
 mod policy;
+mod report;
 mod seccomp;
 
 /// gabion's commands for people: what would be refused and why, what holds, what was written down.
@@ -55,6 +55,8 @@ enum Command {
     Audit(audit::Args),
     /// Say what of this node weakens every container on it
     Doctor(doctor::Args),
+    /// Report on containers by framework (PSS, CIS, NIST), with evidence
+    Report(report::Args),
 }
 
 /// Runs one command line and gives the process's exit code. What went wrong is printed here and nowhere else.
@@ -90,6 +92,7 @@ impl Cli {
             Command::Attest(args) => args.run(global),
             Command::Audit(args) => args.run(global),
             Command::Doctor(args) => args.run(),
+            Command::Report(args) => args.run(global),
         }
     }
 }

@@ -10,6 +10,8 @@ mod doctor;
 mod learn;
 mod manifest;
 mod origin;
+mod page;
+mod report;
 
 fn main() -> ExitCode {
     gabion_common::limits::raise();

@@ -31,6 +31,7 @@ use oci_spec::runtime::LinuxSeccomp;
 pub use compile::{compile, validate};
 
 use crate::error::{Error, Step};
+use gabion_core::control::seccomp::sockets::rules;
 use gabion_core::hardened::{Hardened, SeccompPlan};
 use gabion_core::policy::SeccompGroup;
 use gabion_core::sockets::SocketRules;
@@ -302,6 +303,33 @@ impl std::error::Error for SeccompError {}
 pub fn in_use(hardened: &Hardened) -> Option<&LinuxSeccomp> {
     let profile = hardened.spec().linux().as_ref().and_then(|l| l.seccomp().as_ref());
     profile.filter(|_| hardened.plan().seccomp != SeccompPlan::Default)
+}
+
+/// gabion's own filters for a container: what does not depend on the spec's profile.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// That of the control `memory`.
+    pub memory: Option<Program>,
+    /// The floor, or the default profile with the floor in it.
+    pub floor: Option<Program>,
+}
+
+/// Builds gabion's own filters.
+///
+/// # Errors
+/// They cannot be put together.
+pub fn own(hardened: &Hardened) -> Result<Own, SeccompError> {
+    let floor = match hardened.plan().seccomp {
+        SeccompPlan::AsAsked => None,
+        SeccompPlan::Default => Some(Program::default_profile()),
+        SeccompPlan::ProfileAndFloor => Some(Program::floor()),
+    };
+    let sockets = rules(hardened);
+    let floor = floor.map(|floor| floor.with_sockets(&sockets)).transpose()?;
+    Ok(Own {
+        memory: Program::of_memory(&hardened.plan().memory),
+        floor: floor.map(|program| program.opening(&hardened.plan().opened)),
+    })
 }
 
 /// Puts a profile that cannot be used into the words and the code that create fails with.

@@ -82,7 +82,10 @@ pub(crate) fn create_on(
         preserved,
         pidfd,
     };
-    let begun = record(settings, options, hardened, handles).and_then(|record| begin(options, &dir, record));
+    let begun = record(settings, options, hardened, handles).and_then(|mut record| {
+        record.filters = ready.filters.digests();
+        begin(options, &dir, record)
+    });
     let (record, killed) = match begun {
         Ok(begun) => begun,
         Err(error) => {

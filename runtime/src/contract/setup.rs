@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use gabion_core::digest::sha256_hex;
 use gabion_core::hardened::Hardened;
 use gabion_core::namespace::{self, NsType};
 use gabion_core::request::Leave;
@@ -93,6 +94,16 @@ pub(crate) struct Filters {
     /// The spec's own profile.
     pub(crate) profile: Option<Compiled>,
     pub(crate) notify: Option<NotifyTarget>,
+}
+
+impl Filters {
+    /// Gives the digest of each program, in the order in which they are installed: by these attest knows them again.
+    pub(crate) fn digests(&self) -> Vec<String> {
+        let floor = self.floor.as_ref().map(|floor| &floor.program);
+        let profile = self.profile.as_ref().map(|profile| &profile.program);
+        let programs = self.memory.iter().chain(floor).chain(profile);
+        programs.map(|program| sha256_hex(program.as_bytes())).collect()
+    }
 }
 
 /// The filter that is gabion's own: the floor, or the default profile with the floor in it.

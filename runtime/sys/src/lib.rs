@@ -15,6 +15,7 @@ mod filter;
 #[cfg(target_arch = "x86_64")]
 mod first;
 mod heap;
+mod inspect;
 mod mount;
 mod musl;
 mod process;
@@ -38,6 +39,7 @@ pub use filter::{
     seccomp_set_filter,
 };
 pub use heap::Heap;
+pub use inspect::seccomp_filters;
 pub use mount::*;
 pub use musl::{Sealed, seal_constants};
 pub use process::{

@@ -349,7 +349,10 @@ fn samples() -> Vec<Event> {
         Event::Resume {},
         Event::Kill { signal: 9, to: To::All },
         Event::Delete { how: How::Forced },
-        Event::Attest { differs },
+        Event::Attest {
+            differs,
+            act: Some("kill"),
+        },
         Event::Failure {
             of: Action::Start,
             code: "c".into(),
@@ -491,6 +494,7 @@ fn largest() -> Vec<Event> {
                 };
                 300
             ],
+            act: None,
         },
         Event::Failure {
             of: Action::Start,

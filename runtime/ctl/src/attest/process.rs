@@ -40,7 +40,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Its directory in procfs.
-    fn directory(self) -> String {
+    pub(super) fn directory(self) -> String {
         format!("{}/task/{}", self.pid, self.tid)
     }
 }
@@ -69,6 +69,7 @@ pub(super) fn other(
     findings: &mut Findings,
 ) -> Result<()> {
     let who = task.directory();
+    let before = findings.ours.runs(proc, &who);
     let seen = match gabion_see::readback::of(proc, &who) {
         Ok(mut seen) => {
             seen.label_on_exec = None;
@@ -107,7 +108,7 @@ pub(super) fn other(
     if hardened.enforces(ControlId::User) {
         facts.extend(user(record, &seen).into_iter().map(|fact| visible(fact, record)));
     }
-    findings.task(proc, &who, task, facts);
+    findings.task(proc, (&who, before), task, facts);
     Ok(())
 }
 

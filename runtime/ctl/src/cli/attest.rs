@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::page::Page;
-use crate::attest::{self, Report};
+use crate::attest::{self, Look, OnDiffer, Report, Stop};
+use crate::page::Page;
 use gabion_common::cli::output::{self, Format};
 use gabion_common::cli::{Global, log};
 use gabion_core::attest::{State, Verdict};
@@ -19,7 +19,7 @@ const BLIND: u8 = 1;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  gabion attest web\n  gabion attest --require hardened 3f9a\n  gabion attest --all --format json\n\n\
+    after_help = "Examples:\n  gabion attest web\n  gabion attest --require hardened 3f9a\n  gabion attest --all --format json\n  gabion attest --all --on-differ pause\n\n\
     A row for each control: holds (read now), held (verified before the program ran; the kernel does not show it afterwards), \
     no rule (nothing to do here), not available (this host has it not), loosened, observed (not in force), unknown, DIFFERS.\n\n\
     Exit code: 0 every control is in force and as decided (the first four words), 3 something differs, 4 something is loosened, \
@@ -36,6 +36,12 @@ pub(super) struct Args {
     /// The lowest level that is good enough: hardened or restricted
     #[arg(long, value_name = "LEVEL", value_parser = required_level)]
     require: Option<Level>,
+    /// What to do about a container that differs: report, pause or kill; written into its audit log
+    #[arg(long, value_name = "WHAT", default_value = "report")]
+    on_differ: OnDiffer,
+    /// Stop no process to compare its seccomp filters
+    #[arg(long)]
+    no_stop: bool,
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
@@ -60,7 +66,7 @@ impl Args {
             return self.all(&roots, global.root.is_some());
         };
         let (root, id) = roots::find(&roots, id)?;
-        let report = attest::attest(&root, &id, self.require)?;
+        let report = attest::attest_and(&root, &id, self.look(), self.on_differ)?;
         match self.format {
             Format::Json => output::print_json(&report)?,
             Format::Table => output::print(&table(&report, Page::of_stdout()))?,
@@ -68,12 +74,19 @@ impl Args {
         Ok(report.verdict.code())
     }
 
+    const fn look(&self) -> Look {
+        Look {
+            required: self.require,
+            stop: if self.no_stop { Stop::Never } else { Stop::Allowed },
+        }
+    }
+
     /// Every container that runs. One that cannot be looked at does not hide the others.
     fn all(&self, roots: &[PathBuf], named: bool) -> Result<u8> {
         let (mut every, mut text) = (Every::default(), String::new());
         let page = Page::of_stdout();
         for (root, id) in attest::containers(roots, named)? {
-            match attest::attest(&root, &id, self.require) {
+            match attest::attest_and(&root, &id, self.look(), self.on_differ) {
                 Ok(report) => {
                     text.push_str(&table(&report, page));
                     text.push('\n');
@@ -170,37 +183,21 @@ fn table(report: &Report, page: Page) -> String {
     }
     text.push('\n');
     page.fill(&mut text, 0, &summary(report));
+    if let Some(done) = &report.act {
+        let what = done.what.command().unwrap_or_default();
+        let outcome = match &done.error {
+            None => format!("{}: {what} was done", report.id),
+            Some(error) => format!("{}: {what} FAILED: {error}", report.id),
+        };
+        page.fill(&mut text, 0, &outcome);
+    }
     text
 }
 
 /// Which container, made and looked at by whom.
 fn heading(report: &Report, page: Page) -> String {
-    let about = &report.about;
-    let level = match report.required {
-        Some(required) if about.level < required => format!("{}, and {required} was required", about.level),
-        _ => about.level.to_string(),
-    };
-    let mut lines = vec![("container", report.id.clone())];
-    if let Some(pod) = &about.pod {
-        lines.push(("pod", format!("{}/{}", pod.namespace, pod.name)));
-    }
-    if let Some(named) = &about.named {
-        let name = named.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        lines.push(("named", format!("{}{name}", named.engine.as_str())));
-        lines.extend(named.image.iter().map(|image| ("image", image.to_string())));
-    }
-    lines.extend([("level", level), ("policy", format!("sha256 {}", about.policy))]);
-    lines.extend(about.exceptions.iter().map(|reason| ("exception", reason.clone())));
-    lines.extend([
-        ("created", format!("{} by gabion {}", about.created, about.made_by)),
-        ("looked at", format!("{} by gabion {}", about.time, about.attested_by)),
-        (
-            "host",
-            format!("{}, kernel {}, boot {}", about.host, about.kernel, about.boot),
-        ),
-    ]);
     let mut text = String::new();
-    for (name, value) in lines {
+    for (name, value) in report.heading() {
         text.push_str(&format!("{name:CONTROL$}"));
         page.fill(&mut text, CONTROL, &value);
     }

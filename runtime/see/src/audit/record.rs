@@ -150,6 +150,9 @@ pub enum Event {
     },
     Attest {
         differs: Vec<Differs>,
+        /// What `--on-differ` asked for: `pause` or `kill`. Its own record follows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        act: Option<&'static str>,
     },
     /// What an earlier record announced did not happen.
     Failure {
@@ -180,7 +183,7 @@ impl Event {
             Self::Exec { process, changes } => long(&[process.env.len(), changes.len()]),
             Self::Refusal { codes, changes, .. } => long(&[codes.len(), changes.len()]),
             Self::Update { changes, .. } => long(&[changes.len()]),
-            Self::Attest { differs } => long(&[differs.len()]),
+            Self::Attest { differs, .. } => long(&[differs.len()]),
             Self::Exception { .. }
             | Self::Start {}
             | Self::Pause {}

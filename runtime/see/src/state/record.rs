@@ -31,6 +31,9 @@ pub struct Record {
     /// Which gabion made it: version and commit. None: an older one, which did not write it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<String>,
+    /// SHA-256 of each seccomp filter that was built for it: memory's, gabion's own, the profile's. Empty: none, or an older gabion made it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<String>,
     #[serde(deserialize_with = "from_own_state")]
     pub hardened: Hardened,
 }
@@ -74,6 +77,7 @@ impl Record {
             user_ns,
             cgroup,
             made_by: Some(crate::build::MADE_BY.to_owned()),
+            filters: Vec::new(),
             hardened,
         }
     }

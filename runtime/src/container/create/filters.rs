@@ -13,10 +13,10 @@ use crate::contract::setup::{Filters, Floor, NotifyTarget};
 use crate::state::make_root;
 use crate::{faults, filter, wait};
 use gabion_core::control::seccomp::sockets::rules;
-use gabion_core::hardened::{Hardened, SeccompPlan};
+use gabion_core::hardened::Hardened;
 use gabion_core::id::ControlId;
 use gabion_see::error::{Error, Result, Step};
-use gabion_see::seccomp::{self, Program};
+use gabion_see::seccomp;
 use gabion_see::state::Record;
 
 /// How long a listener may take to read its message, in seconds.
@@ -26,21 +26,12 @@ const PATIENCE: i64 = 10;
 pub(crate) fn filters(settings: &Settings, hardened: &Hardened) -> Result<Filters> {
     faults::at(Step::Seccomp)?;
     let refused = |error| seccomp::refused(&error);
-    let sockets = rules(hardened);
-    let floor = match hardened.plan().seccomp {
-        SeccompPlan::AsAsked => None,
-        SeccompPlan::Default => Some(Program::default_profile()),
-        SeccompPlan::ProfileAndFloor => Some(Program::floor()),
-    };
-    let floor = floor
-        .map(|floor| floor.with_sockets(&sockets))
-        .transpose()
-        .map_err(refused)?;
-    let floor = floor.map(|program| Floor {
-        program: program.opening(&hardened.plan().opened),
-        sockets,
+    let own = seccomp::own(hardened).map_err(refused)?;
+    let floor = own.floor.map(|program| Floor {
+        program,
+        sockets: rules(hardened),
     });
-    let memory = Program::of_memory(&hardened.plan().memory);
+    let memory = own.memory;
     let Some(profile) = seccomp::in_use(hardened) else {
         return Ok(Filters {
             memory,

@@ -7,14 +7,14 @@ use gabion_common::cli::output::clean;
 
 /// How a page looks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Page {
-    pub(super) colour: bool,
-    pub(super) width: usize,
+pub(crate) struct Page {
+    pub(crate) colour: bool,
+    pub(crate) width: usize,
 }
 
 impl Page {
     /// Of stdout: its width where it is a terminal, else 100 columns.
-    pub(super) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let out = io::stdout();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = gabion_sys::window_size(out.as_fd())
@@ -27,7 +27,7 @@ impl Page {
     }
 
     /// Adds words from column `start` on, where the line is already that far, wrapped below it, and ends the line.
-    pub(super) fn fill(&self, text: &mut String, start: usize, words: &str) {
+    pub(crate) fn fill(&self, text: &mut String, start: usize, words: &str) {
         let (room, mut used) = (self.width.saturating_sub(start).max(20), 0);
         for word in clean(words).split_whitespace() {
             // A word longer than a line is broken: a path or a digest of somebody else's choosing.
@@ -50,7 +50,7 @@ impl Page {
     }
 
     /// Pads a word and paints it (SGR `code`). Padded first: the escapes have no width.
-    pub(super) fn paint(&self, word: &str, code: &str, width: usize) -> String {
+    pub(crate) fn paint(&self, word: &str, code: &str, width: usize) -> String {
         if self.colour {
             format!("\x1b[{code}m{word:width$}\x1b[0m")
         } else {
