@@ -11,9 +11,9 @@ use gabion_core::policy::keys::nearest;
 use gabion_see::error::{Error, Result};
 use oci_spec::runtime::Capability;
 
-use super::page::Page;
 use super::seccomp;
 use crate::calls;
+use crate::page::Page;
 
 #[derive(Debug, clap::Args)]
 #[command(
