@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceType, Mount};
 use serde::Deserialize;
 
-use crate::host::{Above, FileKind};
+use crate::file::{Above, FileKind};
 
 mod yaml;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::caller::OwnUserNs;
 use crate::cdi::Cdi;
 use crate::docker::Build;
+pub use crate::file::{Above, FileKind};
 use crate::ids::{ContainerIds, IdMap, JoinedUsers, Maps, OwnIds, SetGroups, Users, users};
 use crate::namespace::{NsId, NsType};
 use crate::reach::{Along, Guarded, Spot};
@@ -24,19 +25,6 @@ pub enum NsPath {
     NotANamespace,
     /// Could not be opened.
     Unreadable(i32),
-}
-
-/// What kind of file something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    Directory,
-    Regular,
-    /// Major and minor number.
-    CharDevice(u64, u64),
-    BlockDevice(u64, u64),
-    Socket,
-    Fifo,
-    Symlink,
 }
 
 /// What stands behind the source of a bind mount. It was opened once; the mount is made from that descriptor.
@@ -130,14 +118,6 @@ pub struct ProcessExe {
     /// Whether somebody else than its owner could exchange it: who can write to a directory above.
     pub above: Above,
     pub process: RunBy,
-}
-
-/// Who can write to the directories above a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Above {
-    /// Its owner alone, root or the caller.
-    Closed,
-    Open,
 }
 
 /// Whose a process is.

@@ -15,6 +15,7 @@ pub mod engines;
 pub mod errno;
 pub mod explain;
 pub mod fact;
+mod file;
 pub mod harden;
 pub mod hardened;
 pub mod host;

@@ -244,7 +244,8 @@ mod tests {
         let hardened = at(Level::Restricted).harden(&Memory);
         let holds = |seen: &Observed| -> Vec<Holds> { Memory.facts(&hardened, seen).iter().map(|f| f.holds).collect() };
         let mut seen = Observed::default();
-        assert_eq!(holds(&seen), [Holds::Unknown, Holds::Unknown]);
+        let before = Holds::Before;
+        assert_eq!(holds(&seen), [before, before, before, before, Holds::Unknown]);
         seen.mdwe = Some(0);
         assert_eq!(holds(&seen)[0], Holds::No);
         seen.mdwe = Some(1);

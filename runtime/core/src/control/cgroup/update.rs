@@ -363,13 +363,22 @@ mod tests {
             (json!({"unified": {"pids.max": "max"}}), "cgroup.pids-unlimited"),
             (json!({"unified": {"memory.max": "max"}}), "cgroup.memory-unlimited"),
             (json!({"unified": {"memory.high": "1"}}), "cgroup.unified-on-v1"),
-            (json!({"unified": {"../x": "1"}}), "cgroup.unified-key"),
         ] {
             let denial = update(Level::Hardened, asked.clone()).unwrap_err();
             let codes: Vec<_> = denial.refusals().filter_map(|c| c.code.as_deref()).collect();
             assert!(codes.contains(&code), "{asked}: {codes:?}");
             let permissive = update(Level::Permissive, asked.clone()).unwrap();
             assert_eq!(permissive.decision.mode, Mode::Observe, "{asked}");
+        }
+        // What no level takes.
+        let other = json!({"unified": {"../x": "1"}});
+        for (level, code) in [
+            (Level::Hardened, "cgroup.unified-key"),
+            (Level::Permissive, "bundle.invalid"),
+        ] {
+            let denial = update(level, other.clone()).unwrap_err();
+            let codes: Vec<_> = denial.refusals().filter_map(|c| c.code.as_deref()).collect();
+            assert!(codes.contains(&code), "{codes:?}");
         }
     }
 
