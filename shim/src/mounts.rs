@@ -1,5 +1,6 @@
 //! The root file system's mounts: made before the runtime sees the bundle, unmounted when the container is deleted.
 
+mod idmapped;
 mod options;
 mod point;
 
@@ -12,6 +13,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Error, Result};
+use idmapped::Lower;
+use options::Parsed;
 use point::MountPoint;
 
 /// The kernel takes one page of mount data, its end included.
@@ -43,7 +46,23 @@ impl Mounted {
     }
 
     fn add(&mut self, each: &Mount, root: &Path) -> Result<()> {
-        let parsed = options::parse(&each.options)?;
+        let (maps, words) = idmapped::split(&each.options)?;
+        let mut parsed = options::parse(&words)?;
+        let lower = match maps {
+            Some(maps) if each.type_ == "overlay" => Some(Lower::put(&maps, root, &mut parsed.data)?),
+            Some(_) => {
+                return Err(Error::BadRequest(
+                    "a root file system with other owners that is no overlay",
+                ));
+            }
+            None => None,
+        };
+        let made = self.mount(each, root, &parsed);
+        lower.map_or(Ok(()), Lower::leave)?;
+        made
+    }
+
+    fn mount(&mut self, each: &Mount, root: &Path, parsed: &Parsed) -> Result<()> {
         let below = MountPoint::find(root, &each.target)?;
         let data = parsed.data.join(",");
         if data.len() > DATA_LIMIT {
@@ -63,7 +82,7 @@ impl Mounted {
         }
         let point = top.path();
         self.0.push(top);
-        adjust(&point, &parsed).map_err(|errno| not_mounted(each, errno))
+        adjust(&point, parsed).map_err(|errno| not_mounted(each, errno))
     }
 
     /// The kernel's numbers of them, for a process that comes after this one.
@@ -161,8 +180,9 @@ fn common_dir<'a>(paths: &[&'a str]) -> Option<&'a str> {
     ancestors.filter(|dir| first.starts_with(*dir)).find(holds)
 }
 
-/// Unmounts everything that is mounted at `root` itself: what is not known by its number. Nothing mounted there is no error.
+/// Unmounts everything that is mounted at `root` itself and beside it: what is not known by its number. Nothing mounted there is no error.
 pub fn unmount_all(root: &Path) -> Result<()> {
+    idmapped::clean_beside(root)?;
     let not_unmounted = |errno: Errno| Error::at("unmounting", root, errno);
     for _ in 0..DEPTH_LIMIT {
         let flags = MntFlags::from_bits_retain(nix::libc::UMOUNT_NOFOLLOW);

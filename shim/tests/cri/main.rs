@@ -17,5 +17,6 @@ mod installed;
 mod life;
 mod narrow;
 mod node;
+mod users;
 mod verdicts;
 mod volumes;
