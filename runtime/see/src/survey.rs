@@ -150,7 +150,7 @@ fn gather(
     let selinux = lsm::selinux(state_root);
     let host = Host {
         namespaces: namespaces::own(),
-        joined_users: namespaces::users(&ns_paths),
+        joined_users: namespaces::users(&ns_paths, &ns),
         ns_paths,
         sources,
         listener,

@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use gabion_sys::Cloned;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::wait::waitpid;
 
 use super::files::{Opened, errno, open_path};
 use gabion_core::host::NsPath;
@@ -17,6 +23,9 @@ use gabion_core::request::Request;
 
 /// The file system of namespace files (linux/magic.h, NSFS_MAGIC).
 const NSFS: FsType = FsType(0x6e73_6673);
+
+/// How long a child is waited for that only enters a namespace.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn id_of(meta: &Metadata) -> NsId {
     NsId {
@@ -68,13 +77,44 @@ pub(super) fn by_path(request: &Request) -> (BTreeMap<PathBuf, NsPath>, Opened<P
     (facts, fds)
 }
 
-/// The maps of user namespaces that are joined, each from a process that is in it: the kernel shows them nowhere else.
-pub(super) fn users(paths: &BTreeMap<PathBuf, NsPath>) -> BTreeMap<PathBuf, JoinedUsers> {
+/// The maps of user namespaces that are joined, each from a process that is in it: the kernel shows them nowhere else. Where nobody is in it (containerd
+/// 2 makes a pod's and leaves it), a child of ours goes there for as long as it takes to read them.
+pub(super) fn users(paths: &BTreeMap<PathBuf, NsPath>, open: &Opened<PathBuf>) -> BTreeMap<PathBuf, JoinedUsers> {
     let found = paths.iter().filter_map(|(path, fact)| match fact {
-        NsPath::Namespace { typ: NsType::User, id } => Some((path.clone(), look_into(path, *id)?)),
+        NsPath::Namespace { typ: NsType::User, id } => {
+            let entered = || by_entering(open.get(path)?.as_fd(), *id);
+            Some((path.clone(), look_into(path, *id).or_else(entered)?))
+        }
         _ => None,
     });
     found.collect()
+}
+
+/// Reads the maps off a child that has entered the namespace, which not everybody may.
+fn by_entering(namespace: BorrowedFd<'_>, id: NsId) -> Option<JoinedUsers> {
+    let (mut ours, mut theirs) = UnixStream::pair().ok()?;
+    ours.set_read_timeout(Some(PATIENCE)).ok()?;
+    let pid = match gabion_sys::fork().ok()? {
+        Cloned::Parent(pid) => pid,
+        Cloned::Child => {
+            drop(ours);
+            let entered = setns(namespace, CloneFlags::CLONE_NEWUSER).is_ok();
+            // It lives until we let go of our end, or die.
+            let told = theirs.write_all(&[u8::from(entered)]);
+            let ended = told.and_then(|()| theirs.read(&mut [0]));
+            gabion_sys::exit_now(i32::from(ended.is_err()))
+        }
+    };
+    drop(theirs);
+    let mut said = [0];
+    let entered = ours.read_exact(&mut said).is_ok() && said == [1];
+    let maps = entered.then(|| maps_of(&pid.to_string(), id)).flatten();
+    drop(ours);
+    match waitpid(pid, None) {
+        // Whoever ignores SIGCHLD has no children to wait for.
+        Ok(_) | Err(Errno::ECHILD) => maps,
+        Err(_) => None,
+    }
 }
 
 fn look_into(path: &Path, id: NsId) -> Option<JoinedUsers> {
