@@ -15,6 +15,9 @@ drop_in=/etc/containerd/conf.d/gabion.toml
 cri_section='^ *\[plugins\.("io\.containerd\.grpc\.v1\.cri"|cri)[].]'
 # Whether something is left for the operator.
 asked_for=false
+# containerd 2.0 to 2.3.3 ask only a handler of runc's type what it can do: without that the kubelet refuses pods with user namespaces
+# (hostUsers: false) and with recursively read-only volumes.
+by_runc=false
 
 # An option that is absent is its zero value, and printed or not.
 zero=" = (\"\"|''|false|0|\\[\\])$"
@@ -61,6 +64,14 @@ handlers() {
         options=/etc/gabion/containerd.toml
         [[ $name == gabion ]] || options=/etc/gabion/containerd-restricted.toml
         printf '[plugins."%s".containerd.runtimes.%s]\n' "$plugin" "$name"
+        if [[ $by_runc == true ]]; then
+            # Its options are the file of the shim's name.
+            printf '  runtime_type = "io.containerd.runc.v2"\n  runtime_path = "%s/bin/containerd-shim-%s-v2"\n' "$prefix" "$name"
+            printf '  pod_annotations = ["dev.gabion.*"]\n'
+            printf '  [plugins."%s".containerd.runtimes.%s.options]\n' "$plugin" "$name"
+            printf '    SystemdCgroup = %s\n' "$systemd_cgroup"
+            continue
+        fi
         printf '  runtime_type = "io.containerd.gabion.v2"\n'
         # Elsewhere containerd finds the shim by its PATH.
         [[ $prefix == /usr/local || $prefix == /usr ]] ||
@@ -132,6 +143,11 @@ look_at_containerd() {
     version=${version#v}
     containerd_major=${version%%.*}
     [[ $containerd_major =~ ^[0-9]+$ ]] || die "containerd --version says «$version»; remedy: containerd 1.6 or later in PATH"
+    if [[ $containerd_major -eq 2 && $version =~ ^2\.([0-9]+)\.([0-9]+) ]]; then
+        [[ ${BASH_REMATCH[1]} -gt 3 || (${BASH_REMATCH[1]} -eq 3 && ${BASH_REMATCH[2]} -ge 4) ]] || by_runc=true
+    elif [[ $containerd_major -lt 2 ]]; then
+        printf '%-14s %s\n' note "containerd $version has no user namespaces for pods (hostUsers: false), with no runtime: 2.0 has"
+    fi
     config_version=$([[ $containerd_major -lt 2 ]] && echo 2 || echo 3)
     if [[ -f $root$containerd_config ]]; then
         config_version=$(sed -n 's/^version *= *\([0-9]*\).*/\1/p' "$root$containerd_config" | head -n1)

@@ -1,6 +1,6 @@
 //! Runtime options: what a containerd handler, or `ctr --runtime-config-path`, says about the runtime to use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
@@ -41,7 +41,13 @@ impl Options {
         }
         match any.type_url.rsplit('/').next().unwrap_or_default() {
             "runtimeoptions.v1.Options" => Self::from_runtime_options(&any.value),
-            "containerd.runc.v1.Options" => Self::from_runc(&any.value),
+            "containerd.runc.v1.Options" => {
+                let this = own_path()?;
+                let name = this.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+                // The file of a program that was upgraded while it ran.
+                let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+                Self::from_runc(&any.value, Self::of_name(name, Path::new("/etc/gabion"))?)
+            }
             other => Err(Error::OptionsType(other.to_owned())),
         }
     }
@@ -73,7 +79,8 @@ impl Options {
         Self::parse(&files::read_text(&path, Links::Follow, LIMIT)?, Some(path))
     }
 
-    fn from_runc(bytes: &[u8]) -> Result<Self> {
+    /// What a handler of runc's type says. Of gabion's own options runc's have no policy and no level: those stand in the file of the shim's name.
+    fn from_runc(bytes: &[u8], own: Self) -> Result<Self> {
         let runc = oci::Options::parse_from_bytes(bytes)?;
         if runc.no_pivot_root || runc.no_new_keyring {
             return Err(Error::BadRequest(
@@ -82,11 +89,29 @@ impl Options {
         }
         let path = |text: String| (!text.is_empty()).then(|| PathBuf::from(text));
         Ok(Self {
-            binary: path(runc.binary_name),
-            root: path(runc.root),
-            systemd_cgroup: runc.systemd_cgroup,
-            ..Self::default()
+            binary: path(runc.binary_name).or(own.binary),
+            root: path(runc.root).or(own.root),
+            systemd_cgroup: runc.systemd_cgroup || own.systemd_cgroup,
+            ..own
         })
+    }
+
+    /// The options that a shim of this name has of its own: containerd-shim-gabion-v2 has /etc/gabion/containerd.toml, where that is there, and
+    /// containerd-shim-gabion-NAME-v2 has /etc/gabion/containerd-NAME.toml.
+    fn of_name(name: &str, directory: &Path) -> Result<Self> {
+        let handler = name
+            .strip_prefix("containerd-shim-gabion-")
+            .and_then(|rest| rest.strip_suffix("-v2"));
+        let Some(handler) = handler else {
+            let path = directory.join("containerd.toml");
+            return if path.symlink_metadata().is_ok() {
+                Self::parse(&files::read_text(&path, Links::Follow, LIMIT)?, Some(path))
+            } else {
+                Ok(Self::default())
+            };
+        };
+        let path = directory.join(format!("containerd-{handler}.toml"));
+        Self::parse(&files::read_text(&path, Links::Follow, LIMIT)?, Some(path))
     }
 
     fn parse(text: &str, path: Option<PathBuf>) -> Result<Self> {
@@ -106,15 +131,17 @@ impl Options {
                 why,
             });
         }
-        let this = std::fs::read_link("/proc/self/exe")
-            .map_err(|error| Error::system("finding the shim's own path", error))?;
-        let beside = this.with_file_name("gabion");
+        let beside = own_path()?.with_file_name("gabion");
         Ok(if beside.is_file() {
             beside
         } else {
             PathBuf::from("gabion")
         })
     }
+}
+
+fn own_path() -> Result<PathBuf> {
+    std::fs::read_link("/proc/self/exe").map_err(|error| Error::system("finding the shim's own path", error))
 }
 
 #[cfg(test)]
@@ -183,6 +210,34 @@ mod tests {
             Options::from_any(Some(&any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap()))).unwrap();
         assert_eq!(options.binary, Some("crun".into()));
         assert!(options.systemd_cgroup);
+    }
+
+    #[test]
+    fn the_shim_s_name_says_what_runc_s_options_cannot() {
+        let dir = std::env::temp_dir().join(format!("gabion-shim-name-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let of = |name: &str| Options::of_name(name, &dir);
+        let (plain, named) = ("containerd-shim-gabion-v2", "containerd-shim-gabion-restricted-v2");
+        assert_eq!(of(plain).unwrap(), Options::default());
+        // Without its file nothing says what the name means.
+        assert!(of(named).is_err());
+        std::fs::write(dir.join("containerd.toml"), "systemd_cgroup = true\n").unwrap();
+        std::fs::write(
+            dir.join("containerd-restricted.toml"),
+            "level = \"restricted\"\nroot = \"/a\"\n",
+        )
+        .unwrap();
+        assert!(of(plain).unwrap().systemd_cgroup);
+        let runc = oci::Options {
+            root: "/b".into(),
+            ..oci::Options::default()
+        };
+        let options = Options::from_runc(&runc.write_to_bytes().unwrap(), of(named).unwrap()).unwrap();
+        assert_eq!(options.level.as_deref(), Some("restricted"));
+        assert_eq!(options.root, Some("/b".into()));
+        std::fs::write(dir.join("containerd.toml"), "levle = 1\n").unwrap();
+        assert!(matches!(of(plain), Err(Error::OptionsToml { .. })));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+mod engines;
 mod kept;
 
 use integration::binaries;

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::common::{SHIM, by_systemd, engine_version, runtime};
+use super::common::settings::engine_version;
+use super::common::{SHIM, by_systemd, runtime};
 use super::kubelet::{Kubelet, assert_refused, of_status};
 use super::pods::{Config, Pod};
 

@@ -171,7 +171,7 @@ fn refuse_root(place: &'static str, what: &str, cx: &Context<'_>, findings: &mut
     let caller = cx.request.caller();
     let remedy = match place {
         "process.user.uid" => caller.word(
-            "set `securityContext.runAsNonRoot: true`, `runAsUser` and `runAsGroup`, or `hostUsers: false`",
+            "set `securityContext.runAsNonRoot: true`, `runAsUser` and `runAsGroup`, or `hostUsers: false` (containerd 2.0 or later)",
             "give `--user UID:GID`, or `--userns auto`",
             "set `process.user.uid` and `gid`, or a `user` namespace in `linux.namespaces` with mappings without host id 0",
         ),
