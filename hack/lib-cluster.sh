@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154  # variables of hack/lib.sh
 
 cluster=$target/cluster
+source "$repo/hack/lib-image.sh"
 kube_version=v1.36.2
 kube_programs=(kubelet kube-apiserver kube-controller-manager kube-scheduler)
 
@@ -153,14 +154,5 @@ make_control_plane() {
     image control-plane "$1" '{"Env": ["PATH=/usr/local/bin:/bin"], "WorkingDir": "/"}'
 }
 
-# Packs the directory WORK/NAME as an image localhost/NAME:1 of one layer, in the form that ctr imports.
-image() {
-    local name=$1 work=$2 digest
-    tar -C "$work/$name" --sort=name --owner=0 --group=0 --numeric-owner -cf "$work/layer.tar" . || return 1
-    digest=$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
-    jq -n --argjson config "$3" --arg digest "sha256:$digest" --arg architecture "$(dpkg --print-architecture)" \
-        '{architecture: $architecture, os: "linux", config: $config, rootfs: {type: "layers", diff_ids: [$digest]}}' >"$work/config.json"
-    jq -n --arg name "localhost/$name:1" '[{Config: "config.json", RepoTags: [$name], Layers: ["layer.tar"]}]' >"$work/manifest.json"
-    tar -C "$work" -cf "$cluster/images/$name.tar.new" config.json layer.tar manifest.json || return 1
-    mv "$cluster/images/$name.tar.new" "$cluster/images/$name.tar"
-}
+# NAME WORK CONFIG: packs the directory WORK/NAME as localhost/NAME:1.
+image() { pack_image "localhost/$1:1" "$2/$1" "$cluster/images/$1.tar" "$3"; }
