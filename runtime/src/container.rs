@@ -24,7 +24,7 @@ mod update;
 pub(crate) use create::create;
 pub(crate) use delete::{Deleted, Left, delete};
 pub(crate) use exec::exec;
-pub(crate) use foreground::run;
+pub(crate) use foreground::{Ended, run};
 pub(crate) use kill::kill;
 pub(crate) use options::*;
 pub(crate) use pause::{pause, resume};

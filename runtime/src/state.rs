@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gabion_common::audit::FILE as AUDIT;
+use gabion_common::audit::{FILE as AUDIT, REPEATS};
 use gabion_common::whole;
 use gabion_core::request::ContainerId;
 use gabion_see::cgroup::CgroupRecord;
@@ -35,7 +35,7 @@ const TURN: &str = "update.lock";
 /// soon as it is there.
 const CLAIMED: u32 = 0o1700;
 /// All that gabion makes in it.
-const OWN: [&str; 7] = [STATE, PID, AUDIT, START_SOCKET, UNREADY_SOCKET, TURN, TAKING];
+const OWN: [&str; 8] = [STATE, PID, AUDIT, REPEATS, START_SOCKET, UNREADY_SOCKET, TURN, TAKING];
 /// How often the directory is emptied for a file that came meanwhile.
 const REMOVALS: u32 = 3;
 

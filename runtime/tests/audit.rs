@@ -107,7 +107,15 @@ fn a_life_is_written_down_where_create_said() {
     assert!(container.gabion(&["audit", "verify", "--head", &hash]).status.success());
     let cut: String = text.split_inclusive('\n').take(10).collect();
     fs::write(container.dir.join("log/audit.jsonl"), cut).unwrap();
-    verified(&container);
+    let out = container.gabion(&["audit", "verify", "--without", "head"]);
+    assert!(out.status.success(), "{out:?}");
+    // And so does the head that gabion keeps, without anybody's doing.
+    let out = container.gabion(&["audit", "verify"]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.status.code() == Some(3) && said.contains("record 11, which the head in"),
+        "{said}"
+    );
     assert_eq!(
         container.gabion(&["audit", "verify", "--head", &hash]).status.code(),
         Some(3)
@@ -408,4 +416,123 @@ fn moving_over_as_documented() {
         all.iter()
             .any(|r| r["event"] == "exception" && r["reason"] == "the proxy")
     );
+}
+
+#[test]
+fn a_log_that_is_taken_away_shows_in_the_next_record_and_anchors_fit() {
+    let Some(container) = Running::new("taken") else {
+        return;
+    };
+    let log = container.dir.join("log/audit.jsonl");
+    let exec = || {
+        container
+            .gabion(&["exec", &container.id, "sh", "-c", "exit 0"])
+            .status
+            .success()
+    };
+    assert!(exec() && exec());
+    // What head prints, verify takes: one of them, many of them, in quotes or without.
+    let head = || String::from_utf8(container.gabion(&["audit", "head"]).stdout).unwrap();
+    let heads = [head(), {
+        assert!(exec());
+        head()
+    }]
+    .concat();
+    let words: Vec<&str> = heads.split_whitespace().collect();
+    for given in [vec![heads.as_str()], words.clone(), vec![words[0]]] {
+        let out = container.gabion(&[&["audit", "verify", "--head"][..], &given].concat());
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(
+            out.status.success() && said.contains("as --head has them"),
+            "{given:?}: {said} {}",
+            container.said()
+        );
+        assert!(said.contains("1 record as the head in"), "{said}");
+    }
+    let forged = format!("{} {}", "0".repeat(64), words[1]);
+    assert_eq!(
+        container.gabion(&["audit", "verify", "--head", &forged]).status.code(),
+        Some(3)
+    );
+    // Away with it: the container is not held up, and its next record tells.
+    fs::rename(&log, container.dir.join("taken.jsonl")).unwrap();
+    assert!(exec());
+    let records = self::log(&container);
+    assert_eq!(events(&records), ["lost", "exec"]);
+    assert_eq!(
+        (&records[0]["expected"], &records[0]["found"]),
+        (&json!(words[3].parse::<u64>().unwrap()), &json!(0))
+    );
+    assert_eq!(container.gabion(&["audit", "verify"]).status.code(), Some(3));
+    let out = container.gabion(&["audit", "verify", "--known", "1"]);
+    assert!(out.status.success(), "{out:?}");
+    // The copy is whole, but for what came after it.
+    let copy = container.path("taken.jsonl");
+    let out = container.gabion(&["audit", "verify", &copy]);
+    assert!(
+        out.status.success() && String::from_utf8_lossy(&out.stdout).contains("not compared: the head in"),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn the_policy_s_bounds_hold_for_the_files_and_repeated_execs_are_counted() {
+    let Some(container) = Running::with("bounds", "", |_| {}) else {
+        return;
+    };
+    let (policy, log) = (container.path("policy.toml"), container.path("log/audit.jsonl"));
+    let group = 4;
+    fs::write(
+        &policy,
+        format!("[audit]\nfile = \"{log}\"\nmode = \"0640\"\ngroup = \"{group}\"\nmax_size = \"1m\"\nfiles = 2\nrepeated_exec = \"count\"\nhead = \"{}\"\n", container.path("kept/head")),
+    )
+    .unwrap();
+    let globals = ["--policy", policy.as_str()];
+    let run = ["run", "--detach", "-b", &container.path("bundle"), &container.id];
+    assert!(
+        container.with_globals(&globals, &run).status.success(),
+        "{}",
+        container.said()
+    );
+    // Later calls say nothing of a policy.
+    let exec = |script: &str| {
+        container
+            .with_globals(&[], &["exec", &container.id, "sh", "-c", script])
+            .status
+            .code()
+    };
+    for _ in 0..3 {
+        assert_eq!(exec("exit 0"), Some(0));
+    }
+    assert_eq!(exec("exit 7"), Some(7));
+    assert_eq!(exec("exit 0"), Some(0));
+    let all = records(Path::new(&log));
+    assert_eq!(events(&all), ["create", "start", "exec", "exec"]);
+    assert!(Path::new(&container.path("kept/head")).exists());
+    let owner = |path: &Path| {
+        let meta = fs::metadata(path).unwrap();
+        (
+            meta.permissions().mode() & 0o777,
+            std::os::unix::fs::MetadataExt::gid(&meta),
+        )
+    };
+    assert_eq!(owner(Path::new(&log)), (0o640, group));
+    assert_eq!(owner(&container.dir.join("log")), (0o750, group));
+    assert!(
+        container.with_globals(&globals, &["audit", "verify"]).status.success(),
+        "{}",
+        container.said()
+    );
+    assert!(
+        container
+            .with_globals(&[], &["delete", "--force", &container.id])
+            .status
+            .success(),
+        "{}",
+        container.said()
+    );
+    let all = records(Path::new(&log));
+    let last = all.last().unwrap();
+    assert_eq!((&last["event"], &last["repeats"]), (&json!("delete"), &json!(3)));
+    assert!(!container.dir.join("state").join(&container.id).exists());
 }

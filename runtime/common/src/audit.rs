@@ -12,8 +12,9 @@ use gabion_core::caller::Reader;
 use gabion_core::decision::Decision;
 use gabion_core::fact::Fact;
 use gabion_core::hardened::{Denial, Hardened};
-use gabion_core::policy::{ArgsRule, Effective, OnFailure};
+use gabion_core::policy::{ArgsRule, Effective, OnFailure, RepeatedExec};
 use gabion_core::request::Request;
+use gabion_see::audit::keeping::Keeping;
 use gabion_see::audit::record::{Action, Event, Subject};
 use gabion_see::audit::{place, record};
 use gabion_see::error::{Error, Result};
@@ -23,13 +24,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::whole;
 
+mod anchors;
 mod chain;
+mod files;
+mod head;
+mod repeats;
 
 #[cfg(test)]
 mod tests;
 
 /// The file in a container's state directory that says where its records go.
 pub const FILE: &str = "audit.json";
+
+/// The file beside it in which execs are counted that have no record of their own.
+pub const REPEATS: &str = repeats::FILE;
 
 /// Where one container's records go, and what each of them says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +47,34 @@ pub struct Trail {
     pub on_failure: OnFailure,
     pub args: ArgsRule,
     pub subject: Subject,
+    /// A container of an older gabion says nothing of it.
+    #[serde(default)]
+    pub keeping: Keeping,
+    /// Whether the policy was read by this very call.
+    #[serde(skip)]
+    policy: PolicyIs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum PolicyIs {
+    /// As it was at create.
+    #[default]
+    Kept,
+    New,
 }
 
 impl Trail {
     /// For a container that is about to be decided on.
     pub fn begin(request: &Request, effective: &Effective, reader: Reader) -> Self {
         let audit = &effective.policy.audit;
+        let file = place::file(audit, reader);
         Self {
-            file: place::file(audit, reader),
+            keeping: Keeping::of(audit, file.as_deref()),
+            file,
             on_failure: audit.on_failure(effective.level),
             args: audit.redact_args,
             subject: Subject::new(request, effective),
+            policy: PolicyIs::New,
         }
     }
 
@@ -109,7 +134,15 @@ impl Trail {
         let Some(file) = &self.file else {
             return Err("there is no place for the audit log: neither XDG_STATE_HOME nor HOME is set".to_owned());
         };
-        chain::append(file, &self.subject, events).map_err(|trouble| trouble.to_string())?;
+        let log = chain::Log {
+            path: file,
+            keeping: &self.keeping,
+            owners: match self.policy {
+                PolicyIs::New => chain::Ownership::Mend,
+                PolicyIs::Kept => chain::Ownership::Leave,
+            },
+        };
+        chain::append(log, &self.subject, events).map_err(|trouble| trouble.to_string())?;
         tracing::debug!(records = events.len(), "recorded");
         Ok(())
     }
@@ -132,12 +165,30 @@ impl Trail {
         self.before(&events)
     }
 
-    /// What exec writes ahead.
-    pub fn exec(&self, process: &oci_spec::runtime::Process, decision: &Decision) -> Result<()> {
+    /// What exec writes ahead: its record, or, where the policy says so and the same was written a moment ago, that there was one more.
+    pub fn exec(&self, dir: &StateView, process: &oci_spec::runtime::Process, decision: &Decision) -> Result<()> {
+        let changes = record::changes(std::slice::from_ref(decision));
+        let repeats = match self.keeping.repeated_exec {
+            RepeatedExec::Write => 0,
+            RepeatedExec::Count => match repeats::count(dir, process, &changes) {
+                repeats::Counted::OneMore => return Ok(()),
+                repeats::Counted::Write { repeats } => repeats,
+            },
+        };
         self.before(&[Event::Exec {
             process: record::Program::of(process, self.args),
-            changes: record::changes(std::slice::from_ref(decision)),
+            changes,
+            repeats,
         }])
+    }
+
+    /// Gives how many execs were counted and have no record: what the container's end says of them.
+    #[must_use]
+    pub fn repeats(&self, dir: &StateView) -> u64 {
+        match self.keeping.repeated_exec {
+            RepeatedExec::Write => 0,
+            RepeatedExec::Count => repeats::pending(dir),
+        }
     }
 
     /// Limits that were changed.

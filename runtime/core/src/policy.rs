@@ -18,6 +18,7 @@ pub mod date;
 pub mod exception;
 pub mod here;
 pub mod keys;
+pub mod log;
 pub mod memory;
 pub mod narrow;
 mod sense;
@@ -26,6 +27,7 @@ pub mod validate;
 
 pub use date::Date;
 pub use exception::{Exception, Match, Vouched};
+pub use log::{Anchor, LogMode, RepeatedExec};
 pub use memory::{MemoryPolicy, MemoryRule};
 
 /// How much is enforced. Ordered from weakest to strongest.
@@ -386,7 +388,7 @@ impl Default for LandlockPolicy {
 }
 
 /// `[audit]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditPolicy {
     /// Where records go. None: /var/log/gabion/audit.jsonl, or below XDG_STATE_HOME for a user.
@@ -394,6 +396,42 @@ pub struct AuditPolicy {
     /// None: by level, see `on_failure`.
     pub on_failure: Option<OnFailure>,
     pub redact_args: ArgsRule,
+    /// A file that would grow beyond this is put aside.
+    pub max_size: Size,
+    /// How many files that were put aside are kept.
+    pub files: u32,
+    /// A file whose first record is so many days old is put aside. None: by size alone.
+    pub rotate_days: Option<u32>,
+    /// No file is removed whose last record is younger than so many days.
+    pub keep_days: u32,
+    /// None: 0600, or what the file before had.
+    pub mode: Option<LogMode>,
+    /// A name or a number. None: the writer's, or that of the file before.
+    pub group: Option<String>,
+    pub repeated_exec: RepeatedExec,
+    /// Where the newest record's hash is kept. None: /var/lib/gabion/audit.head for root's usual log, beside any other.
+    pub head: Option<PathBuf>,
+    /// Where it is told besides.
+    pub anchors: Vec<Anchor>,
+}
+
+impl Default for AuditPolicy {
+    fn default() -> Self {
+        Self {
+            file: None,
+            on_failure: None,
+            redact_args: ArgsRule::Keep,
+            max_size: Size(64 << 20),
+            files: 5,
+            rotate_days: None,
+            keep_days: 0,
+            mode: None,
+            group: None,
+            repeated_exec: RepeatedExec::Write,
+            head: None,
+            anchors: Vec::new(),
+        }
+    }
 }
 
 impl AuditPolicy {

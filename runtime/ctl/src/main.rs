@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+mod anchors;
+mod ask;
 mod attest;
 mod calls;
 mod cli;

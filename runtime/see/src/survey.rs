@@ -267,8 +267,9 @@ fn state_dirs(policy: &Policy, state_root: &Path) -> Vec<PathBuf> {
         dirs.push(state_root.to_owned());
     }
     if let Some(file) = &policy.audit.file {
-        // The file alone: what else lies in a directory of the operator's choice is not ours.
+        // The files alone: what else lies in a directory of the operator's choice is not ours.
         dirs.push(file.clone());
+        dirs.push(crate::audit::head::file(policy.audit.head.as_deref(), file));
     } else {
         // The usual place is a directory of our own, with what was rotated away.
         let usual = crate::audit::place::file(&policy.audit, reader());

@@ -5,6 +5,7 @@ use gabion_common::cli::{Global, log};
 use gabion_see::audit::record::Event;
 use gabion_see::audit::record::How;
 use gabion_see::error::Result;
+use gabion_see::state::StateView;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,6 +26,10 @@ impl Args {
         let (settings, id) = (global.settings(), super::id(&self.id)?);
         // It goes with the state. Deleting never depends on a log.
         let trail = super::trail(&settings, &id);
+        let repeats = match (&trail, StateView::open(&settings.root, &id)) {
+            (Ok(Some(trail)), Ok(dir)) => trail.repeats(&dir),
+            _ => 0,
+        };
         if let Deleted::Unread { damage, left } = container::delete(&settings, &id, force)? {
             log::warn(&match left {
                 Left::Nothing => format!(
@@ -41,7 +46,7 @@ impl Args {
             } else {
                 How::Stopped
             };
-            trail.after(Event::Delete { how });
+            trail.after(Event::Delete { how, repeats });
         }
         Ok(0)
     }

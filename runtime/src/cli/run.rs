@@ -1,7 +1,7 @@
 //! `run`: create and start in one call.
 
 use super::create::{Launch, Prepared};
-use crate::container::{self, Detach, Keep};
+use crate::container::{self, Detach, Ended, Keep};
 use gabion_common::cli::Global;
 use gabion_see::audit::record::How;
 use gabion_see::audit::record::{Action, Event};
@@ -41,10 +41,13 @@ impl Args {
             hardened,
             handles,
         } = self.launch.prepare(global, Action::Run)?;
-        let code = container::run(&settings, &options, hardened, handles, detach, keep)
+        let Ended { code, repeats } = container::run(&settings, &options, hardened, handles, detach, keep)
             .inspect_err(|error| options.audit.failed(Action::Run, error))?;
         if detach == Detach::Foreground && keep == Keep::Remove {
-            options.audit.after(Event::Delete { how: How::Ended });
+            options.audit.after(Event::Delete {
+                how: How::Ended,
+                repeats,
+            });
         }
         Ok(code)
     }

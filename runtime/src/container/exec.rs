@@ -90,7 +90,7 @@ fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) 
     log::warn_of_ambient(&process);
     // Before anything of it is made: a process without its record must not be, where the policy says so.
     if let Some(trail) = Trail::load(dir)? {
-        trail.exec(&process, &vetted.decision)?;
+        trail.exec(dir, &process, &vetted.decision)?;
     }
     let mut filters = create::filters(settings, &record.hardened)?;
     let listener = create::listener_again(record)?;

@@ -17,6 +17,7 @@ use crate::contract::setup::{Console, Newline};
 use crate::state::StateDir;
 use gabion_core::hardened::Hardened;
 use gabion_see::error::{Error, Result, Step};
+use gabion_see::state::StateView;
 use gabion_see::survey::Handles;
 use gabion_sys::{Came, Signals};
 
@@ -24,7 +25,16 @@ mod proxy;
 
 use proxy::{Flow, Proxy, Ready};
 
-/// `run`: create, start, and unless detached wait and delete. Gives the workload's exit code.
+/// How `run` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// The workload's exit code; 0 when detached.
+    pub(crate) code: u8,
+    /// How many execs were counted and have no record.
+    pub(crate) repeats: u64,
+}
+
+/// `run`: create, start, and unless detached wait and delete.
 ///
 /// # Errors
 /// create's and start's; nothing of the container is left then.
@@ -35,13 +45,13 @@ pub(crate) fn run(
     handles: Handles,
     detach: Detach,
     keep: Keep,
-) -> Result<u8> {
+) -> Result<Ended> {
     let process = hardened.spec().process().clone();
     let process = process.ok_or_else(|| Error::failed(Step::Clone, "the spec has no process"))?;
     if detach == Detach::Detached {
         let console = console_socket(options.console_socket.as_deref(), &process)?.map(Console::of_callers);
         let (_, dir) = create_on(settings, options, hardened, &handles, console)?;
-        return started(settings, options, &dir).map(|()| 0);
+        return started(settings, options, &dir).map(|()| Ended { code: 0, repeats: 0 });
     }
     let terminal = Terminal::prepare(&process, options.console_socket.as_deref(), detach)?;
     hold_signals()?;
@@ -50,13 +60,18 @@ pub(crate) fn run(
     started(settings, options, &dir)?;
     drop(dir);
     let code = wait(Pid::from_raw(pid), terminal);
+    let repeats = match StateView::open(&settings.root, &options.id) {
+        Ok(dir) => options.audit.repeats(&dir),
+        // Somebody has deleted it meanwhile, and that has a record of its own.
+        Err(_) => 0,
+    };
     if keep == Keep::Remove {
         match delete_from(settings, &options.id, Force::Kill, HookDir::Bundle)? {
             Deleted::Whole => {}
             Deleted::Unread { damage, .. } => return Err(damage),
         }
     }
-    code
+    code.map(|code| Ended { code, repeats })
 }
 
 /// Starts what was just created; a container that cannot start is not left behind.

@@ -8,48 +8,79 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, renameat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
 use nix::sys::stat::fstatat;
-use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use gabion_core::digest::sha256_hex;
 use gabion_core::time::rfc3339_nanos;
 use gabion_see::audit::bounded;
-use gabion_see::audit::chain::{Ended, KEPT, Lines, Tail, kept, tail};
+use gabion_see::audit::chain::{Ended, Lines, Tail, tail};
+use gabion_see::audit::keeping::Keeping;
 use gabion_see::audit::place::{self, Trouble, trouble};
 use gabion_see::audit::record::{Event, Line, Subject, VERSION};
+use gabion_see::audit::verify::Head;
 
-/// Above this the file is put aside.
-pub(super) const MAX_FILE: u64 = 64 << 20;
+use super::{anchors, files, head};
 
 /// How long another writer may hold the lock. It is held for one write: a longer wait is a fault, not a queue.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Opens the directory of the log; one that is missing is made, for its owner alone.
-fn directory(path: &Path) -> Result<File, Trouble> {
+/// One log, and how it is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Log<'a> {
+    pub(super) path: &'a Path,
+    pub(super) keeping: &'a Keeping,
+    pub(super) owners: Ownership,
+}
+
+/// Whether owner and mode of a file that is there are made what the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// At create: the policy may be newer than the file.
+    Mend,
+    /// Only of files that are made.
+    Leave,
+}
+
+/// Opens the directory of the log; one that is missing is made, for its owner alone, and for the group that may read the log.
+fn directory(log: Log<'_>) -> Result<File, Trouble> {
+    let path = log.path;
     if let Some(dir) = place::open_dir(path)? {
         return Ok(dir);
     }
     let parent = place::parent(path);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
     made.map_err(trouble("make", parent))?;
-    place::open_dir(path)?.ok_or_else(|| trouble("make", parent)("it is gone again".to_owned()))
+    let dir = place::open_dir(path)?.ok_or_else(|| trouble("make", parent)("it is gone again".to_owned()))?;
+    if log.keeping.mode.is_some_and(|mode| mode & 0o040 != 0) {
+        files::own(&dir, parent, log.keeping.group.as_ref(), Some(0o750))?;
+    }
+    Ok(dir)
 }
 
-/// Writes records of one container, all or none.
-pub(super) fn append(path: &Path, subject: &Subject, events: &[Event]) -> Result<(), Trouble> {
-    let dir = directory(path)?;
-    append_in(&dir, path, subject, events, MAX_FILE)
+/// Writes records of one container, all or none, and tells where the head is kept besides.
+pub(super) fn append(log: Log<'_>, subject: &Subject, events: &[Event]) -> Result<(), Trouble> {
+    let dir = directory(log)?;
+    let head = append_in(&dir, log, subject, events)?;
+    anchors::tell(&log.keeping.anchors, log.path, &head)
 }
 
-/// The same with a bound of its own, for tests.
-pub(super) fn append_in(dir: &File, path: &Path, subject: &Subject, events: &[Event], max: u64) -> Result<(), Trouble> {
+/// The same without anchors, in a directory that is open.
+pub(super) fn append_in(dir: &File, log: Log<'_>, subject: &Subject, events: &[Event]) -> Result<Head, Trouble> {
+    let (path, keeping) = (log.path, log.keeping);
     let file = lock(dir, path)?;
     let size = file.metadata().map_err(trouble("look at", path))?.len();
+    if size == 0 || log.owners == Ownership::Mend {
+        files::own(&file, path, keeping.group.as_ref(), keeping.mode)?;
+    }
     let tail = tail(&file, size).map_err(trouble("read", path))?;
-    let text = render(&tail, subject, events).map_err(trouble("write", path))?;
-    if size > 0 && size + text.len() as u64 > max {
-        return rotate(dir, path, &file, &text);
+    let boot = boot();
+    let kept = head::Kept::open(log)?;
+    let lost = kept.lost(&tail, &file, size, log, &boot)?;
+    let (text, head) = render(&tail, lost, subject, events, &boot).map_err(trouble("write", path))?;
+    if size > 0 && (size + text.len() as u64 > keeping.max_size || files::is_old(&file, keeping.rotate_days)) {
+        files::rotate(dir, log, &file, &text)?;
+        return kept.write(&head, log, &boot).map(|()| head);
     }
     let mut writer: &File = &file;
     if let Err(error) = writer.write_all(&text) {
@@ -57,7 +88,14 @@ pub(super) fn append_in(dir: &File, path: &Path, subject: &Subject, events: &[Ev
         file.set_len(size).map_err(trouble("cut back", path))?;
         return Err(trouble("write", path)(error));
     }
-    Ok(())
+    // The log first: who dies between the two leaves a head that is older, and that is no alarm.
+    kept.write(&head, log, &boot)?;
+    Ok(head)
+}
+
+fn boot() -> String {
+    let boot = gabion_see::small::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim_end().to_owned()
 }
 
 /// The log, locked, and certainly still the one at this path.
@@ -78,7 +116,7 @@ fn lock(dir: &File, path: &Path) -> Result<Flock<File>, Trouble> {
     }
 }
 
-fn wait(mut file: File, deadline: Instant) -> Result<Flock<File>, Errno> {
+pub(super) fn wait(mut file: File, deadline: Instant) -> Result<Flock<File>, Errno> {
     let mut pause = Duration::from_micros(50);
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -91,9 +129,15 @@ fn wait(mut file: File, deadline: Instant) -> Result<Flock<File>, Errno> {
     }
 }
 
-/// The lines to write. What was found behind the last record is bound into the chain first.
-fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, String> {
-    let boot = gabion_see::small::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+/// The lines to write, and the head that they make. What was found behind the last record is bound into the chain first, and what is missing before
+/// it is told.
+fn render(
+    tail: &Tail,
+    lost: Option<Event>,
+    subject: &Subject,
+    events: &[Event],
+    boot: &str,
+) -> Result<(Vec<u8>, Head), String> {
     let time = rfc3339_nanos(gabion_see::clock::now());
     let uid = nix::unistd::getuid().as_raw();
     let (mut text, mut seq, mut prev) = (Vec::with_capacity(4096), tail.seq, tail.hash.clone());
@@ -107,14 +151,14 @@ fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, S
     if tail.rest.as_ref().is_some_and(|rest| rest.ended == Ended::No) {
         text.push(b'\n');
     }
-    let own = found.iter().map(|event| (event, None));
+    let own = found.iter().chain(lost.iter()).map(|event| (event, None));
     for (event, subject) in own.chain(events.iter().map(|event| (event, Some(subject)))) {
         seq += 1;
         let line = Line {
             v: VERSION,
             seq,
             time: &time,
-            boot: boot.trim_end(),
+            boot,
             prev: &prev,
             uid,
             event,
@@ -125,40 +169,5 @@ fn render(tail: &Tail, subject: &Subject, events: &[Event]) -> Result<Vec<u8>, S
         text.extend_from_slice(&bytes);
         text.push(b'\n');
     }
-    Ok(text)
-}
-
-/// Puts the full file aside and begins a new one with these records. The path always leads to a file, so that nobody who
-/// opens it meanwhile begins a chain of their own: the new file takes the place in one rename, locked and written.
-fn rotate(dir: &File, path: &Path, old: &File, text: &[u8]) -> Result<(), Trouble> {
-    let (at, name) = (Some(dir.as_raw_fd()), place::name(path)?);
-    let fresh_name = format!(".{name}.new");
-    let fresh_path = path.with_file_name(&fresh_name);
-    let gone = |result: Result<(), Errno>| match result {
-        Err(Errno::ENOENT) => Ok(()),
-        other => other,
-    };
-    // Left by a writer that died: we hold the lock, so nobody is at it now.
-    gone(unlinkat(at, fresh_name.as_str(), UnlinkatFlags::NoRemoveDir)).map_err(trouble("remove", &fresh_path))?;
-    let fresh = place::open(
-        dir,
-        &fresh_path,
-        OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL,
-    )?;
-    let fresh = wait(fresh, Instant::now() + PATIENCE).map_err(trouble("lock", &fresh_path))?;
-    let mut writer: &File = &fresh;
-    // A torn line's end belongs to the file that it is in.
-    let text = text.strip_prefix(b"\n").unwrap_or(text);
-    writer.write_all(text).map_err(trouble("write", &fresh_path))?;
-    let first = fstatat(at, kept(name, 1).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
-    let own = old.metadata().map_err(trouble("look at", path))?;
-    // Already there where a writer died between the two steps.
-    if !first.is_ok_and(|first| (first.st_dev, first.st_ino) == (own.dev(), own.ino())) {
-        for number in (1..KEPT).rev() {
-            let (from, to) = (kept(name, number), kept(name, number + 1));
-            gone(renameat(at, from.as_str(), at, to.as_str())).map_err(trouble("put aside", path))?;
-        }
-        linkat(at, name, at, kept(name, 1).as_str(), AtFlags::empty()).map_err(trouble("put aside", path))?;
-    }
-    renameat(at, fresh_name.as_str(), at, name).map_err(trouble("replace", path))
+    Ok((text, Head { seq, hash: prev }))
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,10 @@ use gabion_core::caller::OwnUserNs;
 use gabion_core::id::ControlId;
 use gabion_core::policy::{AuditPolicy, Level};
 use gabion_core::request::{Caller, PodType};
+use gabion_see::audit::keeping::Owners;
 use gabion_see::audit::record::{Changed, Differs, How, Line, Pod, Program, To};
-use gabion_see::audit::verify::{self, Whole, verify};
+use gabion_see::audit::verify::{self, Fault, Remembered, Whole};
+use gabion_see::named::{Engine, InPod, Named};
 
 struct Dir(PathBuf);
 
@@ -36,6 +38,15 @@ impl Dir {
             .lines()
             .map(str::to_owned)
             .collect()
+    }
+
+    fn head(&self) -> PathBuf {
+        self.0.join(".audit.jsonl.head")
+    }
+
+    /// Takes the head away.
+    fn forget(&self) {
+        fs::remove_file(self.head()).unwrap();
     }
 
     fn write(&self, lines: &[String]) {
@@ -61,6 +72,16 @@ fn subject() -> Subject {
             typ: PodType::Container,
         }),
         exceptions: vec!["because".to_owned()],
+        named: Some(Named {
+            engine: Engine::Kubernetes,
+            name: Some("ns/web-0/web".into()),
+            image: Some("docker.io/library/nginx:1".into()),
+            pod: Some(InPod {
+                namespace: "ns".into(),
+                pod: "web-0".into(),
+                container: Some("web".into()),
+            }),
+        }),
     }
 }
 
@@ -70,7 +91,46 @@ fn trail(file: PathBuf) -> Trail {
         on_failure: OnFailure::Refuse,
         args: ArgsRule::Keep,
         subject: subject(),
+        keeping: Keeping::default(),
+        policy: PolicyIs::Kept,
     }
+}
+
+/// Appends, in files of so many bytes.
+fn add(at: &File, dir: &Dir, max_size: u64, events: &[Event]) {
+    let keeping = Keeping {
+        max_size,
+        ..Keeping::default()
+    };
+    append(at, dir, &keeping, events).unwrap();
+}
+
+fn append(
+    at: &File,
+    dir: &Dir,
+    keeping: &Keeping,
+    events: &[Event],
+) -> std::result::Result<verify::Head, place::Trouble> {
+    let path = dir.log();
+    let log = chain::Log {
+        path: &path,
+        keeping,
+        owners: chain::Ownership::Leave,
+    };
+    chain::append_in(at, log, &subject(), events)
+}
+
+/// The chain alone, or with a hash that somebody has.
+fn verify(log: &Path, hash: Option<&str>) -> std::result::Result<std::result::Result<Whole, Fault>, place::Trouble> {
+    let remembered: Vec<Remembered> = hash
+        .map(|hash| Remembered {
+            by: "somebody".to_owned(),
+            seq: None,
+            hash: hash.to_owned(),
+        })
+        .into_iter()
+        .collect();
+    verify::verify(log, &remembered, 0)
 }
 
 fn filled(dir: &Dir, records: usize) {
@@ -98,7 +158,7 @@ fn a_chain_grows_and_holds() {
     assert_eq!(fs::metadata(dir.log()).unwrap().permissions().mode() & 0o777, 0o600);
     filled(&dir, 1);
     let anchored = verify(&dir.log(), Some(&head.hash)).unwrap().unwrap();
-    assert_eq!(anchored.anchor, Some(3));
+    assert_eq!(anchored.matched["somebody"], (1, 3));
     assert!(verify(&dir.log(), Some(&"0".repeat(64))).unwrap().is_err());
 }
 
@@ -140,7 +200,9 @@ fn a_torn_line_is_told_and_the_chain_goes_on() {
     let dir = Dir::new("torn");
     filled(&dir, 2);
     let whole = fs::read(dir.log()).unwrap();
+    // As a writer leaves it that died in the middle: the head is the one before.
     fs::write(dir.log(), &whole[..whole.len() - 40]).unwrap();
+    dir.forget();
     assert!(holds(&dir).notes[0].contains("the last line is torn"));
     filled(&dir, 1);
     let checked = holds(&dir);
@@ -178,7 +240,7 @@ fn rotation_keeps_the_chain() {
     let dir = Dir::new("rotate");
     let at = File::open(&dir.0).unwrap();
     for _ in 0..60 {
-        chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 2000).unwrap();
+        add(&at, &dir, 2000, &[Event::Start {}]);
     }
     let whole = holds(&dir);
     let head = whole.head.unwrap();
@@ -191,6 +253,7 @@ fn rotation_keeps_the_chain() {
     let mut names: Vec<String> = fs::read_dir(&dir.0)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".head"))
         .collect();
     names.sort();
     assert_eq!(names.len(), 6, "{names:?}");
@@ -207,7 +270,7 @@ fn rotation_keeps_the_chain() {
     fs::hard_link(dir.log(), numbered(1)).unwrap();
     assert_eq!(holds(&dir).head.unwrap().seq, 60);
     for _ in 0..10 {
-        chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 2000).unwrap();
+        add(&at, &dir, 2000, &[Event::Start {}]);
     }
     assert_eq!(holds(&dir).head.unwrap().seq, 70);
 }
@@ -219,7 +282,8 @@ fn a_torn_line_before_a_rotation_is_explained_in_the_next_file() {
     filled(&dir, 3);
     let whole = fs::read(dir.log()).unwrap();
     fs::write(dir.log(), &whole[..whole.len() - 9]).unwrap();
-    chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}], 100).unwrap();
+    dir.forget();
+    add(&at, &dir, 100, &[Event::Start {}]);
     let checked = holds(&dir);
     assert_eq!((checked.records, checked.notes.len()), (4, 1), "{checked:?}");
 }
@@ -232,7 +296,7 @@ fn many_writers_keep_one_chain() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..25 {
-                    chain::append_in(&at, &dir.log(), &subject(), &[Event::Start {}, Event::Start {}], 40_000).unwrap();
+                    add(&at, &dir, 40_000, &[Event::Start {}, Event::Start {}]);
                 }
             });
         }
@@ -340,6 +404,7 @@ fn samples() -> Vec<Event> {
         Event::Exec {
             process: program(),
             changes: changes.clone(),
+            repeats: 2,
         },
         Event::Update {
             limits: json!({}),
@@ -348,7 +413,10 @@ fn samples() -> Vec<Event> {
         Event::Pause {},
         Event::Resume {},
         Event::Kill { signal: 9, to: To::All },
-        Event::Delete { how: How::Forced },
+        Event::Delete {
+            how: How::Forced,
+            repeats: 3,
+        },
         Event::Attest {
             differs,
             act: Some("kill"),
@@ -362,7 +430,16 @@ fn samples() -> Vec<Event> {
             bytes,
             sha256: sha256.clone(),
         },
-        Event::Damaged { bytes, sha256 },
+        Event::Damaged {
+            bytes,
+            sha256: sha256.clone(),
+        },
+        Event::Lost {
+            expected: 3,
+            sha256,
+            found: 2,
+            booted: false,
+        },
     ]
 }
 
@@ -480,6 +557,7 @@ fn largest() -> Vec<Event> {
         Event::Exec {
             process,
             changes: changes.clone(),
+            repeats: u64::MAX,
         },
         Event::Update {
             limits: json!({ "unified": unified, "devices": vec![json!({"type": text}); 500] }),
@@ -516,8 +594,8 @@ fn no_record_is_larger_than_its_bound_and_each_says_what_was_cut() {
         typ: PodType::Container,
     });
     trail.subject.exceptions = vec![long; 500];
-    // Those two speak of lines that are not there.
-    let of_the_log = |event: &Event| matches!(event, Event::Torn { .. } | Event::Damaged { .. });
+    // Those speak of lines that are not there.
+    let of_the_log = |event: &Event| matches!(event, Event::Torn { .. } | Event::Damaged { .. } | Event::Lost { .. });
     let samples: Vec<Event> = samples().into_iter().filter(|event| !of_the_log(event)).collect();
     let count = samples.len();
     for event in samples.into_iter().chain(largest()) {
@@ -594,4 +672,287 @@ fn a_trail_is_found_again_and_only_where_nobody_else_could_have_put_it() {
     assert!(Trail::load(&state).is_err(), "a FIFO does not hang it");
     fs::set_permissions(dir.0.join("web"), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(open().is_err(), "others can write to its directory");
+}
+
+/// What the newest record says, where it tells of a loss.
+fn lost(dir: &Dir) -> Option<Value> {
+    let lines = dir.lines();
+    let all = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+    all.filter(|record| record["event"] == "lost").next_back()
+}
+
+fn told(dir: &Dir) -> String {
+    filled(dir, 1);
+    let why = fault(dir);
+    // Once, and the next record follows the new head.
+    let count = dir.lines().len();
+    filled(dir, 1);
+    assert_eq!(dir.lines().len(), count + 1);
+    why
+}
+
+#[test]
+fn a_log_that_was_cut_replaced_or_removed_says_so_itself() {
+    let dir = Dir::new("cut");
+    filled(&dir, 5);
+    let good = dir.lines();
+    // The newest records are cut off.
+    dir.write(&good[..3]);
+    assert!(told(&dir).contains("it had ended with record 5, and ended with 3 then"));
+    let record = lost(&dir).unwrap();
+    assert_eq!(
+        (&record["expected"], &record["found"], &record["booted"]),
+        (&json!(5), &json!(3), &json!(false))
+    );
+    assert_eq!(record["sha256"], gabion_core::digest::sha256_hex(good[4].as_bytes()));
+    assert_eq!(record["id"], Value::Null);
+    // What is known is no news: only what comes after it.
+    let known = record["seq"].as_u64().unwrap();
+    let whole = verify::verify(&dir.log(), &[], known).unwrap().unwrap();
+    assert!(
+        whole.notes.iter().any(|note| note.ends_with("(known)")),
+        "{:?}",
+        whole.notes
+    );
+    // Removed.
+    fs::remove_file(dir.log()).unwrap();
+    assert!(told(&dir).contains("the log was gone: it had ended with record 6"));
+    // Emptied.
+    fs::write(dir.log(), "").unwrap();
+    assert!(told(&dir).contains("the log was gone"));
+    // Another log in its place, as long as it was, and longer: whole in itself.
+    for more in [0, 5] {
+        let count = holds_but_for_losses(&dir);
+        let other = Dir::new("other");
+        filled(&other, usize::try_from(count).unwrap() + more);
+        fs::copy(other.log(), dir.log()).unwrap();
+        fs::set_permissions(dir.log(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(told(&dir).contains("cut or exchanged"), "{more}");
+    }
+    // The head itself.
+    fs::write(dir.head(), "gabion-audit-head-1 7 nonsense").unwrap();
+    assert!(
+        told(&dir).contains("cut or exchanged"),
+        "the first loss is the one that is named"
+    );
+    assert_eq!(lost(&dir).unwrap()["expected"], 0);
+    assert_eq!(
+        fs::metadata(dir.head()).unwrap().len(),
+        gabion_see::audit::head::LENGTH as u64
+    );
+}
+
+fn holds_but_for_losses(dir: &Dir) -> u64 {
+    let whole = verify::verify(&dir.log(), &[], u64::MAX).unwrap().unwrap();
+    whole.head.unwrap().seq
+}
+
+#[test]
+fn a_writer_that_dies_before_it_writes_the_head_is_no_alarm_and_hides_nothing() {
+    let dir = Dir::new("died");
+    let at = File::open(&dir.0).unwrap();
+    let died = |max: u64, events: usize| {
+        let before = fs::read(dir.head()).unwrap();
+        add(&at, &dir, max, &vec![Event::Start {}; events]);
+        fs::write(dir.head(), before).unwrap();
+    };
+    filled(&dir, 2);
+    died(1 << 20, 1);
+    died(1 << 20, 300);
+    filled(&dir, 1);
+    // At a rotation: what follows the head is the new file's first.
+    died(1000, 1);
+    filled(&dir, 1);
+    assert_eq!(lost(&dir), None);
+    // And two of them at rotations: it is the first of the file before.
+    let before = fs::read(dir.head()).unwrap();
+    add(&at, &dir, 100, &[Event::Start {}]);
+    add(&at, &dir, 100, &[Event::Start {}]);
+    fs::write(dir.head(), &before).unwrap();
+    filled(&dir, 1);
+    assert_eq!(lost(&dir), None);
+    assert_eq!(holds(&dir).head.unwrap().seq, 309);
+    // One that died, and a thief after it: the head's own record is gone.
+    filled(&dir, 3);
+    let good = dir.lines();
+    died(1 << 20, 1);
+    dir.write(&good[..good.len() - 2]);
+    filled(&dir, 1);
+    assert!(lost(&dir).is_some());
+}
+
+#[test]
+fn a_loss_before_a_boot_says_that_there_was_one() {
+    let dir = Dir::new("boot");
+    filled(&dir, 3);
+    let head = fs::read_to_string(dir.head()).unwrap();
+    let (rest, boot) = head.trim_end().rsplit_once(' ').unwrap();
+    let other = boot.replace(|c: char| c.is_ascii_hexdigit(), "0");
+    fs::write(dir.head(), format!("{rest} {other}\n")).unwrap();
+    // A boot alone is no loss.
+    filled(&dir, 1);
+    assert_eq!(lost(&dir), None);
+    let head = fs::read_to_string(dir.head()).unwrap();
+    fs::write(dir.head(), head.replace(boot, &other)).unwrap();
+    dir.write(&dir.lines()[..2]);
+    filled(&dir, 1);
+    assert_eq!(lost(&dir).unwrap()["booted"], true);
+    assert!(fault(&dir).contains("a power cut takes the newest records"));
+}
+
+#[test]
+fn what_others_remember_is_compared_record_by_record() {
+    let dir = Dir::new("remembered");
+    filled(&dir, 4);
+    let hash = |number: usize| gabion_core::digest::sha256_hex(dir.lines()[number - 1].as_bytes());
+    let (second, fourth) = (hash(2), hash(4));
+    let ask = |seq: u64, hash: &str| {
+        let one = Remembered {
+            by: "syslog".to_owned(),
+            seq: Some(seq),
+            hash: hash.to_owned(),
+        };
+        let other = Remembered {
+            seq: Some(2),
+            hash: second.to_uppercase(),
+            ..one.clone()
+        };
+        verify::verify(&dir.log(), &[one, other], 0).unwrap()
+    };
+    assert_eq!(ask(4, &fourth).unwrap().matched["syslog"], (2, 4));
+    let why = ask(3, &fourth).unwrap_err().why;
+    assert!(why.contains("record 3 is not the one that syslog has"), "{why}");
+    let why = ask(5, &fourth).unwrap_err().why;
+    assert!(why.contains("record 5, which syslog has, is not there"), "{why}");
+    // Older than the first that is here.
+    let at = File::open(&dir.0).unwrap();
+    for _ in 0..30 {
+        add(&at, &dir, 2000, &[Event::Start {}]);
+    }
+    let whole = ask(3, &fourth).unwrap();
+    assert!(
+        whole
+            .notes
+            .iter()
+            .any(|note| note.contains("2 older") && note.contains("syslog")),
+        "{:?}",
+        whole.notes
+    );
+}
+
+#[test]
+fn files_are_as_many_as_the_policy_says_and_no_young_one_goes() {
+    let dir = Dir::new("files");
+    let at = File::open(&dir.0).unwrap();
+    let aside = |dir: &Dir| gabion_see::audit::chain::numbers(&dir.log()).unwrap();
+    let keeping = |files: u32, keep_days: u32| Keeping {
+        max_size: 100,
+        files,
+        keep_days,
+        ..Keeping::default()
+    };
+    for _ in 0..9 {
+        append(&at, &dir, &keeping(7, 0), &[Event::Start {}]).unwrap();
+    }
+    assert_eq!(aside(&dir), [1, 2, 3, 4, 5, 6, 7]);
+    // Fewer, by a newer policy; others' files are let be.
+    fs::write(dir.0.join("audit.jsonl.old"), "").unwrap();
+    append(&at, &dir, &keeping(2, 0), &[Event::Start {}]).unwrap();
+    assert_eq!(aside(&dir), [1, 2]);
+    assert!(dir.0.join("audit.jsonl.old").exists());
+    // The oldest is of today.
+    let full = append(&at, &dir, &keeping(2, 7), &[Event::Start {}])
+        .unwrap_err()
+        .to_string();
+    assert!(full.contains("keep_days = 7"), "{full}");
+    assert_eq!((aside(&dir), holds(&dir).head.unwrap().seq), (vec![1, 2], 10));
+    let oldest = File::options().write(true).open(dir.0.join("audit.jsonl.2")).unwrap();
+    oldest
+        .set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400))
+        .unwrap();
+    append(&at, &dir, &keeping(2, 7), &[Event::Start {}]).unwrap();
+    assert_eq!(holds(&dir).head.unwrap().seq, 11);
+}
+
+#[test]
+fn a_file_whose_first_record_is_old_is_put_aside() {
+    let dir = Dir::new("days");
+    let at = File::open(&dir.0).unwrap();
+    let keeping = Keeping {
+        rotate_days: Some(30),
+        ..Keeping::default()
+    };
+    append(&at, &dir, &keeping, &[Event::Start {}]).unwrap();
+    append(&at, &dir, &keeping, &[Event::Start {}]).unwrap();
+    assert_eq!(gabion_see::audit::chain::numbers(&dir.log()).unwrap(), [0; 0]);
+    let text = fs::read_to_string(dir.log()).unwrap();
+    let year = text.split_once("\"time\":\"").unwrap().1[..4].to_owned();
+    fs::write(
+        dir.log(),
+        text.replacen(&format!("\"time\":\"{year}"), "\"time\":\"2001", 1),
+    )
+    .unwrap();
+    append(&at, &dir, &keeping, &[Event::Start {}]).unwrap();
+    assert_eq!(gabion_see::audit::chain::numbers(&dir.log()).unwrap(), [1]);
+}
+
+#[test]
+fn mode_and_group_survive_a_rotation() {
+    let dir = Dir::new("group");
+    let at = File::open(&dir.0).unwrap();
+    let seen = |name: &str| {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(dir.0.join(name)).unwrap();
+        (meta.mode() & 0o777, meta.gid())
+    };
+    let small = Keeping {
+        max_size: 100,
+        ..Keeping::default()
+    };
+    append(&at, &dir, &small, &[Event::Start {}]).unwrap();
+    assert_eq!(seen("audit.jsonl").0, 0o600);
+    // By hand, where the policy says nothing.
+    fs::set_permissions(dir.log(), fs::Permissions::from_mode(0o640)).unwrap();
+    let group = if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.log(), None, Some(4)).unwrap();
+        4
+    } else {
+        seen("audit.jsonl").1
+    };
+    append(&at, &dir, &small, &[Event::Start {}]).unwrap();
+    assert_eq!(
+        (seen("audit.jsonl"), seen("audit.jsonl.1")),
+        ((0o640, group), (0o640, group))
+    );
+    // By the policy, when a container is made; and in every file after it.
+    let mut said = trail(dir.log());
+    said.keeping = Keeping {
+        mode: Some(0o640),
+        group: Some(Owners::Number(if group == 4 { 5 } else { group })),
+        max_size: 100,
+        ..Keeping::default()
+    };
+    let group = if group == 4 { 5 } else { group };
+    fs::set_permissions(dir.log(), fs::Permissions::from_mode(0o600)).unwrap();
+    said.policy = PolicyIs::New;
+    said.before(&[Event::Start {}]).unwrap();
+    assert_eq!(seen("audit.jsonl"), (0o640, group));
+    said.policy = PolicyIs::Kept;
+    said.before(&[Event::Start {}]).unwrap();
+    assert_eq!(seen("audit.jsonl"), (0o640, group));
+    said.keeping.group = Some(Owners::Unknown("nosuchgroup".to_owned()));
+    said.policy = PolicyIs::New;
+    let why = said.before(&[Event::Start {}]).unwrap_err().to_string();
+    assert!(why.contains("there is no group nosuchgroup"), "{why}");
+}
+
+#[test]
+fn a_container_of_an_older_gabion_is_recorded_as_before() {
+    let old = json!({"file": "/x", "on_failure": "warn", "args": false, "subject": {
+        "id": "web", "level": "hardened", "policy": "p", "caller": "bundle"}});
+    let trail: Trail = serde_json::from_value(old).unwrap();
+    assert_eq!(trail.keeping, Keeping::default());
+    assert_eq!((trail.keeping.max_size, trail.keeping.files), (64 << 20, 5));
 }

@@ -118,6 +118,8 @@ impl Global {
             }
             let file = std::path::absolute(file).map_err(Error::file("find", file))?;
             loaded.policy.audit.file = Some(file);
+            // The policy's head is that of its own log.
+            loaded.policy.audit.head = None;
         }
         tracing::debug!(source = %loaded.source, level = %loaded.policy.level, digest = %loaded.digest, "policy");
         Ok(loaded)

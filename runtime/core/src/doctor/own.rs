@@ -3,7 +3,7 @@
 use super::node::{Executes, Keeps, Log, Node, Owned, PolicyFile, Program, Seen};
 use super::{Check, Found, containerd, seen};
 use crate::decision::Mode;
-use crate::policy::{Level, Lock};
+use crate::policy::{AuditPolicy, Level, Lock};
 use crate::size::in_words;
 
 pub(super) static CHECKS: &[Check] = &[
@@ -92,11 +92,16 @@ fn lock(node: &Node) -> Found {
     }
 }
 
-/// What a log's files take at most, and what is to be left beside them.
-const ROOM: u64 = 512 << 20;
+/// What the log's files take at most, by the machine's policy.
+fn room(node: &Node) -> u64 {
+    let built_in = AuditPolicy::default();
+    let policy = node.policies.first().and_then(|file| file.policy.as_ref().ok());
+    let audit = policy.map_or(&built_in, |policy| &policy.audit);
+    audit.max_size.0.saturating_mul(u64::from(audit.files) + 1)
+}
 
 fn log(node: &Node) -> Found {
-    let log = &node.log;
+    let (log, room) = (&node.log, room(node));
     let place = log.file.display();
     let mut found = Vec::new();
     match &log.directory {
@@ -127,10 +132,10 @@ fn log(node: &Node) -> Found {
         Seen::Unknown(why) => found.push(Found::unknown(why.clone())),
     }
     match &log.free {
-        Seen::Is(free) if *free < ROOM => found.push(Found::weak(format!(
+        Seen::Is(free) if *free < room => found.push(Found::weak(format!(
             "{} are free where {place} lies, and its files may take {}",
             in_words(*free),
-            in_words(ROOM)
+            in_words(room)
         ))),
         Seen::Is(_) | Seen::Absent => {}
         Seen::Unknown(why) => found.push(Found::unknown(why.clone())),

@@ -7,7 +7,7 @@
 //! (or none) governs a request under the one file, and whichever under the other, and whatever level the workload asks for. Where both
 //! files match the same pods in the same order the two are the same one; else any two may meet.
 
-use super::{Exception, ExecRule, Lock, Need, Policy};
+use super::{Exception, ExecRule, Lock, Need, Policy, RepeatedExec};
 use crate::decision::Mode;
 use crate::id::ControlId;
 use crate::policy::Level;
@@ -100,6 +100,26 @@ impl Policy {
             ("audit.on_failure", failing(self) < failing(base)),
             // More is a leak, less is a gap: which of the two is worse is the base's to say.
             ("audit.redact_args", self.audit.redact_args != base.audit.redact_args),
+            // Fewer records are kept, for a shorter time, or pushed out sooner.
+            ("audit.max_size", self.audit.max_size < base.audit.max_size),
+            ("audit.files", self.audit.files < base.audit.files),
+            ("audit.keep_days", self.audit.keep_days < base.audit.keep_days),
+            // Who may read it, when a new file begins and where the head is: the base's to say.
+            ("audit.rotate_days", self.audit.rotate_days != base.audit.rotate_days),
+            ("audit.mode", self.audit.mode != base.audit.mode),
+            ("audit.group", self.audit.group != base.audit.group),
+            ("audit.head", self.audit.head != base.audit.head),
+            (
+                "audit.repeated_exec",
+                base.audit.repeated_exec == RepeatedExec::Write && self.audit.repeated_exec == RepeatedExec::Count,
+            ),
+            (
+                "audit.anchors",
+                base.audit
+                    .anchors
+                    .iter()
+                    .any(|anchor| !self.audit.anchors.contains(anchor)),
+            ),
             // Whose folders pods may bind.
             (
                 "mounts.kubelet_root",

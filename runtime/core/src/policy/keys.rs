@@ -23,7 +23,7 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, ab
     }
 }
 
-pub static KEYS: [Key; 51] = [
+pub static KEYS: [Key; 60] = [
     key(
         "level",
         "hardened, restricted, permissive",
@@ -264,6 +264,60 @@ pub static KEYS: [Key; 51] = [
         "true, false",
         "false",
         "of a program's arguments only its name is written",
+    ),
+    key(
+        "audit.max_size",
+        "size, 1m to 1048576g",
+        "\"64m\"",
+        "a file of the log that would grow beyond it is put aside",
+    ),
+    key(
+        "audit.files",
+        "number, 1 to 1000",
+        "5",
+        "how many files that were put aside are kept",
+    ),
+    key(
+        "audit.rotate_days",
+        "number, 1 to 3650",
+        "by size alone",
+        "a file whose first record is so many days old is put aside",
+    ),
+    key(
+        "audit.keep_days",
+        "number, 0 to 3650",
+        "0",
+        "a file whose last record is younger is not removed: the log is full then, and a record that cannot be written is what `on_failure` says",
+    ),
+    key(
+        "audit.mode",
+        "\"0600\", \"0640\"",
+        "0600, or what the file before had",
+        "the mode of the log's files; with \"0640\" its group may read it",
+    ),
+    key(
+        "audit.group",
+        "group, by name or number",
+        "the writer's, or that of the file before",
+        "the group of the log's files",
+    ),
+    key(
+        "audit.repeated_exec",
+        "write, count",
+        "\"write\"",
+        "`count`: an exec that is the same as one in the last minute of the same container is counted and not written again",
+    ),
+    key(
+        "audit.head",
+        "absolute path",
+        "/var/lib/gabion/audit.head; beside a log in another place",
+        "where the newest record's hash is kept, so that a log that was cut shows",
+    ),
+    key(
+        "audit.anchors",
+        "list of journald, syslog, kernel",
+        "[]",
+        "where the newest record's hash is told besides, each time",
     ),
     key(
         "exception.reason",

@@ -41,7 +41,7 @@ fn path(one: &Path) -> Vec<&Path> {
     vec![one]
 }
 
-pub(super) static BOUNDS: [(&str, Bound); 21] = [
+pub(super) static BOUNDS: [(&str, Bound); 25] = [
     ("holes.max_size", Bound::Size(4096, PIB, |p| Some(p.holes.max_size.0))),
     (
         "holes.default_size",
@@ -91,6 +91,16 @@ pub(super) static BOUNDS: [(&str, Bound); 21] = [
         "landlock.min_abi",
         Bound::Number(1, 64, |p| Some(p.landlock.min_abi.into())),
     ),
+    ("audit.max_size", Bound::Size(MIB, PIB, |p| Some(p.audit.max_size.0))),
+    ("audit.files", Bound::Number(1, 1000, |p| Some(p.audit.files.into()))),
+    (
+        "audit.rotate_days",
+        Bound::Number(1, 3650, |p| p.audit.rotate_days.map(u64::from)),
+    ),
+    (
+        "audit.keep_days",
+        Bound::Number(0, 3650, |p| Some(p.audit.keep_days.into())),
+    ),
 ];
 
 /// One thing that is wrong with a policy that has the right form.
@@ -112,7 +122,7 @@ pub(super) fn faults(policy: &Policy) -> Vec<Fault> {
     for (key, bound) in &BOUNDS {
         bound.ask(key, None, policy, &mut found);
     }
-    audit_file(policy, &mut found);
+    audit(policy, &mut found);
     pairs(policy, &mut found);
     for (index, exception) in policy.exceptions.iter().enumerate() {
         of_exception(index, exception, policy, &mut found);
@@ -120,12 +130,25 @@ pub(super) fn faults(policy: &Policy) -> Vec<Fault> {
     found
 }
 
-fn audit_file(policy: &Policy, found: &mut Vec<Fault>) {
-    if policy.audit.file.as_ref().is_some_and(|file| !file.is_absolute()) {
+fn audit(policy: &Policy, found: &mut Vec<Fault>) {
+    let audit = &policy.audit;
+    for (key, file) in [("audit.file", &audit.file), ("audit.head", &audit.head)] {
+        if file.as_ref().is_some_and(|file| !file.is_absolute()) {
+            found.push(Fault::error(key, None, "give an absolute path, from / on".to_owned()));
+        }
+    }
+    if audit.head.is_some() && audit.head == audit.file {
+        let what = "is the log itself: the head would be written over its records".to_owned();
+        found.push(Fault::error("audit.head", None, what));
+    }
+    let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let named =
+        |group: &String| !group.is_empty() && group.len() <= 32 && !group.starts_with('-') && group.chars().all(usual);
+    if audit.group.as_ref().is_some_and(|group| !named(group)) {
         found.push(Fault::error(
-            "audit.file",
+            "audit.group",
             None,
-            "give an absolute path, from / on".to_owned(),
+            "give the name of a group, or its number".to_owned(),
         ));
     }
 }
@@ -427,7 +450,8 @@ mod tests {
         for key in &KEYS {
             let bounded = ["number", "size", "paths", "path", "names", "globs", "kinds", "absolute"];
             let kind = key.values.split([' ', ',']).next().unwrap();
-            let listed = BOUNDS.iter().any(|(name, _)| *name == key.name) || key.name == "audit.file";
+            let listed =
+                BOUNDS.iter().any(|(name, _)| *name == key.name) || matches!(key.name, "audit.file" | "audit.head");
             assert_eq!(bounded.contains(&kind), listed, "{}", key.name);
         }
     }

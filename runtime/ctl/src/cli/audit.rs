@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::anchors::{self, Source};
 use gabion_common::cli::{Global, output};
+use gabion_see::audit::head::is_hash;
+use gabion_see::audit::keeping::Keeping;
 use gabion_see::audit::place::{self, Trouble};
-use gabion_see::audit::verify;
+use gabion_see::audit::verify::{self, Remembered};
 use gabion_see::caller::reader;
 use gabion_see::error::{Error, Result};
 
@@ -14,7 +17,10 @@ const BROKEN: u8 = 3;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gabion audit verify\n  gabion audit verify ./copy.jsonl --head 9f86d0…\n  \
-    gabion audit head >> /mnt/elsewhere/heads\n\n\
+    gabion audit head >> /mnt/elsewhere/heads\n  \
+    gabion audit verify --head \"$(cat /mnt/elsewhere/heads)\"\n\n\
+    verify compares the log with every head of it that is to be found: the one that gabion keeps, and those that were told to journald,\n\
+    syslog or the kernel's audit. It says with which, and which are not there.\n\n\
     Exit code of verify: 0 every record holds, 3 one does not, 1 it could not be looked at."
 )]
 pub(super) struct Args {
@@ -29,9 +35,15 @@ enum Command {
         /// The log [default: the policy's]; files that rotation put beside it belong to it
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// A hash that `audit head` printed once: this record must still be there
-        #[arg(long, value_name = "HASH")]
-        head: Option<String>,
+        /// What `audit head` printed once, or many times: these records must still be there
+        #[arg(long, value_name = "HASH [SEQ]", num_args = 1..)]
+        head: Vec<String>,
+        /// A loss that records up to this one tell of is known
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        known: u64,
+        /// Do not compare with this one (a log that was begun anew on purpose)
+        #[arg(long, value_name = "ANCHOR")]
+        without: Vec<Source>,
     },
     /// Print the newest record's hash and number, to be kept off this machine
     Head {
@@ -44,13 +56,29 @@ enum Command {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         match self.command {
-            Command::Verify { file, head } => {
-                let file = which(file, global)?;
-                let (text, code) =
-                    match verify::verify(&file, head.as_deref()).map_err(|trouble| not_verified(&trouble))? {
-                        Ok(whole) => (holds(&whole), 0),
-                        Err(fault) => (format!("BROKEN {fault}\n"), BROKEN),
-                    };
+            Command::Verify {
+                file,
+                head,
+                known,
+                without,
+            } => {
+                let (mut remembered, loose) = heads(&head)?;
+                let given = file.or(loose);
+                let own = given.is_none();
+                let file = which(given, global)?;
+                let kept = if own {
+                    Keeping::of(&global.policy()?.policy.audit, Some(&file))
+                } else {
+                    Keeping::default()
+                };
+                let anchors =
+                    anchors::collect(&file, &kept, own, &without).map_err(|trouble| not_verified(&trouble))?;
+                remembered.extend(anchors.remembered);
+                let verified = verify::verify(&file, &remembered, known).map_err(|trouble| not_verified(&trouble))?;
+                let (text, code) = match verified {
+                    Ok(whole) => (holds(&whole, &anchors.not_compared), 0),
+                    Err(fault) => (format!("BROKEN {}\n", output::clean(&fault.to_string())), BROKEN),
+                };
                 output::print(&text)?;
                 Ok(code)
             }
@@ -77,11 +105,40 @@ fn not_verified(trouble: &Trouble) -> Error {
     Error::Usage(trouble.to_string())
 }
 
-fn holds(whole: &verify::Whole) -> String {
-    let mut lines: Vec<String> = whole.notes.iter().map(|note| format!("note: {note}")).collect();
-    if let Some(seq) = whole.anchor {
-        lines.push(format!("anchored: record {seq} is the one with that hash"));
+/// Reads what `audit head` printed: hashes, each with its number behind it or without. A word that is neither is the log, where it stands last.
+fn heads(words: &[String]) -> Result<(Vec<Remembered>, Option<PathBuf>)> {
+    let mut found: Vec<Remembered> = Vec::new();
+    let mut file = None;
+    for word in words.iter().flat_map(|words| words.split_whitespace()) {
+        let some = !found.is_empty();
+        let last = found.last_mut().filter(|one| one.seq.is_none());
+        match (is_hash(word), word.parse(), last) {
+            (true, _, _) => found.push(Remembered {
+                by: "--head".to_owned(),
+                seq: None,
+                hash: word.to_owned(),
+            }),
+            (false, Ok(seq), Some(one)) if file.is_none() => one.seq = Some(seq),
+            _ if file.is_none() && some => file = Some(PathBuf::from(word)),
+            _ => {
+                return Err(Error::Usage(format!(
+                    "--head {word:?}: give what `gabion audit head` printed, a hash of 64 digits and a number"
+                )));
+            }
+        }
     }
+    Ok((found, file))
+}
+
+fn holds(whole: &verify::Whole, not_compared: &[String]) -> String {
+    let mut lines: Vec<String> = whole.notes.iter().map(|note| format!("note: {note}")).collect();
+    for (by, (count, newest)) in &whole.matched {
+        let records = if *count == 1 { "record" } else { "records" };
+        lines.push(format!(
+            "anchored: {count} {records} as {by} has them, the newest {newest}"
+        ));
+    }
+    lines.extend(not_compared.iter().map(|why| format!("not compared: {why}")));
     lines.push(match &whole.head {
         Some(head) => {
             let first = whole.first.unwrap_or(head.seq);
@@ -92,5 +149,34 @@ fn holds(whole: &verify::Whole) -> String {
         }
         None => "holds: no records".to_owned(),
     });
-    lines.join("\n") + "\n"
+    output::clean(&(lines.join("\n") + "\n"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_what_audit_head_prints() {
+        let (a, b) = ("a1".repeat(32), "b2".repeat(32));
+        let read = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let (found, file) = heads(&words).ok()?;
+            let found: Vec<_> = found.into_iter().map(|one| (one.hash, one.seq)).collect();
+            Some((found, file))
+        };
+        let one = Some((vec![(a.clone(), Some(83))], None));
+        assert_eq!(read(&[&format!("{a} 83\n")]), one);
+        assert_eq!(read(&[&a, "83"]), one);
+        assert_eq!(read(&[&a]), Some((vec![(a.clone(), None)], None)));
+        let two = vec![(a.clone(), Some(83)), (b.clone(), Some(84))];
+        assert_eq!(read(&[&format!("{a} 83\n{b} 84\n")]), Some((two, None)));
+        let file = Some(PathBuf::from("./copy.jsonl"));
+        assert_eq!(read(&[&a, "./copy.jsonl"]), Some((vec![(a.clone(), None)], file)));
+        assert_eq!(read(&["83"]), None);
+        assert_eq!(read(&["x", &a]), None);
+        assert_eq!(read(&[&a, "one", "two"]), None);
+        assert_eq!(read(&[]), Some((Vec::new(), None)));
+    }
 }

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use gabion_core::digest::sha256_hex;
 use serde::Deserialize;
 
-/// How many files are kept beside the one that is written.
-pub const KEPT: u32 = 5;
 /// What the first record of all has for `prev`.
 pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// How far back the last record is looked for. Records are bounded (`record.rs`) well below.
@@ -21,6 +20,10 @@ pub struct Link {
     pub prev: String,
     pub event: String,
     pub sha256: Option<String>,
+    /// Of `lost` alone, as `found` and `booted`.
+    pub expected: Option<u64>,
+    pub found: Option<u64>,
+    pub booted: Option<bool>,
 }
 
 impl Link {
@@ -125,4 +128,30 @@ fn rest(bytes: &[u8]) -> Option<Rest> {
 /// A rotated file's name.
 pub fn kept(name: &str, number: u32) -> String {
     format!("{name}.{number}")
+}
+
+/// The numbers of the files that rotation put beside a log, in order: a policy may have kept more of them than it does now.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn numbers(log: &Path) -> std::io::Result<Vec<u32>> {
+    let (directory, name) = (
+        super::place::parent(log),
+        log.file_name().unwrap_or_default().to_string_lossy(),
+    );
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?.file_name();
+        let number = entry
+            .to_str()
+            .and_then(|entry| entry.strip_prefix(&*name)?.strip_prefix('.'));
+        // As gabion writes numbers: others' `audit.jsonl.07` is not the log's.
+        found.extend(number.and_then(|text| {
+            text.parse()
+                .ok()
+                .filter(|number: &u32| *number > 0 && number.to_string() == text)
+        }));
+    }
+    found.sort_unstable();
+    Ok(found)
 }

@@ -10,6 +10,8 @@ use gabion_core::id::ControlId;
 use gabion_core::policy::{ArgsRule, Effective, Level};
 use gabion_core::request::{Caller, PodType, Request};
 
+use crate::named::{Named, Names};
+
 /// The schema's version: the record's `v`.
 pub const VERSION: u32 = 1;
 
@@ -52,6 +54,9 @@ pub struct Subject {
     /// Reasons of the exceptions that apply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<String>,
+    /// What its engine calls it, its image and its pod: for people. Nobody vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<Named>,
 }
 
 /// The pod, where the policy's `cri` vouches for its name.
@@ -76,6 +81,7 @@ impl Subject {
                 typ: pod.typ,
             }),
             exceptions: effective.exceptions.iter().map(|r| short(r)).collect(),
+            named: Names::default().of(request.id.as_str(), &request.bundle, &request.spec),
         }
     }
 }
@@ -133,6 +139,9 @@ pub enum Event {
     Exec {
         process: Program,
         changes: Vec<Changed>,
+        /// How many of the same were counted since its last record, and have none.
+        #[serde(skip_serializing_if = "none")]
+        repeats: u64,
     },
     Update {
         /// As in config.json, `linux.resources`.
@@ -147,6 +156,9 @@ pub enum Event {
     },
     Delete {
         how: How,
+        /// How many execs were counted since their last records, and have none.
+        #[serde(skip_serializing_if = "none")]
+        repeats: u64,
     },
     Attest {
         differs: Vec<Differs>,
@@ -170,6 +182,16 @@ pub enum Event {
         bytes: u64,
         sha256: String,
     },
+    /// The log does not have the record that it ended with: it was cut, replaced or removed, or the head that gabion keeps was damaged.
+    Lost {
+        /// The record's number; 0 where the head itself could not be read.
+        expected: u64,
+        sha256: String,
+        /// What it ended with instead; 0: with nothing.
+        found: u64,
+        /// The machine was booted since: a power cut can take the newest records, too.
+        booted: bool,
+    },
 }
 
 impl Event {
@@ -180,7 +202,7 @@ impl Event {
             Self::Create { process, changes, .. } => {
                 long(&[changes.len(), process.as_ref().map_or(0, |process| process.env.len())])
             }
-            Self::Exec { process, changes } => long(&[process.env.len(), changes.len()]),
+            Self::Exec { process, changes, .. } => long(&[process.env.len(), changes.len()]),
             Self::Refusal { codes, changes, .. } => long(&[codes.len(), changes.len()]),
             Self::Update { changes, .. } => long(&[changes.len()]),
             Self::Attest { differs, .. } => long(&[differs.len()]),
@@ -192,7 +214,8 @@ impl Event {
             | Self::Delete { .. }
             | Self::Failure { .. }
             | Self::Torn { .. }
-            | Self::Damaged { .. } => false,
+            | Self::Damaged { .. }
+            | Self::Lost { .. } => false,
         }
     }
 
@@ -217,6 +240,12 @@ pub struct Program {
 }
 
 // serde hands fields over by reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn none(number: &u64) -> bool {
+    *number == 0
+}
+
+// The same.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &usize) -> bool {
     *number == 0

@@ -1,6 +1,6 @@
 //! Reading the chain back: whether every record is the one that was written, in its place.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::chain::{self, KEPT, Link, NOTHING};
+use super::chain::{self, Link, NOTHING};
 use super::place::{self, Trouble, trouble};
 use super::record::VERSION;
 use gabion_core::digest::sha256_hex;
@@ -46,8 +46,18 @@ pub struct Whole {
     pub head: Option<Head>,
     /// What a reader should know: torn lines, older files that are gone.
     pub notes: Vec<String>,
-    /// The sequence number of the record that was asked for by its hash.
-    pub anchor: Option<u64>,
+    /// Of each who remembers records of it: how many were compared, and the newest.
+    pub matched: BTreeMap<String, (u64, u64)>,
+}
+
+/// A record that somebody else remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Who, for people.
+    pub by: String,
+    /// None: wherever it is.
+    pub seq: Option<u64>,
+    pub hash: String,
 }
 
 /// The newest record of a log.
@@ -61,12 +71,13 @@ pub fn head(path: &Path) -> Result<Option<Head>, Trouble> {
     }))
 }
 
-/// Checks a log with the files that rotation put beside it, oldest first. `anchor`: the hash that was once kept elsewhere.
-pub fn verify(path: &Path, anchor: Option<&str>) -> Result<Result<Whole, Fault>, Trouble> {
-    let mut walk = Walk {
-        anchor: anchor.map(str::to_ascii_lowercase),
-        ..Walk::default()
-    };
+/// Checks a log with the files that rotation put beside it, oldest first. `remembered`: what others have of it. `known`: losses that records up to
+/// this one tell of are no news.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn verify(path: &Path, remembered: &[Remembered], known: u64) -> Result<Result<Whole, Fault>, Trouble> {
+    let mut walk = Walk::new(remembered, known);
     for (path, file, size) in files(path)? {
         if let Some(fault) = walk.file(&path, file.take(size)).map_err(trouble("read", &path))? {
             return Ok(Err(fault));
@@ -96,26 +107,28 @@ fn files(path: &Path) -> Result<Vec<(PathBuf, File, u64)>, Trouble> {
     let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino())).ok();
     let first = identity(&current);
     found.push_front((path.to_owned(), current, length));
-    for number in 1..=KEPT {
+    for number in chain::numbers(path).map_err(trouble("look beside", path))? {
         let path = path.with_file_name(chain::kept(place::name(path)?, number));
-        if path.exists() {
-            let file = open(&path)?;
-            // A writer that died while it rotated left the file under two names.
-            if identity(&file) == first {
-                continue;
-            }
-            let length = size(&file)?;
-            found.push_front((path, file, length));
+        let file = open(&path)?;
+        // A writer that died while it rotated left the file under two names.
+        if identity(&file) == first {
+            continue;
         }
+        let length = size(&file)?;
+        found.push_front((path, file, length));
     }
     drop(lock);
     Ok(found.into())
 }
 
-#[derive(Default)]
 struct Walk {
     whole: Whole,
-    anchor: Option<String>,
+    /// What is remembered of a record by its number, and of one whose number is not known.
+    by_number: BTreeMap<u64, Vec<Remembered>>,
+    by_hash: Vec<Remembered>,
+    known: u64,
+    /// The first loss that a record tells of.
+    lost: Option<Fault>,
     /// Lines that are no records, until the one that explains them.
     strange: Option<Strange>,
 }
@@ -144,6 +157,80 @@ impl Strange {
 }
 
 impl Walk {
+    fn new(remembered: &[Remembered], known: u64) -> Self {
+        let mut walk = Self {
+            whole: Whole::default(),
+            by_number: BTreeMap::new(),
+            by_hash: Vec::new(),
+            known,
+            lost: None,
+            strange: None,
+        };
+        for one in remembered {
+            let one = Remembered {
+                hash: one.hash.to_ascii_lowercase(),
+                ..one.clone()
+            };
+            match one.seq {
+                Some(seq) => walk.by_number.entry(seq).or_default().push(one),
+                None => walk.by_hash.push(one),
+            }
+        }
+        walk
+    }
+
+    fn matched(&mut self, by: String, seq: u64) {
+        let (count, newest) = self.whole.matched.entry(by).or_default();
+        *count += 1;
+        *newest = seq.max(*newest);
+    }
+
+    /// Compares a record with what others have of it.
+    fn compare(&mut self, seq: u64, hash: &str) -> Result<(), String> {
+        for one in self.by_number.remove(&seq).unwrap_or_default() {
+            if one.hash != hash {
+                return Err(format!(
+                    "record {seq} is not the one that {} has: it was changed, or the log was written anew",
+                    one.by
+                ));
+            }
+            self.matched(one.by, seq);
+        }
+        while let Some(at) = self.by_hash.iter().position(|one| one.hash == hash) {
+            let one = self.by_hash.swap_remove(at);
+            self.matched(one.by, seq);
+        }
+        Ok(())
+    }
+
+    /// Takes down a loss that a record tells of.
+    fn lost(&mut self, path: &Path, number: u64, seen: &Link) {
+        let (expected, found) = (seen.expected.unwrap_or(0), seen.found.unwrap_or(0));
+        let mut why = match (expected, found) {
+            (0, _) => format!("record {} says that the head that gabion keeps was damaged", seen.seq),
+            (_, 0) => format!(
+                "record {} says that the log was gone: it had ended with record {expected}",
+                seen.seq
+            ),
+            _ => format!(
+                "record {} says that the log was cut or exchanged: it had ended with record {expected}, and ended with {found} then",
+                seen.seq
+            ),
+        };
+        if seen.booted == Some(true) {
+            why.push_str("; the machine was booted in between, and a power cut takes the newest records, too");
+        }
+        if seen.seq <= self.known {
+            self.whole.notes.push(format!("{why} (known)"));
+        } else if self.lost.is_none() {
+            self.lost = Some(Fault {
+                file: path.to_owned(),
+                line: number,
+                why,
+            });
+        }
+    }
+
     fn file(&mut self, path: &Path, bytes: impl Read) -> std::io::Result<Option<Fault>> {
         let mut reader = BufReader::new(bytes);
         let mut number = 0;
@@ -231,8 +318,11 @@ impl Walk {
             _ => {}
         }
         let hash = sha256_hex(line);
-        if self.anchor.as_deref() == Some(hash.as_str()) {
-            self.whole.anchor = Some(seen.seq);
+        if let Err(why) = self.compare(seen.seq, &hash) {
+            return fault(why);
+        }
+        if seen.event == "lost" {
+            self.lost(path, number, seen);
         }
         self.whole.first.get_or_insert(seen.seq);
         self.whole.records += 1;
@@ -252,16 +342,39 @@ impl Walk {
             Some(strange) => return Err(strange.fault("this is not a record")),
             None => {}
         }
-        match (self.anchor, self.whole.anchor) {
-            (Some(anchor), None) => {
-                let why = format!("no record has the hash {anchor}: it was changed or cut off, or rotated away");
-                Err(Fault {
-                    file: path.to_owned(),
-                    line: 0,
-                    why,
-                })
-            }
-            _ => Ok(self.whole),
+        if let Some(fault) = self.lost.take() {
+            return Err(fault);
         }
+        let fault = |why: String| {
+            Err(Fault {
+                file: path.to_owned(),
+                line: 0,
+                why,
+            })
+        };
+        if let Some(one) = self.by_hash.first() {
+            return fault(format!(
+                "no record has the hash {}, which {} has: it was changed or cut off, or rotated away",
+                one.hash, one.by
+            ));
+        }
+        let newest = self.whole.head.as_ref().map_or(0, |head| head.seq);
+        let mut older: BTreeMap<String, u64> = BTreeMap::new();
+        for (seq, list) in self.by_number {
+            for one in list {
+                if seq > newest {
+                    return fault(format!(
+                        "record {seq}, which {} has, is not there: the newest is {newest}",
+                        one.by
+                    ));
+                }
+                *older.entry(one.by).or_default() += 1;
+            }
+        }
+        let notes = older.into_iter();
+        let notes = notes
+            .map(|(by, count)| format!("{count} older than the first that is here are known to {by}: rotated away"));
+        self.whole.notes.extend(notes);
+        Ok(self.whole)
     }
 }

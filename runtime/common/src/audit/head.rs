@@ -1,0 +1,96 @@
+//! The head's file as a writer has it: open before the records are written, written after them.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use gabion_see::audit::chain::{Tail, kept};
+use gabion_see::audit::head::{self, Follows};
+use gabion_see::audit::place::{self, Trouble, trouble};
+use gabion_see::audit::record::Event;
+use gabion_see::audit::verify::Head;
+
+use super::chain::Log;
+
+/// The head that is kept, open. The log's lock is held as long as it is.
+pub(super) struct Kept {
+    file: File,
+    path: PathBuf,
+    was: head::Kept,
+}
+
+impl Kept {
+    /// Opens it; one that is missing is made, for its owner alone.
+    pub(super) fn open(log: Log<'_>) -> Result<Self, Trouble> {
+        let path = log.keeping.head(log.path);
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT;
+        let file = match head::open(&path, flags)? {
+            Some(file) => file,
+            None => {
+                let parent = place::parent(&path);
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+                made.map_err(trouble("make", parent))?;
+                head::open(&path, flags)?.ok_or_else(|| trouble("make", &path)(Errno::ENOENT))?
+            }
+        };
+        let was = head::read(&file, &path, log.path)?;
+        Ok(Self { file, path, was })
+    }
+
+    /// Gives the record that tells of it, where the log does not have the record that it ended with.
+    pub(super) fn lost(
+        &self,
+        tail: &Tail,
+        file: &File,
+        size: u64,
+        log: Log<'_>,
+        boot: &str,
+    ) -> Result<Option<Event>, Trouble> {
+        let (head, booted) = match &self.was {
+            head::Kept::Nothing => return Ok(None),
+            head::Kept::Damaged => {
+                let none = Head {
+                    seq: 0,
+                    hash: String::new(),
+                };
+                return Ok(Some(event(&none, tail, false)));
+            }
+            head::Kept::Head { head, boot: before } => (head, before != boot),
+        };
+        let mut follows = head::follows(head, tail, file, size).map_err(trouble("read", log.path))?;
+        if follows == Follows::Elsewhere {
+            // Put aside since, before the head was written.
+            let aside = log.path.with_file_name(kept(place::name(log.path)?, 1));
+            if let Ok(aside_file) = File::open(&aside) {
+                follows = head::search(head, &aside_file).map_err(trouble("read", &aside))?;
+            }
+        }
+        Ok((follows != Follows::Yes).then(|| event(head, tail, booted)))
+    }
+
+    /// Writes the new head over the old one, by one write of as many bytes.
+    pub(super) fn write(&self, head: &Head, log: Log<'_>, boot: &str) -> Result<(), Trouble> {
+        let text = head::render(head, log.path, boot);
+        self.file
+            .write_all_at(text.as_bytes(), 0)
+            .map_err(trouble("write", &self.path))?;
+        if matches!(self.was, head::Kept::Damaged) {
+            self.file
+                .set_len(text.len() as u64)
+                .map_err(trouble("write", &self.path))?;
+        }
+        Ok(())
+    }
+}
+
+fn event(head: &Head, tail: &Tail, booted: bool) -> Event {
+    Event::Lost {
+        expected: head.seq,
+        sha256: head.hash.clone(),
+        found: tail.seq,
+        booted,
+    }
+}
