@@ -47,6 +47,18 @@ shim_on() {
     GABION_CONTAINERD=$containerd_bin cargo test -q --no-fail-fast -p containerd-shim-gabion --test lifecycle --test cri -- "${@:2}"
 }
 
+# The real Docker of this machine's Debian is in the suite integration; these are others'. A day's commands beside runc take a minute each:
+# hack/test --suite docker-trixie -- day
+suite_docker-trixie() { docker_of trixie "$@"; }
+suite_docker-sid() { docker_of sid "$@"; }
+docker_of() {
+    local docker_root tests=(stock remapped life)
+    (need_stopped docker.io) || left_out "this machine has no Docker whose place another could take"
+    fetch_docker "$1" || left_out "Docker of Debian $1 cannot be had, or does not run here"
+    [[ $# -eq 1 ]] || tests=("${@:2}")
+    GABION_DOCKER_ROOT=$docker_root cargo test -q --no-fail-fast -p integration --test docker -- "${tests[@]}"
+}
+
 # Stock services.
 suite_services() {
     local services_root

@@ -320,6 +320,23 @@ fetch_containerd() {
     "$containerd_bin/containerd" --version
 }
 
+# Docker of another Debian suite with its containerd, its clients and their plugins, in target/docker: where they are unpacked in $docker_root.
+# runc stays this machine's. Not reachable, or not for this machine's libc: the function says so and fails.
+fetch_docker() {
+    local suite=$1 dir=$target/docker/$1 apt
+    docker_root=$dir/root
+    if [[ ! -x $docker_root/usr/sbin/dockerd ]]; then
+        private_apt "$suite" "$dir" || return 1
+        if ! timeout 120 "${apt[@]}" update >&2 ||
+            ! (cd "$dir/archives" && timeout 300 "${apt[@]}" download docker.io docker-cli docker-compose docker-buildx containerd >&2); then
+            echo "Docker of Debian $suite cannot be fetched from here" >&2
+            return 1
+        fi
+        unpack "$dir"
+    fi
+    "$docker_root/usr/sbin/dockerd" --version && "$docker_root/usr/bin/containerd" --version
+}
+
 # The root file system with stock services that their tests share, below target/services: its directory in $services_root.
 # No package can be had: the function says so and fails.
 build_services_root() {

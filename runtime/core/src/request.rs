@@ -87,12 +87,13 @@ pub struct Pod<'a> {
 }
 
 /// Who seems to have written the spec. It chooses the words of remedies, never a permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Caller {
     Cri,
     Podman,
     Docker,
+    #[default]
     Bundle,
 }
 
@@ -285,6 +286,14 @@ fn is_dockers_namespace(namespace: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let remapped = || rest.strip_prefix('-')?.split_once('.');
     rest.is_empty() || remapped().is_some_and(|(uid, gid)| number(uid) && number(gid))
+}
+
+/// Who seems to have made a container that is there, for the words of what is refused later.
+pub fn caller_of_container(id: &str, bundle: &Path, spec: &Spec) -> Caller {
+    if is_dockers_task(id, bundle) {
+        return Caller::Docker;
+    }
+    caller_of(spec)
 }
 
 /// Who seems to have written this spec (of a request, or a stored one).

@@ -27,7 +27,7 @@ use gabion_core::control::exec::{ExecRequest, Here, Widening};
 use gabion_core::hardened::{Amendment, ExecPlan, Hardened};
 use gabion_core::id::ControlId;
 use gabion_core::policy::Level;
-use gabion_core::request::{ContainerId, Read};
+use gabion_core::request::{ContainerId, Read, caller_of_container};
 use gabion_see::error::{Error, Result, Step};
 use gabion_see::procfs::Proc;
 use gabion_see::state::{Init, Record, Status};
@@ -68,17 +68,19 @@ fn ended_meanwhile(error: Error, id: &ContainerId, init: Init) -> Error {
 /// Makes the process and sees it to its program.
 fn begin(settings: &Settings, dir: &StateDir, init: Init, options: ExecOptions) -> Result<(Pid, Terminal)> {
     let record = dir.record()?;
+    let caller = caller_of_container(record.id.as_str(), &record.bundle, record.hardened.spec());
     if record.hardened.plan().exec == ExecPlan::Deny {
         return Err(Error::RefusedCall {
             code: "exec.denied",
             what: "the policy closes exec into this container".to_owned(),
-            remedy: "set exec = \"allow\" in /etc/gabion/policy.toml and create it again".to_owned(),
+            remedy: vet::closed_remedy(caller).to_owned(),
         });
     }
     let asked = asked(record, options.process)?;
     let here = Here {
         user_ns: record.user_ns,
         oom_score_adj: gabion_see::caller::oom_score_adj(),
+        caller,
     };
     let vetted = vet::intersect(&asked, &record.hardened, here)?;
     log::warn_of(&asked.odd);

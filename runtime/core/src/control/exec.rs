@@ -17,7 +17,7 @@ use crate::request::{Caller, Odd};
 use crate::valid;
 
 mod merge;
-pub use merge::lower;
+pub use merge::{closed_remedy, lower};
 #[cfg(test)]
 mod tests;
 
@@ -82,6 +82,8 @@ pub struct Here {
     pub user_ns: OwnUserNs,
     /// The OOM score of the runtime that calls, which a process inherits that names none.
     pub oom_score_adj: i32,
+    /// Who seems to have made the container: whose words a remedy has.
+    pub caller: Caller,
 }
 
 /// A process that may run, and what was decided about it for the audit log.

@@ -14,7 +14,7 @@ use crate::fact::{Fact, Holds};
 use crate::hardened::{Draft, Hardened, Hole};
 use crate::host::HoleTarget;
 use crate::observed::Observed;
-use crate::request::normalize;
+use crate::request::{Caller, normalize};
 use crate::size::Size;
 
 mod annotation;
@@ -109,11 +109,13 @@ impl Control for Holes {
         holes.sort_by(|a, b| a.target.cmp(&b.target));
         for hole in &holes {
             let to = format!("tmpfs of {}, mode {:o}", Size(hole.size), hole.mode);
-            findings.added(
-                hole.path.to_string_lossy(),
-                to,
-                "writable, not executable, gone with the container",
-            );
+            let why = match cx.request.caller() {
+                Caller::Docker => {
+                    "writable, not executable, gone with the container; `docker cp` into it ends well and shows nothing: it writes below"
+                }
+                _ => "writable, not executable, gone with the container",
+            };
+            findings.added(hole.path.to_string_lossy(), to, why);
         }
         findings.kept("root", "no holes are needed or asked for");
         draft.plan.holes = holes;
@@ -317,4 +319,42 @@ fn fact(hole: &Hole, seen: &Observed) -> Fact {
 /// `size=262144k` as the kernel writes it.
 fn kib(option: &str) -> Option<u64> {
     option.strip_prefix("size=")?.strip_suffix('k')?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::Case;
+
+    #[test]
+    fn docker_is_told_what_docker_cp_does() {
+        let case = Case::new().with("/root/readonly", serde_json::json!(false));
+        let said = |bundle: &str| {
+            let mut request = case.request();
+            (request.id, request.bundle) = ("a".parse().unwrap(), bundle.into());
+            let cx = Context {
+                request: &request,
+                policy: &case.policy,
+                host: &case.host,
+            };
+            let mut draft = Draft {
+                spec: request.spec.clone(),
+                plan: crate::hardened::Plan::default(),
+            };
+            // What `rootfs` does before.
+            draft.spec.root_mut().as_mut().unwrap().set_readonly(Some(true));
+            let decision = crate::control::decide(&Holes, &mut draft, &cx);
+            assert!(
+                decision.changes.iter().any(|change| change.path == "/tmp"),
+                "{decision:?}"
+            );
+            decision
+                .changes
+                .iter()
+                .any(|change| change.reason.contains("docker cp"))
+        };
+        assert!(said("/run/containerd/io.containerd.runtime.v2.task/moby/a"));
+        assert!(!said("/srv/a"));
+    }
 }

@@ -14,7 +14,7 @@ use crate::hardened::{ExecPlan, Hardened};
 use crate::id::ControlId;
 use crate::ids::ContainerIds;
 use crate::policy::Level;
-use crate::request::{Caller, caller_of};
+use crate::request::Caller;
 
 /// Gives the process that may run; what may not run at all is refused in `findings`.
 pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findings: &mut Findings) -> Process {
@@ -24,7 +24,7 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findin
             "denied",
             "exec",
             "exec into this container is closed by the policy that it was created under",
-            closed_remedy(caller_of(hardened.spec())),
+            closed_remedy(here.caller),
         );
     }
     for flag in &asked.widening {
@@ -43,7 +43,7 @@ pub(super) fn merge(asked: &ExecRequest, hardened: &Hardened, here: Here, findin
 }
 
 /// What to do where exec is closed, in the words of who runs the container.
-fn closed_remedy(caller: Caller) -> &'static str {
+pub fn closed_remedy(caller: Caller) -> &'static str {
     caller.word(
         "debug beside it, by `kubectl debug --profile=baseline --target=CONTAINER` or a copy (`--copy-to`), and use probes and hooks that are no `exec`; or set \
          exec = \"allow\" in /etc/gabion/policy.toml and make the pod again",
@@ -116,7 +116,7 @@ fn user(process: &Process, hardened: &Hardened, here: Here, findings: &mut Findi
         Judged::Nobody => return,
         Judged::Root { what, .. } | Judged::Unknown(what) => what,
     };
-    let word = match caller_of(hardened.spec()) {
+    let word = match here.caller {
         Caller::Cri => "the image's or pod's own user is used: set `runAsUser` and `runAsGroup` there",
         Caller::Podman => "name a user and a group: `podman exec --user 1000:1000 …`",
         Caller::Docker => "name a user and a group: `docker exec --user 1000:1000 …`",

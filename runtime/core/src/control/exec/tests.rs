@@ -13,6 +13,7 @@ use crate::testing::{Case, check_about, codes, process, refusal};
 const HERE: Here = Here {
     user_ns: OwnUserNs::Initial,
     oom_score_adj: 0,
+    caller: crate::request::Caller::Bundle,
 };
 
 const NESTED: Here = Here {
@@ -230,6 +231,19 @@ fn malformed_processes() {
 }
 
 #[test]
+fn a_remedy_has_the_words_of_who_made_the_container() {
+    let case = Case::new().level(Level::Restricted);
+    let said = |id: &str, bundle: &str| {
+        let caller = crate::request::caller_of_container(id, bundle.as_ref(), &case.request().spec);
+        let denial = intersect(&asked(again()), &container(&case), Here { caller, ..HERE }).unwrap_err();
+        let remedy = denial.refusals().find_map(|change| change.remedy.clone());
+        remedy.unwrap()
+    };
+    assert!(said("a", "/run/containerd/io.containerd.runtime.v2.task/moby/a").contains("`docker exec --user"));
+    assert!(said("a", "/srv/moby/a").contains("`exec --user"));
+}
+
+#[test]
 fn root_at_restricted() {
     let case = Case::new().level(Level::Restricted);
     let one = |inside: u32, outside: u32| json!({"containerID": inside, "hostID": outside, "size": 1});
@@ -369,7 +383,11 @@ fn a_closed_exec_warns_of_the_kubelets_own() {
         decision.changes.iter().any(|change| change.reason.contains("probe")),
         "{decision:?}"
     );
-    let denial = intersect(&asked(again()), &container(&pod), HERE).unwrap_err();
+    let here = Here {
+        caller: crate::request::Caller::Cri,
+        ..HERE
+    };
+    let denial = intersect(&asked(again()), &container(&pod), here).unwrap_err();
     let remedy = denial.refusals().find_map(|change| change.remedy.clone()).unwrap();
     assert!(remedy.contains("kubectl debug --profile=baseline"), "{remedy}");
     // Nobody else has probes.
