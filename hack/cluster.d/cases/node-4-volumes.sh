@@ -82,20 +82,33 @@ case_image_volume() {
     remove pod image
 }
 
-# Whether containerd tells the kubelet that this handler can do a thing.
-feature() { k get node "$node_name" -o json | jq -r --arg feature "$1" '.status.runtimeHandlers[] | select(.name == "gabion") | .features[$feature] // false'; }
-
-# Also what is mounted below a volume cannot be written to. Where containerd does not ask this handler what it can, the kubelet refuses the pod.
+# Also what is mounted below a volume cannot be written to. The kubelet lets in only pods of a handler that containerd has asked what it can.
 case_recursive_read_only() {
-    local volume='.spec.restartPolicy = "Never" | .spec.volumes = [{name: "v", emptyDir: {}}]
+    expect '^true$' bash -c 'kubectl get node "$0" -o json | jq ".status.runtimeHandlers[] | select(.name == \"gabion\") | .features.recursiveReadOnlyMounts"' "$node_name"
+    pod recursive '.spec.volumes = [{name: "v", emptyDir: {}}]
         | .spec.containers[0].volumeMounts = [{name: "v", mountPath: "/data", readOnly: true, recursiveReadOnly: "Enabled"}]'
-    pod recursive "$volume"
-    if [[ $(feature recursiveReadOnlyMounts) == true ]]; then
-        ready recursive
-        expect 'Read-only file system' inside recursive 'touch /data/x'
-    else
-        expect_soon 'recursive.*read.?only' k describe pod recursive
-        echo "left out: recursiveReadOnly: this containerd does not ask the handler"
-    fi
+    ready recursive
+    expect 'Read-only file system' inside recursive 'touch /data/x'
+    expect '"recursiveReadOnly":"Enabled"' of_pod recursive '{.status.containerStatuses[0].volumeMounts}'
     remove pod recursive
+}
+
+# Root in the pod is nobody on the node; its volumes are its own all the same. Level restricted runs such a root, too.
+case_user_namespace() {
+    local name pid volume='.spec.hostUsers = false | .spec.volumes = [{name: "v", emptyDir: {}}, {name: "c", configMap: {name: "kube-root-ca.crt"}}]
+        | .spec.containers[0].volumeMounts = [{name: "v", mountPath: "/data"}, {name: "c", mountPath: "/config"}]'
+    pod userns "$volume"
+    pod userns-restricted "$volume | .spec.runtimeClassName = \"gabion-restricted\""
+    for name in userns userns-restricted; do
+        ready "$name"
+        expect '^uid=0' inside "$name" id
+        expect '^0$' inside "$name" 'touch /data/x && stat -c %u /data/x'
+        expect 'BEGIN CERTIFICATE' inside "$name" 'cat /config/ca.crt'
+        pid=$(process_of "$name")
+        [[ $(status_of "$pid" Uid) -ge 65536 ]]
+        [[ $(status_of "$pid" NoNewPrivs) == 1 ]]
+    done
+    # Below hardened's capabilities, and in its own user namespace.
+    [[ $(readlink "/proc/$pid/ns/user") != "$(readlink /proc/self/ns/user)" ]]
+    remove pod userns userns-restricted
 }
