@@ -27,6 +27,7 @@ use gabion_see::{caller, readback, status};
 mod about;
 mod act;
 mod cgroup;
+mod devices;
 mod filters;
 mod helper;
 mod process;
@@ -333,7 +334,13 @@ fn first(proc: &Proc, record: &Record, (init, who): (Init, &str), findings: &mut
         if !record.hardened.enforces(control.id()) {
             continue;
         }
-        for fact in control.facts(&record.hardened, &seen) {
+        let mut facts = control.facts(&record.hardened, &seen);
+        if control.id() == ControlId::Devices
+            && let Some(fact) = devices::fact(record)
+        {
+            facts = vec![fact];
+        }
+        for fact in facts {
             let fact = visible(fact, record);
             if process::is_of_process(fact.control) {
                 of_process.push(fact);

@@ -14,6 +14,7 @@ pub use unit::Unit;
 
 pub mod limits;
 pub mod members;
+pub mod program;
 pub mod unit;
 
 /// What is kept of a cgroup to find it again: later calls come without `--systemd-cgroup`.

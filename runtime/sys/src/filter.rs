@@ -66,6 +66,101 @@ pub fn bpf_attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Res
     done(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, std::ptr::from_ref(&attr), size) })
 }
 
+/// What the kernel says of a program that is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BpfProgram {
+    /// The kernel's hash over its instructions: two programs of the same instructions have the same.
+    pub tag: [u8; 8],
+    /// What who loaded it called it.
+    pub name: String,
+}
+
+/// The same part of `union bpf_attr` for BPF_PROG_QUERY.
+#[repr(C)]
+#[derive(Default)]
+struct BpfQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+}
+
+/// Lists the ids of the device programs that are attached to a cgroup v2 directory itself (bpf(2) BPF_PROG_QUERY).
+pub fn bpf_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    const BPF_PROG_QUERY: c_int = 16;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    /// The kernel's own bound for one cgroup (BPF_CGROUP_MAX_PROGS).
+    const MOST: usize = 64;
+    let mut ids = [0_u32; MOST];
+    let mut attr = BpfQuery {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_CGROUP_DEVICE,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: u32::try_from(MOST).map_err(|_| Errno::E2BIG)?,
+        ..BpfQuery::default()
+    };
+    let size = size_of::<BpfQuery>();
+    // SAFETY: attr is of the size given; the kernel writes into it, and as many ids as prog_cnt says to where there is room for them.
+    done(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, std::ptr::from_mut(&mut attr), size) })?;
+    let count = usize::try_from(attr.prog_cnt).map_err(|_| Errno::EOVERFLOW)?;
+    Ok(ids.get(..count).ok_or(Errno::EOVERFLOW)?.to_vec())
+}
+
+/// Opens a program by its id (bpf(2) BPF_PROG_GET_FD_BY_ID): for root of the host.
+pub fn bpf_program(id: u32) -> Result<OwnedFd> {
+    const BPF_PROG_GET_FD_BY_ID: c_int = 13;
+    let attr = [id, 0, 0];
+    let size = size_of_val(&attr);
+    // SAFETY: attr is of the size given and only read.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, attr.as_ptr(), size) };
+    // SAFETY: BPF_PROG_GET_FD_BY_ID returns a descriptor that it made.
+    unsafe { owned(fd) }
+}
+
+/// Asks what a program is (bpf(2) BPF_OBJ_GET_INFO_BY_FD).
+pub fn bpf_program_info(program: BorrowedFd<'_>) -> Result<BpfProgram> {
+    const BPF_OBJ_GET_INFO_BY_FD: c_int = 15;
+    /// `struct bpf_prog_info` up to its name, with that.
+    const LENGTH: usize = 80;
+    #[repr(C)]
+    struct BpfInfo {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    let mut info = [0_u8; LENGTH];
+    let mut attr = BpfInfo {
+        bpf_fd: program.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(LENGTH).map_err(|_| Errno::E2BIG)?,
+        info: info.as_mut_ptr() as u64,
+    };
+    let size = size_of::<BpfInfo>();
+    // SAFETY: attr is of the size given; the kernel writes its length there, and at most that many bytes of information. All lengths of
+    // arrays in it are 0: it writes to no other address.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET_INFO_BY_FD,
+            std::ptr::from_mut(&mut attr),
+            size,
+        )
+    })?;
+    let (tag, name) = (info.get(8..16), info.get(64..80));
+    let name: Vec<u8> = name
+        .unwrap_or_default()
+        .iter()
+        .copied()
+        .take_while(|byte| *byte != 0)
+        .collect();
+    Ok(BpfProgram {
+        tag: tag.and_then(|tag| tag.try_into().ok()).ok_or(Errno::EOVERFLOW)?,
+        name: String::from_utf8_lossy(&name).into_owned(),
+    })
+}
+
 /// seccomp(2) `SECCOMP_SET_MODE_FILTER`.
 ///
 /// Safe as far as memory goes that the call itself touches. What a filter answers is another matter: one that says 0 for a call which it

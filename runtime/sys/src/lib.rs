@@ -35,8 +35,8 @@ pub use file::{
     fsetxattr, fsetxattr_new, identity, open, open_path, openat, openat2, receive,
 };
 pub use filter::{
-    Probe, bpf_attach_device, bpf_load_device, landlock_abi, landlock_errata, probe, seccomp_knows_flags,
-    seccomp_set_filter,
+    BpfProgram, Probe, bpf_attach_device, bpf_device_programs, bpf_load_device, bpf_program, bpf_program_info,
+    landlock_abi, landlock_errata, probe, seccomp_knows_flags, seccomp_set_filter,
 };
 pub use heap::Heap;
 pub use inspect::seccomp_filters;
