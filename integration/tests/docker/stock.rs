@@ -4,7 +4,7 @@
 use integration::Done;
 use integration::command::{limit, until};
 
-use crate::engine::{Engine, IMAGE, SHIM, Setup, unpacked, which};
+use crate::engine::{Engine, IMAGE, SHIM, Setup, major, unpacked, which};
 
 #[test]
 fn gabion_is_the_default_runtime_of_a_stock_docker() {
@@ -13,6 +13,7 @@ fn gabion_is_the_default_runtime_of_a_stock_docker() {
     };
     let told = engine.docker(&["run", "--rm", IMAGE, "cat", "/proc/self/status"]).ok();
     assert!(told.out.contains("NoNewPrivs:\t1"), "{told}");
+    places_to_write(&engine);
     found_without_a_root(&engine);
     a_port_is_published(&engine);
     by_gabions_shim(&engine);
@@ -22,6 +23,21 @@ fn gabion_is_the_default_runtime_of_a_stock_docker() {
 
 fn inside(engine: &Engine, words: &[&str]) -> Done {
     integration::command::run(engine.inside(words), &engine.dir)
+}
+
+/// The ways of docs/RECIPES.md for a service that writes to its root: Docker's own, and from Docker 25 on the annotation.
+fn places_to_write(engine: &Engine) {
+    let line = ["sh", "-c", "echo kept >/srv/a && cat /srv/a"];
+    drop(
+        engine
+            .docker(&[&["run", "--rm", IMAGE][..], &line].concat())
+            .fails_with(1),
+    );
+    let by = |options: &[&str]| engine.docker(&[&["run", "--rm"], options, &[IMAGE], &line].concat());
+    assert_eq!(by(&["--tmpfs", "/srv"]).ok().out, "kept\n");
+    if major("dockerd").is_some_and(|major| major >= 25) {
+        assert_eq!(by(&["--annotation", "dev.gabion.holes=/srv"]).ok().out, "kept\n");
+    }
 }
 
 /// gabion finds the roots that Docker gives its runtimes, and the container by Docker's name.
