@@ -74,7 +74,7 @@ handlers() {
         fi
         printf '  runtime_type = "io.containerd.gabion.v2"\n'
         # Elsewhere containerd finds the shim by its PATH.
-        [[ $prefix == /usr/local || $prefix == /usr ]] ||
+        [[ ($prefix == /usr/local || $prefix == /usr) && -z ${always_path:-} ]] ||
             printf '  runtime_path = "%s/bin/containerd-shim-gabion-v2"\n' "$prefix"
         printf '  pod_annotations = ["dev.gabion.*"]\n'
         printf '  [plugins."%s".containerd.runtimes.%s.options]\n' "$plugin" "$name"
@@ -149,6 +149,12 @@ look_at_containerd() {
         printf '%-14s %s\n' note "containerd $version has no user namespaces for pods (hostUsers: false), with no runtime: 2.0 has"
     fi
     config_version=$([[ $containerd_major -lt 2 ]] && echo 2 || echo 3)
+    if [[ -n $rancher ]]; then
+        systemd_cgroup=false
+        # What it wrote at its last start.
+        ! grep -qs 'SystemdCgroup = true$' "$root$(rancher_agent "$rancher")/etc/containerd/config.toml" || systemd_cgroup=true
+        return
+    fi
     if [[ -f $root$containerd_config ]]; then
         config_version=$(sed -n 's/^version *= *\([0-9]*\).*/\1/p' "$root$containerd_config" | head -n1)
         [[ ${config_version:-1} -ge 2 ]] ||

@@ -76,3 +76,125 @@ fn the_handler_is_of_the_type_that_this_containerd_asks() {
         assert!(done.out.contains("has no user namespaces for pods"), "{done}");
     }
 }
+
+/// All of the machine's programs but containerd, in a directory of the test's own.
+fn without_containerd(place: &Place) -> String {
+    let bin = place.bundle.dir.join("tools");
+    fs::create_dir(&bin).unwrap();
+    for dir in ["/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let at = bin.join(entry.file_name());
+            if entry.file_name() != "containerd" && at.symlink_metadata().is_err() {
+                std::os::unix::fs::symlink(entry.path(), at).unwrap();
+            }
+        }
+    }
+    bin.display().to_string()
+}
+
+/// k3s writes containerd's configuration from a template, which takes the handlers; its places are in the policy.
+#[test]
+fn the_containerd_of_k3s_is_found() {
+    for (name, bin, version, template, type_of) in [
+        (
+            "k3s",
+            "var/lib/rancher/k3s/data/current/bin",
+            "v2.1.4-k3s1",
+            "config-v3.toml.tmpl",
+            "io.containerd.runc.v2",
+        ),
+        (
+            "rke2",
+            "var/lib/rancher/rke2/bin",
+            "v1.7.27-k3s1",
+            "config.toml.tmpl",
+            "io.containerd.gabion.v2",
+        ),
+    ] {
+        let place = Place::small("install-rancher");
+        let bin = place.root.join(bin);
+        fs::create_dir_all(&bin).unwrap();
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && echo 'containerd github.com/k3s-io/containerd {version} 0'\n"
+        );
+        fs::write(bin.join("containerd"), text).unwrap();
+        fs::set_permissions(bin.join("containerd"), fs::Permissions::from_mode(0o755)).unwrap();
+        let agent = format!("var/lib/rancher/{name}/agent");
+        let etc = place.root.join(&agent).join("etc/containerd");
+        fs::create_dir_all(&etc).unwrap();
+        fs::write(etc.join("config.toml"), "    SystemdCgroup = true\n").unwrap();
+        let done = place
+            .with_path("install", &["--containerd"], &without_containerd(&place))
+            .ok();
+        let text = place.text(&format!("{agent}/etc/containerd/{template}"));
+        assert!(text.starts_with("{{ template \"base\" . }}\n"), "{text}");
+        assert!(text.contains(&format!("runtime_type = \"{type_of}\"")), "{text}");
+        assert!(
+            text.contains("runtime_path = \"/usr/local/bin/containerd-shim-gabion-v2\""),
+            "{text}"
+        );
+        assert_eq!(
+            text.contains("SystemdCgroup = true"),
+            version.starts_with("v2"),
+            "{text}"
+        );
+        assert!(
+            place
+                .text("etc/gabion/containerd.toml")
+                .contains("systemd_cgroup = true")
+        );
+        let policy = place.text("etc/gabion/policy.toml");
+        assert!(
+            policy.contains(&format!("\ncontainerd_root = \"/{agent}/containerd\"\n")),
+            "{policy}"
+        );
+        assert!(
+            policy.contains("\ncontainerd_state = \"/run/k3s/containerd\"\n"),
+            "{policy}"
+        );
+        assert!(policy.contains("\ncri = \"containerd\"\n"), "{policy}");
+        assert!(!place.root.join("etc/containerd").exists(), "{done}");
+        assert!(done.out.contains(&format!("systemctl restart {name}")), "{done}");
+
+        // Somebody's own template stays.
+        let own = "{{ template \"base\" . }}\n# mine\n";
+        fs::write(etc.join(template), own).unwrap();
+        let tools = place.bundle.dir.join("tools").display().to_string();
+        let again = place.with_path("install", &["--containerd"], &tools).ok();
+        assert_eq!(place.text(&format!("{agent}/etc/containerd/{template}")), own);
+        assert!(again.out.contains("add what follows the first line of"), "{again}");
+        place.below("uninstall", &[]).ok();
+        assert_eq!(place.text(&format!("{agent}/etc/containerd/{template}")), own);
+    }
+}
+
+/// Another containerd by its options: its places are in the policy, and a later run knows them.
+#[test]
+fn another_containerd_is_named_by_options() {
+    let place = Place::small("install-named");
+    let bin = place.bundle.dir.join("other");
+    let real = "#!/bin/sh\nexec containerd \"$@\"\n";
+    fs::write(&bin, real).unwrap();
+    fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).unwrap();
+    let option = format!("--containerd-bin={}", bin.display());
+    let options = [
+        option.as_str(),
+        "--containerd-root=/var/lib/k0s/containerd",
+        "--containerd-state",
+        "/run/k0s/containerd",
+    ];
+    place.below("install", &options).ok();
+    let has = || {
+        let policy = place.text("etc/gabion/policy.toml");
+        let said = |line: &str| policy.contains(line);
+        said("\ncontainerd_root = \"/var/lib/k0s/containerd\"\n")
+            && said("\ncontainerd_state = \"/run/k0s/containerd\"\n")
+    };
+    assert!(has());
+    let again = place.below("install", &[]).ok();
+    assert!(has() && !again.out.contains("replace"), "{again}");
+    place
+        .below("install", &["--containerd-root", "k0s"])
+        .fails_with(2)
+        .says(&["an absolute path"]);
+}
