@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::anchors::{self, Source};
 use gabion_common::audit::Trail;
 use gabion_core::digest::sha256_hex;
 use gabion_core::request::ContainerId;
@@ -64,13 +65,20 @@ struct Line {
 /// Collects them. A log that is missing or broken is told of, and hides nothing of what attest found.
 pub(super) fn collect(root: &Path, id: &ContainerId) -> Evidence {
     let trail = StateView::open(root, id).and_then(|dir| Trail::load(&dir));
-    let file = match trail {
-        Ok(Some(Trail { file: Some(file), .. })) => file,
+    let (file, keeping) = match trail {
+        Ok(Some(Trail {
+            file: Some(file),
+            keeping,
+            ..
+        })) => (file, keeping),
         Ok(_) => return untold("no log is kept of this container"),
         Err(error) => return untold(&error.to_string()),
     };
     let mut evidence = Evidence::default();
-    evidence.chain = match verify::verify(&file, None) {
+    // With the head that gabion keeps: a log that was cut holds by itself.
+    let elsewhere = [Source::Journald, Source::Syslog, Source::Kernel];
+    let head = anchors::collect(&file, &keeping, true, &elsewhere);
+    evidence.chain = match head.and_then(|head| verify::verify(&file, &head.remembered, 0)) {
         Ok(Ok(whole)) => {
             evidence.head = whole.head.map(|head| Head {
                 seq: head.seq,
@@ -98,7 +106,8 @@ fn untold(why: &str) -> Evidence {
 /// Oldest first: what rotation kept, then the log itself.
 fn read(file: &Path, id: &str, evidence: &mut Evidence) -> std::io::Result<()> {
     let name = place::name(file).map_err(|trouble| std::io::Error::other(trouble.to_string()))?;
-    let kept = (1..=chain::KEPT)
+    let kept = chain::numbers(file)?
+        .into_iter()
         .rev()
         .map(|n| file.with_file_name(chain::kept(name, n)));
     let mut newest: VecDeque<Record> = VecDeque::new();
