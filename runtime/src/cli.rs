@@ -84,6 +84,8 @@ enum Command {
     Spec(spec::Args),
     /// Print what this runtime supports, as JSON
     Features(features::Args),
+    /// Say whether a container may do something, and every layer that says no
+    Can(hand_over::Args),
     /// Show what would be changed or refused, without running anything
     Check(hand_over::Args),
     /// Say what a refusal or a denial means, and the smallest loosening that helps
@@ -162,7 +164,15 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 #[cfg(not(target_arch = "x86_64"))]
 fn protect_early(args: &[OsString]) {
     let protected = |word: &OsString| word == "create" || word == "run" || word == "exec";
-    if args.iter().skip(1).any(protected)
+    // What stands behind a command of gabionctl is for that.
+    let handed_over = [
+        "apparmor", "attest", "audit", "can", "check", "doctor", "explain", "learn", "policy", "report", "seccomp",
+    ];
+    let own = args
+        .iter()
+        .skip(1)
+        .take_while(|word| !handed_over.iter().any(|name| word == name));
+    if own.into_iter().any(protected)
         && let Err(error) = selfprotect::ensure()
     {
         // `Cli::run` meets it again, knows where it is to be told, and ends there.
@@ -196,7 +206,8 @@ impl Cli {
             Command::List(args) => args.run(global),
             Command::Spec(args) => args.run(),
             Command::Features(args) => args.run(),
-            Command::Check(_)
+            Command::Can(_)
+            | Command::Check(_)
             | Command::Explain(_)
             | Command::Learn(_)
             | Command::Policy(_)
@@ -230,6 +241,7 @@ impl Command {
             Self::List(_) => "list",
             Self::Spec(_) => "spec",
             Self::Features(_) => "features",
+            Self::Can(_) => "can",
             Self::Check(_) => "check",
             Self::Explain(_) => "explain",
             Self::Learn(_) => "learn",

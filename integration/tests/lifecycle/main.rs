@@ -10,6 +10,7 @@ mod agree;
 mod bad_input;
 mod broken_policy;
 mod callers_own;
+mod can;
 mod cgroups;
 mod closed;
 mod console;

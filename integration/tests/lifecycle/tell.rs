@@ -145,6 +145,8 @@ fn what_people_have_is_explained() {
         (&["explain", "CAP_SYS_CHROOT"], "capabilities.allow"),
         (&["seccomp", "show", "--call", "unshare"], "seccomp.allow"),
         (&["seccomp", "show"], "[[floor]]"),
+        // A control that is called as a command of the runtime's is.
+        (&["explain", "exec"], "Threat:"),
         (&["explain"], "mounts.host-path"),
     ] {
         let done = container.op(words).ok();

@@ -4,6 +4,7 @@
 
 pub mod attest;
 pub mod caller;
+pub mod can;
 pub mod capability;
 pub mod cdi;
 pub mod control;

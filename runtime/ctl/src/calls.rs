@@ -116,6 +116,14 @@ impl Known {
             .find(|group| calls(*group).contains(&self.name.as_str()))
     }
 
+    /// The call with these arguments.
+    pub(crate) const fn with(&self, args: [u64; 6]) -> Call {
+        Call {
+            number: self.number,
+            args,
+        }
+    }
+
     /// The calls to ask about: with every argument 0, and with each value that a rule names.
     pub(crate) fn asked(&self) -> Vec<(String, Call)> {
         let call = |args| Call {

@@ -9,6 +9,7 @@ use gabion_see::error::Result;
 mod apparmor;
 mod attest;
 mod audit;
+mod can;
 mod check;
 mod doctor;
 mod explain;
@@ -37,6 +38,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say whether a container may do something, and every layer that says no
+    Can(can::Args),
     /// Show what would be changed or refused, without running anything
     Check(check::Args),
     /// Say what a refusal or a denial means, and the smallest loosening that helps
@@ -83,6 +86,7 @@ impl Cli {
     fn run(self) -> Result<u8> {
         let global = &self.global;
         match self.command {
+            Command::Can(args) => args.run(global),
             Command::Check(args) => args.run(global),
             Command::Explain(args) => args.run(),
             Command::Learn(args) => args.run(global),

@@ -38,6 +38,30 @@ static NEEDS: &[(&str, Capability)] = &[
     ("vhangup", Capability::SysTtyConfig),
 ];
 
+/// The calls that need one for some of their arguments, or by the host's settings.
+static MAY_NEED: &[(&str, Capability)] = &[
+    ("clone", Capability::SysAdmin),
+    ("fanotify_init", Capability::SysAdmin),
+    ("perf_event_open", Capability::Perfmon),
+    ("process_vm_readv", Capability::SysPtrace),
+    ("process_vm_writev", Capability::SysPtrace),
+    ("ptrace", Capability::SysPtrace),
+    ("sched_setscheduler", Capability::SysNice),
+    ("setpriority", Capability::SysNice),
+    ("socket", Capability::NetRaw),
+    ("syslog", Capability::Syslog),
+    ("unshare", Capability::SysAdmin),
+    ("userfaultfd", Capability::SysPtrace),
+];
+
+/// The capability that a call may need.
+pub fn may_need(call: &str) -> Option<Capability> {
+    MAY_NEED
+        .iter()
+        .find(|(name, _)| *name == call)
+        .map(|(_, needed)| *needed)
+}
+
 /// The capability that a call always needs.
 pub fn needed_by(call: &str) -> Option<Capability> {
     NEEDS.iter().find(|(name, _)| *name == call).map(|(_, needed)| *needed)

@@ -12,6 +12,7 @@ use gabion_common::cli::log;
 use gabion_common::cli::output::{self, Format};
 use gabion_core::decision::{Change, Decision, Mode, Verdict};
 use gabion_core::harden::harden;
+use gabion_core::hardened::Hardened;
 use gabion_core::host::{CgroupDriver, CriFiles, Host, MadeByCri};
 use gabion_core::policy::{Level, Policy};
 use gabion_core::request::{BadInput, CRI_NAMESPACE, Channel, ContainerId, INVALID, Request};
@@ -233,6 +234,35 @@ struct Judged {
     decisions: Vec<Decision>,
     /// What no level may have.
     invalid: Vec<Change>,
+}
+
+/// Gives what create would decide for a bundle that does not run yet.
+///
+/// # Errors
+/// It would be refused, or cannot be read.
+pub(super) fn hardened(bundle: &Path, global: &Global) -> Result<Hardened> {
+    let policy = global.policy()?;
+    let mut request = if bundle.is_dir() {
+        read(bundle)?
+    } else {
+        let text = bundle::read_any(bundle)?;
+        let id = gabion_common::cli::id("check")?;
+        of_a_copy(bundle::from_reader(
+            id,
+            &manifests::folder(bundle),
+            text.as_slice(),
+            bundle,
+        )?)
+    };
+    room(&request)?;
+    request.channel = door_of_bundle(&request, &policy.policy);
+    let settings = settings_for(&request, global);
+    let host = survey(&request, &policy, &settings.root, settings.cgroup_driver);
+    Ok(harden(
+        &request,
+        &policy.policy.effective(&request, &host, &policy.digest),
+        &host,
+    )?)
 }
 
 /// Asks what create asks: `harden`, and whether the filters can be made.
