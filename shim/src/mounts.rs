@@ -230,6 +230,64 @@ pub fn check_bundle(path: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    /// Three layers, of which the upper ones hide what is below, and each file is another's on the host.
+    #[test]
+    fn layers_have_other_owners() {
+        use std::os::unix::fs::MetadataExt;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = std::env::temp_dir().join(format!("gabion-shim-layers-{}", std::process::id()));
+        let at = |name: &str| dir.join(name).display().to_string();
+        for name in ["a", "b", "c", "upper", "work", "rootfs"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for (name, text) in [
+            ("a/of", "a"),
+            ("b/of", "b"),
+            ("c/of", "c"),
+            ("c/last", "c"),
+            ("b/middle", "b"),
+        ] {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        nix::unistd::chown(&dir.join("c/last"), Some(1000.into()), Some(1000.into())).unwrap();
+        let options = [
+            format!("lowerdir={}:{}:{}", at("a"), at("b"), at("c")),
+            format!("upperdir={}", at("upper")),
+            format!("workdir={}", at("work")),
+            "uidmap=0:100000:65536".to_owned(),
+            "gidmap=0:200000:65536".to_owned(),
+        ];
+        let overlay = Mount {
+            type_: "overlay".into(),
+            source: "overlay".into(),
+            options: options.into(),
+            ..Mount::default()
+        };
+        let root = dir.join("rootfs");
+        match Mounted::make(&[overlay], &root) {
+            // A kernel before 5.19, or a file system that cannot map: refused by name, and nothing is left.
+            Err(error) => assert!(error.to_string().contains("owners of a layer"), "{error}"),
+            Ok(mut mounted) => {
+                let of = |name: &str| {
+                    std::fs::metadata(root.join(name))
+                        .map(|meta| (meta.uid(), meta.gid()))
+                        .unwrap()
+                };
+                let owners = (of("of"), of("middle"), of("last"));
+                let text = std::fs::read_to_string(root.join("of")).unwrap();
+                mounted.unmount().unwrap();
+                assert_eq!(owners, ((100_000, 200_000), (100_000, 200_000), (101_000, 201_000)));
+                assert_eq!(text, "a");
+            }
+        }
+        assert!(!dir.join("gabion-lower").exists());
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(&at("")), "{table}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
     #[test]
     fn lower_directories_share_their_parent() {
         assert_eq!(common_dir(&["/s/1/fs", "/s/22/fs"]), Some("/s"));
