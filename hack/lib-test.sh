@@ -91,7 +91,7 @@ suite_shipped-unit() {
 suite_shipped() {
     hack/build
     GABION_BIN=$target/dist/gabion cargo test -q --no-fail-fast -p integration --test lifecycle --test controls --test attacks --test compat \
-        --test crash --test remedies --test callers -- "$@"
+        --test crash --test remedies --test learn --test callers -- "$@"
 }
 
 # A Kubernetes node in namespaces of its own: the shipped programs, installed as docs/INSTALL.md says, under a real kubelet.

@@ -9,6 +9,7 @@
 
 mod data;
 mod document;
+mod learn;
 mod programs;
 mod recipes;
 mod stand;
@@ -23,6 +24,15 @@ macro_rules! services {
         fn $name() {
             $rows.iter().for_each(stand::check);
         })+
+
+        /// Each of them, by `gabion learn`.
+        mod learned {
+            use super::{data, programs, web};
+            $(#[test]
+            fn $name() {
+                $rows.iter().for_each(super::learn::check);
+            })+
+        }
     };
 }
 
