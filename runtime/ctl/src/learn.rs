@@ -5,9 +5,11 @@ pub(crate) mod judge;
 mod listen;
 mod look;
 mod memory;
+mod of;
 mod run;
 mod stage;
 mod upper;
 
+pub(crate) use of::of;
 pub(crate) use run::{ARCHITECTURES, Asked, Ended, How, Prepared, Until, once};
 pub(crate) use stage::Stage;

@@ -17,12 +17,13 @@ use gabion_core::request::ContainerId;
 use gabion_see::bundle;
 use gabion_see::error::{Error, Result};
 use gabion_see::policy::Loaded;
+use gabion_see::roots;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::learn::{ARCHITECTURES, Asked, Ended, How, Prepared, Stage, Until, judge, once};
+use crate::learn::{ARCHITECTURES, Asked, Ended, How, Prepared, Stage, Until, judge, of, once};
 
 mod toml;
 
@@ -35,7 +36,8 @@ const FAILS: u8 = 3;
     gabion learn -b ./bundle --ask 'gabion exec web curl -fs localhost' web\n  \
     gabion learn -b ./bundle --merge web.json web   add this run to what others showed\n  \
     gabion learn --merge web.json                   what they come to\n  \
-    gabion learn -b ./bundle --merge web.json --prove web\n\n\
+    gabion learn -b ./bundle --merge web.json --prove web\n  \
+    gabion learn --of web                           what podman's, Docker's or containerd's `web` has written below its root\n\n\
     The program runs as at level permissive, on a writable layer that is gone afterwards; its output goes to stderr. Where it ends with an \
     error, what it last could not do is made possible and it is run again. A run shows what the program did in that run, and no more: \
     docs/LEARN.md says what is not seen. Needs root.\n\n\
@@ -48,9 +50,12 @@ pub(super) struct Args {
     /// Directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
-    /// A record of runs: read where it is there, and written with this run in it
+    /// Of a container that podman, Docker or containerd made with gabion, by its name or id: what it has written below its root until now
+    #[arg(long, value_name = "CONTAINER", conflicts_with_all = ["id", "ask", "seconds", "prove"])]
+    of: Option<String>,
+    /// A record of runs: read where it is there, and written with this run in it. Of several the first is written
     #[arg(long, value_name = "FILE")]
-    merge: Option<PathBuf>,
+    merge: Vec<PathBuf>,
     /// Ask the program by this command of the host's, again and again, until it succeeds: that ends the run. GABION_ID is the id
     #[arg(long, value_name = "COMMAND")]
     ask: Option<String>,
@@ -98,8 +103,11 @@ impl Args {
     pub(super) fn run(self, global: &Global) -> Result<u8> {
         let policy = global.policy()?;
         let mut seen = self.read_record()?;
+        if let Some(container) = &self.of {
+            return self.of(global, &policy, seen, container);
+        }
         let Some(id) = &self.id else {
-            if self.merge.is_none() || self.prove {
+            if self.merge.is_empty() || self.prove {
                 return Err(Error::Usage("learn needs the id of the container to run".to_owned()));
             }
             self.print(&seen, &conclude(&seen, &policy.policy), Vec::new(), None)?;
@@ -140,27 +148,48 @@ impl Args {
         Ok(if fails { FAILS } else { 0 })
     }
 
+    /// Looks at an engine's container, and adds that to the record.
+    fn of(&self, global: &Global, policy: &Loaded, mut seen: Seen, container: &str) -> Result<u8> {
+        let settings = global.settings();
+        let roots = match &global.root {
+            Some(root) => vec![root.clone()],
+            None => roots::all(&settings.root),
+        };
+        let (root, id) = roots::find(&roots, container)?;
+        let found = of(&root, &id)?;
+        seen.merge(found.seen)
+            .map_err(|other| Error::Usage(format!("a record of version {}", other.0)))?;
+        self.write_record(&seen)?;
+        let needs = conclude(&seen, &policy.policy);
+        let levels = judge::levels(&id, &found.bundle, &found.config, &needs, policy, &settings)?;
+        self.print(&seen, &needs, levels, None)?;
+        Ok(0)
+    }
+
     fn read_record(&self) -> Result<Seen> {
-        let Some(path) = self.merge.as_deref() else {
-            return Ok(Seen::new());
-        };
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.id.is_some() => return Ok(Seen::new()),
-            Err(error) => return Err(Error::file("read", path)(error)),
-        };
-        let bad = |why: String| Error::Usage(format!("{}: {why}: it is no record of learn's", path.display()));
-        let record: Seen = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
         let mut seen = Seen::new();
-        seen.merge(record)
-            .map_err(|other| bad(format!("its version is {}", other.0)))?;
+        for (at, path) in self.merge.iter().enumerate() {
+            let text = match fs::read(path) {
+                Ok(text) => text,
+                // The one that is written.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && at == 0 && self.looks() => continue,
+                Err(error) => return Err(Error::file("read", path)(error)),
+            };
+            let bad = |why: String| Error::Usage(format!("{}: {why}: it is no record of learn's", path.display()));
+            let record: Seen = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+            seen.merge(record)
+                .map_err(|other| bad(format!("its version is {}", other.0)))?;
+        }
         Ok(seen)
     }
 
+    /// Whether this call looks at anything but records.
+    const fn looks(&self) -> bool {
+        self.id.is_some() || self.of.is_some()
+    }
+
     fn write_record(&self, seen: &Seen) -> Result<()> {
-        let Some(path) = self.merge.as_deref() else {
-            return Ok(());
-        };
+        let Some(path) = self.merge.first() else { return Ok(()) };
         let text = serde_json::to_vec_pretty(seen).map_err(|error| Error::file("write", path)(error.into()))?;
         let name = path
             .file_name()
@@ -170,8 +199,8 @@ impl Args {
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         let dir = gabion_sys::open_path(parent, OFlag::O_DIRECTORY);
-        let written =
-            dir.and_then(|dir| whole::write_at(dir.as_fd(), Path::new(name), Mode::from_bits_truncate(0o600), &text));
+        let mode = Mode::from_bits_truncate(0o600);
+        let written = dir.and_then(|dir| whole::write_at(dir.as_fd(), Path::new(name), mode, &text));
         written.map_err(|errno| Error::file("write", path)(errno.into()))
     }
 

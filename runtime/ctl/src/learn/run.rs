@@ -22,11 +22,12 @@ use serde_json::Value;
 use super::listen::Listener;
 use super::look::Looker;
 use super::stage::{Round, Stage};
-use super::upper::{self, Marks, Whole};
+use super::upper::{self, Marks, Since, Whole};
 
 mod bundle;
 mod grant;
 
+pub(super) use bundle::volumes;
 pub(crate) use bundle::{ARCHITECTURES, apply};
 
 /// What is run, and how.
@@ -363,20 +364,18 @@ impl Run<'_> {
         let mut seen = std::mem::take(&mut self.looker.seen);
         seen.runs = 1;
         let upper = self.round.upper();
+        let lower = [self.round.lower().to_owned()];
         let (written, whole) =
-            upper::written(&upper, self.round.lower(), &self.marks).map_err(Error::file("look through", &upper))?;
+            upper::written(&upper, &lower, &Since::Marks(&self.marks)).map_err(Error::file("look through", &upper))?;
         if whole == Whole::No {
             seen.unseen
                 .insert("more than 100000 entries below the root: what was written beyond them".to_owned());
         }
-        let mut dirs: BTreeSet<PathBuf> = ["/tmp", "/var/tmp", "/run"].map(PathBuf::from).into();
-        dirs.extend(written.keys().filter_map(|path| path.parent().map(Path::to_owned)));
-        dirs.extend(written.keys().cloned());
+        let mut dirs = upper::directories(&written);
         dirs.extend(self.looker.denied.iter().filter_map(|denied| match denied {
             Denied::Foreign { dir, .. } | Denied::ReadOnly { dir, .. } => Some(dir.clone()),
             _ => None,
         }));
-        dirs.remove(Path::new("/"));
         seen.sizes = upper::sizes(&self.round.root(), dirs);
         seen.written = written;
         seen.volumes = bundle::volumes(config);

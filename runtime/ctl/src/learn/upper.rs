@@ -1,10 +1,13 @@
 //! What a writable layer has: overlayfs keeps there what was created, a copy of what was opened for writing, and a mark for what was deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use gabion_core::learn::{Before, Change, Kind, Written};
 
@@ -22,6 +25,14 @@ pub(super) struct Mark {
 
 /// The layer before the program's first instruction: what the runtime made.
 pub(super) type Marks = BTreeMap<PathBuf, Mark>;
+
+/// What is the program's work, and what was made before it.
+#[derive(Debug)]
+pub(super) enum Since<'a> {
+    Marks(&'a Marks),
+    /// All that is younger, but for these places, which the runtime makes for mounts, and what they changed in their directory.
+    Time((i64, i64), &'a BTreeSet<PathBuf>),
+}
 
 fn mark(meta: &Metadata) -> Mark {
     Mark {
@@ -71,17 +82,125 @@ pub(super) fn marks(upper: &Path) -> io::Result<Marks> {
         .collect())
 }
 
-/// What the program did to the layer since it was marked.
-pub(super) fn written(upper: &Path, lower: &Path, before: &Marks) -> io::Result<(BTreeMap<PathBuf, Written>, Whole)> {
+/// What the program did to the layer. `lower` are the layers of the image, the uppermost first.
+pub(super) fn written(
+    upper: &Path,
+    lower: &[PathBuf],
+    since: &Since<'_>,
+) -> io::Result<(BTreeMap<PathBuf, Written>, Whole)> {
     let (now, whole) = entries(upper)?;
     let mut found = BTreeMap::new();
+    // A place for a mount, or a directory on the way to one where the image has none.
+    let made = |path: &PathBuf, made: &BTreeSet<PathBuf>| {
+        made.contains(path) || (made.iter().any(|place| place.starts_with(path)) && of_image(lower, path).is_none())
+    };
     for (path, meta) in &now {
-        let image = fs::symlink_metadata(lower.join(path.strip_prefix("/").unwrap_or(path))).ok();
-        if let Some(change) = change(meta, image.as_ref(), before.get(path)) {
+        let image = of_image(lower, path);
+        let changed = match since {
+            Since::Marks(marks) => change(meta, image.as_ref(), marks.get(path)),
+            Since::Time(_, places) if made(path, places) => None,
+            Since::Time(since, places) => {
+                let below = places
+                    .iter()
+                    .filter_map(|place| place.ancestors().find(|at| at.parent() == Some(path)));
+                let ours = below
+                    .map(Path::to_owned)
+                    .filter(|at| made(at, places))
+                    .filter_map(|at| now.get(&at));
+                let times = ours.map(|place| (place.ctime(), place.ctime_nsec()));
+                change_since(
+                    meta,
+                    image.as_ref(),
+                    *since,
+                    times.chain([*since]).max().unwrap_or(*since),
+                )
+            }
+        };
+        if let Some(change) = changed {
             found.insert(path.clone(), describe(change, meta, image.as_ref()));
         }
     }
     Ok((found, whole))
+}
+
+/// What the image has at a path: the uppermost layer that says anything of it.
+fn of_image(layers: &[PathBuf], path: &Path) -> Option<Metadata> {
+    let parts: Vec<_> = path.strip_prefix("/").unwrap_or(path).components().collect();
+    for layer in layers {
+        let (mut at, mut opaque) = (layer.clone(), false);
+        let mut meta = fs::symlink_metadata(&at).ok()?;
+        let mut missing = false;
+        for part in &parts {
+            opaque |= is_opaque(&at);
+            at.push(part);
+            match fs::symlink_metadata(&at) {
+                Ok(found) if is_whiteout(&found) => return None,
+                Ok(found) => meta = found,
+                Err(_) => {
+                    missing = true;
+                    break;
+                }
+            }
+        }
+        match (missing, opaque) {
+            (false, _) => return Some(meta),
+            // What lies below is hidden by this layer.
+            (true, true) => return None,
+            (true, false) => {}
+        }
+    }
+    None
+}
+
+/// A directory that hides the layers below it.
+fn is_opaque(dir: &Path) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(fd) = gabion_sys::open(dir, flags, Mode::empty()) else {
+        return false;
+    };
+    let mut value = [0; 8];
+    let said = [c"trusted.overlay.opaque", c"user.overlay.opaque"];
+    said.into_iter()
+        .any(|name| gabion_sys::fgetxattr(&fd, name, &mut value).is_ok_and(|length| value.get(..length) == Some(b"y")))
+}
+
+/// Directories whose size may matter: those written in, and the default holes.
+pub(super) fn directories(written: &BTreeMap<PathBuf, Written>) -> BTreeSet<PathBuf> {
+    let mut dirs: BTreeSet<PathBuf> = ["/tmp", "/var/tmp", "/run"].map(PathBuf::from).into();
+    dirs.extend(written.keys().filter_map(|path| path.parent().map(Path::to_owned)));
+    dirs.extend(
+        written
+            .iter()
+            .filter(|(_, what)| what.kind == Kind::Directory)
+            .map(|(path, _)| path.clone()),
+    );
+    dirs.remove(Path::new("/"));
+    dirs
+}
+
+/// The same as [`change`], told by time alone. `latest` is when the runtime last made something in the directory.
+fn change_since(meta: &Metadata, image: Option<&Metadata>, since: (i64, i64), latest: (i64, i64)) -> Option<Change> {
+    let now = mark(meta);
+    if now.changed <= since {
+        return None;
+    }
+    if is_whiteout(meta) {
+        return Some(Change::Deleted);
+    }
+    let image = image.filter(|image| image.is_dir() == meta.is_dir());
+    if !meta.is_dir() || image.is_none() {
+        return Some(if image.is_some() {
+            Change::Changed
+        } else {
+            Change::Created
+        });
+    }
+    if now.entries > latest {
+        return Some(Change::Entries);
+    }
+    let same =
+        image.is_some_and(|image| (image.uid(), image.gid(), image.mode()) == (meta.uid(), meta.gid(), meta.mode()));
+    (!same).then_some(Change::Changed)
 }
 
 /// overlayfs marks what was deleted by a device 0:0.

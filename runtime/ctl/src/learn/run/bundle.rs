@@ -116,7 +116,7 @@ pub(super) fn free_port(config: &Value) -> u16 {
 }
 
 /// The mounts that a program may write to.
-pub(super) fn volumes(config: &Value) -> BTreeMap<PathBuf, Executable> {
+pub(crate) fn volumes(config: &Value) -> BTreeMap<PathBuf, Executable> {
     let mut found = BTreeMap::new();
     for mount in config["mounts"].as_array().into_iter().flatten() {
         let options: Vec<&str> = mount["options"]
