@@ -141,15 +141,17 @@ pub(crate) fn check(service: &Service) {
     for place in &recipe.places {
         assert!(
             found.iter().any(|one| one.starts_with(place)),
-            "{}: {place:?} was not found: {needs:#}",
-            service.name
+            "{}: {} was not found: {needs:#}",
+            service.name,
+            place.display()
         );
     }
     for one in &found {
         assert!(
             recipe.places.iter().any(|place| one.starts_with(place)),
-            "{}: {one:?} is one too many: {needs:#}",
-            service.name
+            "{}: {} is one too many: {needs:#}",
+            service.name,
+            one.display()
         );
     }
     let empty = |key: &str| {
@@ -201,12 +203,13 @@ fn without(service: &Service, container: &Container, record: &str, ask: Option<&
     }
     fs::write(record, text.to_string()).unwrap();
     let done = learn(container, ask, 15, &["--merge", record, "--prove"]);
-    assert_eq!(done.code, 3, "{} without {place:?}: {done}", service.name);
+    assert_eq!(done.code, 3, "{} without {}: {done}", service.name, place.display());
     let report: Value = serde_json::from_str(&done.out).unwrap();
     let missing = places(&report["proof"]["missing"]);
     assert!(
         missing.iter().any(|one| overlap(one, place)),
-        "{} without {place:?} misses {missing:?}: {done}",
-        service.name
+        "{} without {} misses {missing:?}: {done}",
+        service.name,
+        place.display()
     );
 }

@@ -107,7 +107,7 @@ pub(super) fn written(
                     .map(Path::to_owned)
                     .filter(|at| made(at, places))
                     .filter_map(|at| now.get(&at));
-                let times = ours.map(|place| (place.ctime(), place.ctime_nsec()));
+                let times = ours.map(|place| after(place.ctime(), place.ctime_nsec()));
                 change_since(
                     meta,
                     image.as_ref(),
@@ -123,12 +123,21 @@ pub(super) fn written(
     Ok((found, whole))
 }
 
+/// A directory's time is taken a little after that of what was made in it.
+fn after(seconds: i64, nanoseconds: i64) -> (i64, i64) {
+    const LITTLE: i64 = 20_000_000;
+    const SECOND: i64 = 1_000_000_000;
+    let sum = nanoseconds + LITTLE;
+    (seconds + sum / SECOND, sum % SECOND)
+}
+
 /// What the image has at a path: the uppermost layer that says anything of it.
 fn of_image(layers: &[PathBuf], path: &Path) -> Option<Metadata> {
     let parts: Vec<_> = path.strip_prefix("/").unwrap_or(path).components().collect();
     for layer in layers {
         let (mut at, mut opaque) = (layer.clone(), false);
-        let mut meta = fs::symlink_metadata(&at).ok()?;
+        // A layer may be named by a link (podman's short names).
+        let mut meta = fs::metadata(&at).ok()?;
         let mut missing = false;
         for part in &parts {
             opaque |= is_opaque(&at);
@@ -154,7 +163,7 @@ fn of_image(layers: &[PathBuf], path: &Path) -> Option<Metadata> {
 
 /// A directory that hides the layers below it.
 fn is_opaque(dir: &Path) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Ok(fd) = gabion_sys::open(dir, flags, Mode::empty()) else {
         return false;
     };

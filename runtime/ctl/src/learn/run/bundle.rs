@@ -31,6 +31,10 @@ pub(super) fn config(prepared: &Prepared, round: &Round, socket: &Path, asked: &
     let mut config = prepared.config.clone();
     config["root"]["path"] = round.root().display().to_string().into();
     absolute_sources(&mut config, &prepared.bundle);
+    // The bundle's own may be in use by the container that it was made for.
+    if let Some(linux) = config["linux"].as_object_mut() {
+        linux.remove("cgroupsPath");
+    }
     match asked {
         Asked::Learn(needed) => {
             // It would raise the level.
