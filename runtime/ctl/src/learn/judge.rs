@@ -45,6 +45,10 @@ pub(crate) fn levels(
     if let Some(all) = config["annotations"].as_object_mut() {
         all.remove("dev.gabion.level");
     }
+    // Its place is another container's, where the bundle was made for one.
+    if let Some(linux) = config["linux"].as_object_mut() {
+        linux.remove("cgroupsPath");
+    }
     let text = config.to_string();
     let request = Request::parse(
         id.clone(),
