@@ -12,7 +12,7 @@ pub mod ready;
 pub mod watch;
 pub mod words;
 
-pub use loosen::{Hole, Impossible, Loosening, Volume, loosening};
+pub use loosen::{Hole, Impossible, Loosening, Volume, is_shared, loosening};
 
 /// The form of a record: another one is not merged.
 pub const VERSION: u32 = 1;

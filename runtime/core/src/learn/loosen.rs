@@ -238,7 +238,7 @@ fn size_for(bytes: u64, room: u64, largest: u64) -> Option<u64> {
 }
 
 /// Whether a directory is no place for a hole, or not one program's.
-fn shared(path: &Path) -> bool {
+pub fn is_shared(path: &Path) -> bool {
     SHARED.iter().any(|shared| path == Path::new(shared))
 }
 
@@ -256,8 +256,8 @@ fn written(seen: &Seen, places: &mut Places, found: &mut Loosening) {
         match (what.change, what.kind) {
             (Change::Entries, _) if only_caches(seen, path) => {}
             // Its own, in a directory that is not.
-            (Change::Created, Kind::Directory) if shared(parent) => place(path, places, found, path),
-            (Change::Entries, _) if shared(path) && explained(seen, path) => {}
+            (Change::Created, Kind::Directory) if is_shared(parent) => place(path, places, found, path),
+            (Change::Entries, _) if is_shared(path) && explained(seen, path) => {}
             (Change::Entries, _) | (Change::Changed, Kind::Directory) => place(path, places, found, path),
             (Change::Created | Change::Deleted | Change::Changed, _) => place(parent, places, found, path),
         }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use gabion_core::learn::{Denied, Nameless, Port, Seen, Socket, watch};
+use gabion_core::learn::{self, Denied, Nameless, Port, Seen, Socket, watch};
 use gabion_core::request::normalize;
 use gabion_see::procfs::Proc;
 use gabion_see::seccomp;
@@ -99,8 +99,10 @@ impl Looker {
             "openat" => self.opens(call.pid, low(first), second, low(third)),
             "creat" => self.opens(call.pid, here, first, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC),
             "openat2" => self.opens_by(call.pid, low(first), second, third),
-            "mkdir" | "mknod" => self.changes(call.pid, here, first),
-            "mkdirat" | "mknodat" => self.changes(call.pid, low(first), second),
+            "mkdir" => self.makes(call.pid, here, first),
+            "mkdirat" => self.makes(call.pid, low(first), second),
+            "mknod" => self.changes(call.pid, here, first),
+            "mknodat" => self.changes(call.pid, low(first), second),
             "rmdir" | "unlink" => self.removes(call.pid, here, first),
             "unlinkat" => self.removes(call.pid, low(first), second),
             "rename" | "link" => self.changes(call.pid, here, second),
@@ -305,6 +307,14 @@ impl Looker {
         }
     }
 
+    /// A directory is made.
+    fn makes(&mut self, pid: u32, dir: i32, address: u64) {
+        let path = self.path(pid, dir, address).filter(|path| !is_kernels(path));
+        if let Some(path) = path.filter(|path| self.resolve(path).is_err()) {
+            self.into(pid, &path, Entry::Directory);
+        }
+    }
+
     fn creates(&mut self, pid: u32, path: &Path) {
         // A directory of the same name is as good as a new one: mkdir -p goes on.
         let entry = if self.resolve(path).is_ok() {
@@ -331,7 +341,11 @@ impl Looker {
                 }
                 if is_read_only(fd.as_fd()) {
                     let uid = Who::of(&self.proc, pid).map_or(0, |who| who.uid);
-                    self.deny(Denied::ReadOnly { dir: place, uid });
+                    let own = path
+                        .file_name()
+                        .filter(|_| entry == Entry::Directory && learn::is_shared(&place));
+                    let dir = own.map_or(place.clone(), |name| place.join(name));
+                    self.deny(Denied::ReadOnly { dir, uid });
                     return;
                 }
                 if stat.st_mode & 0o003 == 0o003 {
@@ -497,6 +511,8 @@ impl Looker {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Entry {
     Changes,
+    /// A new one, which may be a place of its own.
+    Directory,
     Stays,
 }
 
