@@ -81,15 +81,14 @@ process_of() {
 
 status_of() { awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"; }
 
-# Puts lines at the end of the policy for a command, and takes them back.
-with_policy() {
-    local lines=$1 code=0
-    shift
-    cp /etc/gabion/policy.toml /run/cluster/policy.before
-    printf '%s\n' "$lines" >>/etc/gabion/policy.toml
-    (set -e; "$@") || code=$?
-    cat /run/cluster/policy.before >/etc/gabion/policy.toml
-    return "$code"
+# The policy is given back when the case ends, however it does; or by the case itself.
+keep_policy() {
+    cp /etc/gabion/policy.toml /run/cluster/policy.kept
+    trap give_policy_back EXIT
+}
+give_policy_back() {
+    cat /run/cluster/policy.kept >/etc/gabion/policy.toml
+    trap - EXIT
 }
 
 # HANDLER COUNT: so many pods that do nothing.

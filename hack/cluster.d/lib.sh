@@ -11,6 +11,8 @@ pki=/etc/kubernetes/pki
 
 export PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin
 export KUBECONFIG=/etc/kubernetes/admin.conf
+# Not in the caller's home, which is this machine's.
+export KUBECACHEDIR=/run/cluster/kubectl
 
 # Waits until a command, which has an end of its own, succeeds; says what did not come, and fails, after so many seconds.
 within() {

@@ -55,33 +55,27 @@ case_refusals() {
 
 # A node whose policy believes no CRI: every pod is refused, and the event says first what that node's policy lacks.
 case_no_cri() {
-    cp /etc/gabion/policy.toml /run/cluster/policy.kept
+    keep_policy
     sed -i 's/^cri = .*/cri = "none"/' /etc/gabion/policy.toml
     pod no-cri
-    # The policy is back whatever comes of it.
-    (set -e; expect_soon 'refused \[mounts.host-path\].*remedy: set `cri = "containerd"` in /etc/gabion/policy.toml first' events no-cri) || no_cri_failed=true
-    cat /run/cluster/policy.kept >/etc/gabion/policy.toml
-    [[ -z ${no_cri_failed:-} ]]
+    expect_soon 'refused \[mounts.host-path\].*remedy: set `cri = "containerd"` in /etc/gabion/policy.toml first' events no-cri
     # As the event says.
+    give_policy_back
     ready no-cri
     remove pod no-cri
 }
 
 # A policy that closes exec closes exec probes; others pass.
 case_closed_exec() {
-    cp /etc/gabion/policy.toml /run/cluster/policy.kept
-    sed -i 's/^exec = .*/exec = "deny"/' /etc/gabion/policy.toml
     local probe='.spec.containers[0] += {command: ["httpd", "-f", "-p", "8080", "-h", "/var/www"]} | .spec.containers[0].readinessProbe'
+    keep_policy
+    sed -i 's/^exec = .*/exec = "deny"/' /etc/gabion/policy.toml
     pod by-exec "$probe = {exec: {command: [\"true\"]}, periodSeconds: 1}"
     pod by-http "$probe = {httpGet: {port: 8080, path: \"/index.html\"}, periodSeconds: 1}"
-    (
-        set -e
-        ready by-http
-        expect_soon 'refused \[exec.denied\]' events by-exec
-        expect 'exec.denied.*kubectl debug --profile=baseline' inside by-http true
-        expect '^false$' of_pod by-exec '{.status.containerStatuses[0].ready}'
-    ) || closed_failed=true
-    cat /run/cluster/policy.kept >/etc/gabion/policy.toml
-    [[ -z ${closed_failed:-} ]]
+    ready by-http
+    expect_soon 'refused \[exec.denied\]' events by-exec
+    expect 'exec.denied.*kubectl debug --profile=baseline' inside by-http true
+    expect '^false$' of_pod by-exec '{.status.containerStatuses[0].ready}'
+    give_policy_back
     remove pod by-exec by-http
 }

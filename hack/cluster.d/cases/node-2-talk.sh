@@ -63,8 +63,48 @@ case_debug() {
     ready nginx
     k debug nginx --image=localhost/tools:1 --target=nginx --container=general --profile=general --quiet -- sleep 1
     expect_soon 'refused \[capabilities.not-allowed\]: .*--profile=baseline' events nginx
-    expect 'nginx: master' k debug nginx --image=localhost/tools:1 --target=nginx --container=baseline --profile=baseline --quiet -i -- ps
+    # One that ends at once is over before anybody has attached: its log says what it saw.
+    k debug nginx --image=localhost/tools:1 --target=nginx --container=baseline --profile=baseline --quiet -- ps
+    expect_soon 'nginx: master' k logs nginx -c baseline
     # What the other container has in its root is its own.
-    expect 'Permission denied' k debug nginx --image=localhost/tools:1 --target=nginx --container=root --profile=baseline --quiet -i -- ls /proc/1/root/
+    k debug nginx --image=localhost/tools:1 --target=nginx --container=root --profile=baseline --quiet -- ls /proc/1/root/
+    expect_soon 'Permission denied' k logs nginx -c root
+    remove pod nginx
+}
+
+# The other profiles, and a copy.
+case_debug_profiles() {
+    apply nginx
+    ready nginx
+    k debug nginx --image=localhost/tools:1 --target=nginx --container=sysadmin --profile=sysadmin --quiet -- sleep 1
+    expect_soon 'refused \[devices.allow-all\]: .*--profile=baseline' events nginx
+    k debug nginx --image=localhost/tools:1 --target=nginx --container=netadmin --profile=netadmin --quiet -- sleep 1
+    expect_soon 'capability CAP_NET_ADMIN is asked for' events nginx
+    k debug nginx --copy-to=copy --set-image=nginx=localhost/tools:1 --profile=baseline --quiet
+    ready copy
+    expect 'hello from /var/www' inside copy 'wget -qO- http://127.0.0.1:8080/'
+    remove pod nginx copy
+}
+
+# What docs/DEBUGGING.md opens for one container of one pod: that one has SYS_PTRACE, and no other.
+case_debug_by_exception() {
+    local name
+    apply nginx
+    ready nginx
+    keep_policy
+    cat >>/etc/gabion/policy.toml <<'END'
+[[exception]]
+reason = "a case of hack/cluster"
+match = { namespace = "default", name = "ngin*", container = "debugger" }
+capabilities.allow = ["CAP_SYS_PTRACE"]
+seccomp.allow = ["ptrace"]
+expires = 2099-12-04
+END
+    for name in debugger another; do
+        k debug nginx --image=localhost/tools:1 --target=nginx --container="$name" --profile=general --quiet -- grep CapEff /proc/self/status
+    done
+    expect_soon '^CapEff:[[:space:]]00000000000804fb$' k logs nginx -c debugger
+    expect_soon 'spec.ephemeralContainers\{another\}.*refused \[capabilities.not-allowed\]' events nginx
+    give_policy_back
     remove pod nginx
 }

@@ -14,6 +14,8 @@ in_system() { k -n gabion-system "$@"; }
 case_daemon_set() {
     local archive
     archive=$(mktemp /run/cluster/image.XXXXXX)
+    # What a case left that failed.
+    remove pod --all
     "$repo/hack/image" --from /usr/local/bin "$archive"
     "$repo/hack/uninstall" >/dev/null
     stop_daemon containerd
