@@ -18,9 +18,9 @@ use gabion_see::state::StateView;
 use serde_json::{Value, json};
 
 use super::check;
-use super::page::Page;
 use super::seccomp::helps;
 use crate::calls::{self, Known, word};
+use crate::page::Page;
 
 /// It may not; 1 is «could not look».
 const MAY_NOT: u8 = 3;
