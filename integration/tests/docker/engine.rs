@@ -303,11 +303,21 @@ impl Drop for Engine {
         end(self.containerd.take(), Duration::from_secs(20));
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             // Gone, where all went well; busy where not, and then the directory tells.
-            drop(fs::remove_dir(controller.path().join(&self.cgroup)));
+            remove_cgroups(&controller.path().join(&self.cgroup));
         }
-        drop(fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.cgroup)));
+        remove_cgroups(&Path::new("/sys/fs/cgroup").join(&self.cgroup));
         drop(fs::remove_dir_all(&self.dir));
     }
+}
+
+/// Removes a cgroup with those below it: BuildKit leaves empty ones.
+fn remove_cgroups(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(dir));
 }
 
 /// Ends one by SIGTERM, and then by SIGKILL.
