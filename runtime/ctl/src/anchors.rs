@@ -84,19 +84,32 @@ pub(crate) fn collect(log: &Path, keeping: &Keeping, own: bool, without: &[Sourc
 }
 
 fn kept(log: &Path, keeping: &Keeping, own: bool, found: &mut Anchors) -> Result<(), Trouble> {
-    let path = if own { keeping.head(log) } else { head::file(None, log) };
-    let by = format!("the head in {}", path.display());
-    let Some(file) = head::open(&path, OFlag::O_RDONLY)? else {
-        found.not_compared.push(format!("{by}: there is none"));
-        return Ok(());
+    let places = if own {
+        keeping.heads(log)
+    } else {
+        head::places(None, log)
     };
-    match head::read(&file, &path, log)? {
-        head::Kept::Head { head, .. } => found.remembered.push(remembered(&by, head)),
-        head::Kept::Nothing => found.not_compared.push(format!("{by}: it is empty")),
-        // A copy's, or one that was damaged: the next record says so.
-        head::Kept::Damaged => found
-            .not_compared
-            .push(format!("{by}: it is damaged, or another log's")),
+    let mut missing = Vec::new();
+    let before = found.remembered.len();
+    for path in places {
+        let by = format!("the head in {}", path.display());
+        let opened = head::open(&path, OFlag::O_RDONLY).map_err(|fault| head::distrust(&path, fault))?;
+        let Some(file) = opened else {
+            missing.push(format!("{by}: there is none"));
+            continue;
+        };
+        match head::read(&file, &path, log)? {
+            head::Kept::Head { head, .. } => found.remembered.push(remembered(&by, head)),
+            head::Kept::Nothing => found.not_compared.push(format!("{by}: it is empty")),
+            // A copy's, or one that was damaged: the next record says so.
+            head::Kept::Damaged => found
+                .not_compared
+                .push(format!("{by}: it is damaged, or another log's")),
+        }
+    }
+    // Where one is, the other need not be.
+    if found.remembered.len() == before {
+        found.not_compared.extend(missing);
     }
     Ok(())
 }

@@ -2,16 +2,17 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use gabion_see::audit::chain::{Tail, kept};
+use gabion_see::audit::chain::{Tail, kept, numbers};
 use gabion_see::audit::head::{self, Follows};
 use gabion_see::audit::place::{self, Trouble, trouble};
 use gabion_see::audit::record::Event;
 use gabion_see::audit::verify::Head;
+use gabion_see::vetted::Fault;
 
 use super::chain::Log;
 
@@ -23,21 +24,20 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Opens it; one that is missing is made, for its owner alone.
+    /// Opens it where it may be; one that is missing is made, for its owner alone.
     pub(super) fn open(log: Log<'_>) -> Result<Self, Trouble> {
-        let path = log.keeping.head(log.path);
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT;
-        let file = match head::open(&path, flags)? {
-            Some(file) => file,
-            None => {
-                let parent = place::parent(&path);
-                let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
-                made.map_err(trouble("make", parent))?;
-                head::open(&path, flags)?.ok_or_else(|| trouble("make", &path)(Errno::ENOENT))?
+        let mut places = log.keeping.heads(log.path).into_iter().peekable();
+        while let Some(path) = places.next() {
+            match open_or_make(&path) {
+                Ok(file) => {
+                    let was = head::read(&file, &path, log.path)?;
+                    return Ok(Self { file, path, was });
+                }
+                Err(Fault::Open(Errno::EACCES | Errno::EPERM | Errno::EROFS)) if places.peek().is_some() => {}
+                Err(fault) => return Err(head::distrust(&path, fault)),
             }
-        };
-        let was = head::read(&file, &path, log.path)?;
-        Ok(Self { file, path, was })
+        }
+        Err(trouble("find a place for the head of", log.path)(Errno::ENOENT))
     }
 
     /// Gives the record that tells of it, where the log does not have the record that it ended with.
@@ -61,14 +61,17 @@ impl Kept {
             head::Kept::Head { head, boot: before } => (head, before != boot),
         };
         let mut follows = head::follows(head, tail, file, size).map_err(trouble("read", log.path))?;
-        if follows == Follows::Elsewhere {
-            // Put aside since, before the head was written.
-            let aside = log.path.with_file_name(kept(place::name(log.path)?, 1));
-            if let Ok(aside_file) = File::open(&aside) {
-                follows = head::search(head, &aside_file).map_err(trouble("read", &aside))?;
+        // Put aside since, before the head was written.
+        for number in numbers(log.path).map_err(trouble("look beside", log.path))? {
+            if follows != Follows::Elsewhere {
+                break;
             }
+            let aside = log.path.with_file_name(kept(place::name(log.path)?, number));
+            let opened = File::open(&aside).map_err(trouble("open", &aside))?;
+            follows = head::search(head, &opened).map_err(trouble("read", &aside))?;
         }
-        Ok((follows != Follows::Yes).then(|| event(head, tail, booted)))
+        // In none of them: it is older than the oldest that is kept.
+        Ok((follows == Follows::No).then(|| event(head, tail, booted)))
     }
 
     /// Writes the new head over the old one, by one write of as many bytes.
@@ -84,6 +87,19 @@ impl Kept {
         }
         Ok(())
     }
+}
+
+fn open_or_make(path: &Path) -> Result<File, Fault> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT;
+    if let Some(file) = head::open(path, flags)? {
+        return Ok(file);
+    }
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(place::parent(path));
+    made.map_err(|e| Fault::Open(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
+    head::open(path, flags)?.ok_or(Fault::Missing)
 }
 
 fn event(head: &Head, tail: &Tail, booted: bool) -> Event {

@@ -35,12 +35,27 @@ const LONGEST: u64 = 4 << 20;
 /// Gives the file for a log: the policy's word, the system's place for the system's log, and beside any other.
 #[must_use]
 pub fn file(asked: Option<&Path>, log: &Path) -> PathBuf {
-    if let Some(asked) = asked {
-        return asked.to_owned();
+    match asked {
+        Some(asked) => asked.to_owned(),
+        None if log == Path::new(place::SYSTEM) => SYSTEM.into(),
+        None => beside(log),
     }
-    if log == Path::new(place::SYSTEM) {
-        return SYSTEM.into();
+}
+
+/// Gives where it may be, the best first: where the system's place may not be written to (a security module, a system that is read-only), it is
+/// beside the log.
+#[must_use]
+pub fn places(asked: Option<&Path>, log: &Path) -> Vec<PathBuf> {
+    let first = file(asked, log);
+    let second = beside(log);
+    if asked.is_none() && first != second {
+        vec![first, second]
+    } else {
+        vec![first]
     }
+}
+
+fn beside(log: &Path) -> PathBuf {
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     log.with_file_name(format!(".{name}.head"))
 }
@@ -71,12 +86,20 @@ pub enum Kept {
 ///
 /// # Errors
 /// It cannot be opened, or others can write to it.
-pub fn open(path: &Path, flags: OFlag) -> Result<Option<File>, Trouble> {
+pub fn open(path: &Path, flags: OFlag) -> Result<Option<File>, Fault> {
     match vetted::open_with(None, path, flags, &RULES) {
         Ok(file) => Ok(Some(file)),
         Err(Fault::Missing) => Ok(None),
-        Err(Fault::Open(errno)) => Err(trouble("open", path)(errno)),
-        Err(other) => Err(trouble("trust", path)(other.to_string())),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Gives a fault of a head's file as trouble of the log.
+#[must_use]
+pub fn distrust(path: &Path, fault: Fault) -> Trouble {
+    match fault {
+        Fault::Open(errno) => trouble("open", path)(errno),
+        other => trouble("trust", path)(other.to_string()),
     }
 }
 
@@ -245,6 +268,16 @@ mod tests {
     fn each_log_has_its_own_place() {
         assert_eq!(file(None, Path::new(place::SYSTEM)), Path::new(SYSTEM));
         assert_eq!(file(None, Path::new("/srv/a.jsonl")), Path::new("/srv/.a.jsonl.head"));
+        let both = [PathBuf::from(SYSTEM), "/var/log/gabion/.audit.jsonl.head".into()];
+        assert_eq!(places(None, Path::new(place::SYSTEM)), both);
+        assert_eq!(
+            places(Some(Path::new("/h")), Path::new(place::SYSTEM)),
+            [Path::new("/h")]
+        );
+        assert_eq!(
+            places(None, Path::new("/srv/a.jsonl")),
+            [Path::new("/srv/.a.jsonl.head")]
+        );
         assert_eq!(file(Some(Path::new("/h")), Path::new(place::SYSTEM)), Path::new("/h"));
     }
 }

@@ -59,6 +59,12 @@ impl Keeping {
         }
     }
 
+    /// Gives where the head of a log may be, the best first.
+    #[must_use]
+    pub fn heads(&self, log: &Path) -> Vec<PathBuf> {
+        head::places(self.head.as_deref(), log)
+    }
+
     /// Gives the head's file for a log.
     #[must_use]
     pub fn head(&self, log: &Path) -> PathBuf {
