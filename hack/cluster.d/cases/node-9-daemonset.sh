@@ -40,7 +40,7 @@ case_daemon_set() {
     remove pod early
     restart_when_asked 'the removal'
     in_system rollout status daemonset/gabion-remove --timeout="${soon}s" >/dev/null
-    for path in /usr/local/bin/gabion /usr/local/bin/containerd-shim-gabion-v2 /etc/containerd/conf.d/gabion.toml /var/lib/gabion-install /var/lib/gabion; do
+    for path in /usr/local/bin/gabion /usr/local/bin/containerd-shim-gabion-v2 /etc/containerd/conf.d/gabion.toml /var/lib/gabion-install /var/lib/gabion/installed; do
         [[ ! -e $path ]]
     done
     k label node "$node_name" gabion.dev/node- >/dev/null
