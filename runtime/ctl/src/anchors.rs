@@ -46,7 +46,7 @@ const KERNEL: &str = "/var/log/audit/audit.log";
 const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
 
 /// How long the journal may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How much of the journal is read.
 const LARGEST: usize = 256 << 20;

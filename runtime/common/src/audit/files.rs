@@ -19,7 +19,7 @@ use gabion_see::audit::place::{self, Trouble, trouble};
 
 use super::chain::{Log, PATIENCE, wait};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Makes a file's group and mode what they are to be, where they are not. Only the group: a log belongs to who writes it.
 pub(super) fn own(file: &File, path: &Path, group: Option<&Owners>, mode: Option<u32>) -> Result<(), Trouble> {

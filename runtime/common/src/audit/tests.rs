@@ -253,7 +253,7 @@ fn rotation_keeps_the_chain() {
     let mut names: Vec<String> = fs::read_dir(&dir.0)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with(".head"))
+        .filter(|name| Path::new(name).extension().is_none_or(|end| end != "head"))
         .collect();
     names.sort();
     assert_eq!(names.len(), 6, "{names:?}");
@@ -677,10 +677,10 @@ fn a_trail_is_found_again_and_only_where_nobody_else_could_have_put_it() {
 /// What the newest record says, where it tells of a loss.
 fn lost(dir: &Dir) -> Option<Value> {
     let lines = dir.lines();
-    let all = lines
+    let mut all = lines
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
-    all.filter(|record| record["event"] == "lost").next_back()
+    all.rfind(|record| record["event"] == "lost")
 }
 
 fn told(dir: &Dir) -> String {
@@ -870,7 +870,7 @@ fn files_are_as_many_as_the_policy_says_and_no_young_one_goes() {
     assert_eq!((aside(&dir), holds(&dir).head.unwrap().seq), (vec![1, 2], 10));
     let oldest = File::options().write(true).open(dir.0.join("audit.jsonl.2")).unwrap();
     oldest
-        .set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400))
+        .set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(8 * 24))
         .unwrap();
     append(&at, &dir, &keeping(2, 7), &[Event::Start {}]).unwrap();
     assert_eq!(holds(&dir).head.unwrap().seq, 11);
