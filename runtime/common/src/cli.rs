@@ -48,7 +48,8 @@ pub fn one_line(error: &clap::Error) -> String {
 fn meant(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(texts) => texts.first().cloned(),
+        // clap puts the likeliest last.
+        ContextValue::Strings(texts) => texts.last().cloned(),
         _ => None,
     };
     let unknown = text(ContextKind::InvalidArg).unwrap_or_default();

@@ -302,7 +302,10 @@ pub static SYMPTOMS: &[Symptom] = &[
         words: &["tmpfs", "hole"],
         what: "a small writable place in the read-only root",
         causes: &[
-            cause("run.no-space", "it is full"),
+            cause(
+                "run.no-space",
+                "it is full: the size that the hole was given is used up",
+            ),
             cause("run.read-only", "there is none where the program writes"),
         ],
     },
