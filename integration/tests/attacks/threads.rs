@@ -26,7 +26,8 @@ fn a_container_whose_first_thread_has_ended_runs_and_can_be_stopped() {
     assert!(done.code != 0 && done.err.contains("running"), "{done}");
     assert!(container.exec_acts(&["cwd"])["cwd"].starts_with("ok"));
     if Runtime::under_test().hardens {
-        container.op(&["attest", container.id()]).ok();
+        // At permissive: what is only observed, and nothing that differs.
+        container.op(&["attest", container.id()]).fails_with(4);
     }
     container.kill("KILL").ok();
     assert_eq!(running.wait(limit(20)).code, 137);
