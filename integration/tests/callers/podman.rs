@@ -101,7 +101,12 @@ fn known_by_name(podman: &Podman, name: &str) {
         words.ends_with(&["root", "podman", name, "localhost/img:latest"]),
         "{row}"
     );
-    assert!(gabion(&["attest", name]).ok().out.contains("holds"), "{row}");
+    // At permissive everything is only observed.
+    let attested = gabion(&["attest", name]);
+    assert!(
+        [0, 4].contains(&attested.code) && attested.out.contains(name),
+        "{attested}"
+    );
     let event = gabion(&["events", "--stats", name]).ok().out;
     assert!(
         event.starts_with(&format!("{{\"type\":\"stats\",\"id\":\"{}\"", words[0])),

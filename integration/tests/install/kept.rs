@@ -123,7 +123,7 @@ fn a_wrong_option_is_named_and_help_explains_each() {
     place
         .script("install", &["--prefix"])
         .fails_with(2)
-        .says(&["--prefix needs a directory"]);
+        .says(&["--prefix needs a path"]);
     for (script, words) in [
         (
             "install",
