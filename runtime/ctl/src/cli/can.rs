@@ -149,13 +149,26 @@ fn call(hardened: &Hardened, name: &str, args: Option<[u64; 6]>, asked: &mut Ask
         None => known.asked(),
     };
     let mut refused = 0;
+    let mut answers = Vec::new();
     for (words, call) in &variants {
         let (layer, answer) = strictest(&filters, call);
         refused += usize::from(answer != Answer::Allow);
         let by = if answer == Answer::Allow { "" } else { name_of(layer) };
-        asked
+        answers.push((
+            words.as_str(),
+            format!("{} {by}", self::word(answer)).trim_end().to_owned(),
+        ));
+    }
+    // One answer to all is said once.
+    match answers.first() {
+        Some((_, first)) if answers.len() > 1 && answers.iter().all(|(_, answer)| answer == first) => {
+            asked
+                .answers
+                .push(format!("with each argument that was asked about: {first}"));
+        }
+        _ => asked
             .answers
-            .push(format!("{words}: {} {by}", self::word(answer)).trim_end().to_owned());
+            .extend(answers.iter().map(|(words, answer)| format!("{words}: {answer}"))),
     }
     // Where only some arguments are refused, it depends on them: the answers say on which.
     if refused == variants.len() {
