@@ -228,7 +228,12 @@ fn pods_by_both_handlers(machine: &Machine) -> Vec<String> {
     );
     for container in [&sandbox, &id] {
         // Without `--root` it looks in every containerd's.
-        machine.command(PROGRAMS[0], &["attest", container]).ok();
+        let attested = machine.command(PROGRAMS[0], &["attest", container]);
+        // Debian's SELinux policy does not show device programs to gabion: one row is unknown there, and the others hold.
+        let blind = attested.out.contains("devices       unknown") && attested.out.contains(" 1 unknown)");
+        if !(Path::new(SELINUX).exists() && attested.code() == Some(4) && blind) {
+            attested.ok();
+        }
     }
     let mut host = pod("host");
     host["hostname"] = json!("");
