@@ -8,7 +8,7 @@ use crate::hardens;
 use integration::{Bundle, Container, Podman, Policy};
 use serde_json::{Value, json};
 
-/// What the hook does: it links a name to the library in the container's root, whose place the state on stdin tells, as vendors' hooks do.
+/// Links a name to the library in the container's root, as vendors' hooks do. The state on stdin tells where that root is.
 const HOOK: &str = r#"#!/bin/sh
 set -eu
 bundle=$(tr -d '\n' | sed -n 's/.*"bundle": *"\([^"]*\)".*/\1/p')
@@ -95,7 +95,7 @@ impl Drop for Vendor {
     }
 }
 
-/// What the workload sees: the link and the library behind it, a root that is closed again, a device that may be written to and not read.
+/// Asserts what the workload sees: the link and the library behind it, a root that is closed again, a device that may be written to and not read.
 const LOOKS: &str = "cat /opt/links/libvendor.so.1; echo; touch /opt/links/x 2>/dev/null || echo closed; \
                      (: >/dev/vendor0) && echo opened; (: </dev/vendor0) 2>/dev/null || echo unread";
 const SEES: &str = "the library\nclosed\nopened\nunread\n";

@@ -26,27 +26,9 @@ impl Page {
         }
     }
 
-    /// Adds words from column `start` on, where the line is already that far, wrapped below it, and ends the line.
+    /// Adds words as [`fill`] does, at this page's width.
     pub(crate) fn fill(&self, text: &mut String, start: usize, words: &str) {
-        let (room, mut used) = (self.width.saturating_sub(start).max(20), 0);
-        for word in clean(words).split_whitespace() {
-            // A word longer than a line is broken: a path or a digest of somebody else's choosing.
-            for part in parts(word, room) {
-                let length = part.chars().count();
-                if used > 0 && used + 1 + length > room {
-                    text.push('\n');
-                    text.push_str(&" ".repeat(start));
-                    used = 0;
-                }
-                if used > 0 {
-                    text.push(' ');
-                    used += 1;
-                }
-                text.push_str(&part);
-                used += length;
-            }
-        }
-        text.push('\n');
+        fill(text, start, words, self.width);
     }
 
     /// Pads a word and paints it (SGR `code`). Padded first: the escapes have no width.
@@ -57,6 +39,29 @@ impl Page {
             format!("{word:width$}")
         }
     }
+}
+
+/// Adds words from column `start` on, where the line is already that far, wrapped below it, and ends the line.
+pub(crate) fn fill(text: &mut String, start: usize, words: &str, width: usize) {
+    let (room, mut used) = (width.saturating_sub(start).max(20), 0);
+    for word in clean(words).split_whitespace() {
+        // A word longer than a line is broken: a path or a digest of somebody else's choosing.
+        for part in parts(word, room) {
+            let length = part.chars().count();
+            if used > 0 && used + 1 + length > room {
+                text.push('\n');
+                text.push_str(&" ".repeat(start));
+                used = 0;
+            }
+            if used > 0 {
+                text.push(' ');
+                used += 1;
+            }
+            text.push_str(&part);
+            used += length;
+        }
+    }
+    text.push('\n');
 }
 
 fn parts(word: &str, room: usize) -> Vec<String> {

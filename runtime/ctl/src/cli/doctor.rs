@@ -9,6 +9,7 @@ use gabion_core::doctor::State;
 use gabion_see::error::Result;
 
 use crate::doctor::{self, Report};
+use crate::page;
 
 /// A line is weak; 1 is «could not look».
 const WEAK: u8 = 3;
@@ -99,23 +100,7 @@ fn summary(report: &Report) -> String {
 
 /// Words from the third column on, wrapped below it. What stands in files of the node is no escape for a terminal.
 fn fill(text: &mut String, words: &str, width: usize) {
-    let start = ID + STATE;
-    let (room, mut used) = (width.saturating_sub(start).max(20), 0);
-    for word in clean(words).split_whitespace() {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
-            text.push('\n');
-            text.push_str(&" ".repeat(start));
-            used = 0;
-        }
-        if used > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(word);
-        used += length;
-    }
-    text.push('\n');
+    page::fill(text, ID + STATE, words, width);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! check's table: one block for each change, what was kept in one line at the end.
 
 use super::{Report, Row};
+use crate::page;
 use gabion_common::cli::output::clean;
 use gabion_core::decision::{Change, Mode, Verdict};
 
@@ -117,24 +118,7 @@ fn indented(text: &mut String, words: &str, width: usize) {
 
 /// Words from the third column on, wrapped below it.
 fn fill(text: &mut String, words: &str, indent: usize, width: usize) {
-    let start = CONTROL + VERDICT + indent;
-    let (room, mut used) = (width.saturating_sub(start), 0);
-    let words = clean(words);
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
-            text.push('\n');
-            text.push_str(&" ".repeat(start));
-            used = 0;
-        }
-        if used > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(word);
-        used += length;
-    }
-    text.push('\n');
+    page::fill(text, CONTROL + VERDICT + indent, words, width);
 }
 
 /// Padded first: the escapes have no width.
